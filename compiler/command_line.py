@@ -1,0 +1,5 @@
+"""The `xfc` command."""
+
+
+def main() -> None:
+    raise SystemExit("xfc: not built yet")
