@@ -1,0 +1,54 @@
+"""`xfc compile SPEC`: the module of a spec, by one of the backends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from ..diagnostics import Diagnostics
+from ..write_whole import write_whole
+from .reporting import finish, format_option, guarded, output_option, set_option
+
+if TYPE_CHECKING:
+    from ..ir import Program
+    from ..render_diagnostics import Format
+
+
+@click.command("compile")
+@click.argument("spec")
+@click.option("--target", default="torch", show_default=True, metavar="NAME", help="The backend: torch or numpy.")
+@click.option("--emit", type=click.Choice(["code", "ir"]), default="code", show_default=True, help="What to write: code, or the typed IR.")
+@output_option
+@set_option
+@format_option
+def command(spec: str, target: str, emit: Literal["code", "ir"], output: str, sets: tuple[str, ...], form: Format) -> None:
+    """Write the module of SPEC, a path or the name of a shipped spec. Where there is an error, nothing is written."""
+    write = _printer() if emit == "ir" else _backend(target)
+    diagnostics = Diagnostics()
+    with guarded(diagnostics):
+        from ..elaborate import elaborate_file
+        from ..pipeline import run
+
+        program = elaborate_file(spec, list(sets), diagnostics)
+        if program is not None and not diagnostics.failed:
+            write_whole(output, write(run(program)))
+    finish(diagnostics, form)
+
+
+def _printer() -> Callable[[Program], str]:
+    from ..print_ir import print_program
+
+    return print_program
+
+
+def _backend(name: str) -> Callable[[Program], str]:
+    """The emitter of that name among the installed backends (entry points of the group `xfc.backends`)."""
+    from importlib.metadata import entry_points
+
+    found = {entry.name: entry for entry in entry_points(group="xfc.backends")}
+    if name not in found:
+        raise click.BadParameter(f"there is no backend `{name}`: there are {', '.join(sorted(found))}.", param_hint="'--target'")
+    emit: Callable[[Program], str] = found[name].load()
+    return emit

@@ -1,0 +1,76 @@
+"""What the commands share: their options, and how they end. Whatever goes wrong inside `guarded` becomes a diagnostic."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import NoReturn, TextIO
+
+import click
+
+from ..diagnostics import Diagnostic, Diagnostics, SpecError
+from ..render_diagnostics import Format, json_document, print_diagnostics
+
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["full", "concise", "json"]),
+    default="full",
+    show_default=True,
+    help="How to say it: with the source lines, in one line each, or as one JSON document.",
+)
+set_option = click.option(
+    "--set", "sets", multiple=True, metavar="PATH=VALUE", help="Replace an argument of the spec: `--set decoder.layers=2`. Repeatable."
+)
+output_option = click.option("-o", "--output", default="-", show_default=True, metavar="FILE", help="Where to write; `-` is standard output.")
+
+
+@contextmanager
+def guarded(diagnostics: Diagnostics) -> Iterator[None]:
+    """Collect what is raised inside, so that no input shows a traceback (unless XFC_DEBUG=1 asks for it)."""
+    try:
+        yield
+    except SpecError as error:
+        diagnostics.found += [d for d in error.diagnostics if d not in diagnostics.found]
+    except BrokenPipeError:
+        raise
+    except RecursionError:
+        debug()
+        diagnostics.error("E901", "this nests too deeply to be read", None, help="name the inner parts with `let`, or make components of them")
+    except Exception as error:
+        debug()
+        diagnostics.found.append(internal_error(error))
+
+
+def internal_error(error: Exception) -> Diagnostic:
+    """A fault of the compiler's own: where it happened in its source, and what to do."""
+    frame = traceback.extract_tb(error.__traceback__)[-1:]
+    where = f" at {os.path.basename(frame[0].filename)}:{frame[0].lineno}" if frame else ""
+    detail = f": {error}" if str(error) else ""
+    help = "this is a fault of xfc and not of the spec: please report it with the spec; XFC_DEBUG=1 shows the traceback"
+    return Diagnostic("E999", f"internal error, {type(error).__name__}{where}{detail}", None, help=help)
+
+
+def debug() -> None:
+    """Show the traceback of the error being handled, if it was asked for."""
+    if os.environ.get("XFC_DEBUG") == "1":
+        traceback.print_exc()
+
+
+def exit_code(diagnostics: Diagnostics) -> int:
+    """0 clean, 1 errors, 2 a fault of the compiler."""
+    return 2 if any(d.code == "E999" for d in diagnostics.found) else int(diagnostics.failed)
+
+
+def finish(diagnostics: Diagnostics, form: Format, *, stream: TextIO | None = None, document: Mapping[str, object] | None = None) -> NoReturn:
+    """Print what was found and leave. In JSON, `document` (what the command has to say) comes first in the same document."""
+    if form == "json":
+        import json
+
+        print(json.dumps({**(document or {}), **json_document(diagnostics.found)}, indent=2))
+    else:
+        print_diagnostics(diagnostics.found, form, stream or sys.stderr)
+    raise click.exceptions.Exit(exit_code(diagnostics))
