@@ -1,0 +1,115 @@
+"""Runs the LALR(1) tables over tokens: shifts, and hands each reduction to a builder. Holds no grammar and builds nothing itself.
+
+Iterative, so no nesting can exhaust Python's stack; the depth of what is built is counted and bounded here, for all that walk the tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .tables import Tables
+
+DEEPEST = 100
+
+Value = object
+Action = Callable[..., Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Unexpected:
+    """The parser could not go on at the `order`-th token given to it (their number: at the end); `states` is its stack then."""
+
+    order: int
+    states: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TooDeep:
+    """What was built nests deeper than `DEEPEST`, at the `order`-th token."""
+
+    order: int
+
+
+class Automaton:
+    """`actions` are functions by rule number, called with the builder, the range in the text and the values of the rule's symbols;
+    none passes its one value on. `flat` names the actions that collect and do not nest."""
+
+    def __init__(self, tables: Tables, actions: Sequence[Action | None], flat: frozenset[str]) -> None:
+        self.tables = tables
+        self.steps = [
+            (rule.target, rule.length, action, 0 if rule.action in flat else 1) for rule, action in zip(tables.rules, actions, strict=True)
+        ]
+
+    def run(
+        self, start: str, builder: object, tokens: Sequence[int], types: list[int], starts: list[int], ends: list[int]
+    ) -> Value | Unexpected | TooDeep:
+        """Parses `tokens` (indices into the three lists) as the start symbol. A token's value is its index."""
+        actions, gotos, steps = self.tables.actions, self.tables.gotos, self.steps
+        state, final = self.tables.starts[start]
+        end_terminal = len(self.tables.terminals) - 1
+        states: list[int] = [state]
+        values: list[Value] = []
+        opens: list[int] = [0]
+        closes: list[int] = [starts[tokens[0]] if tokens else 0]
+        depths: list[int] = [0]
+        for order in range(len(tokens) + 1):
+            at = tokens[order] if order < len(tokens) else -1
+            terminal = types[at] if at >= 0 else end_terminal
+            while True:
+                step = actions[state].get(terminal)
+                if step is None:
+                    return Unexpected(order, tuple(states))
+                if step >= 0:
+                    state = step
+                    states.append(state)
+                    values.append(at)
+                    opens.append(starts[at])
+                    closes.append(ends[at])
+                    depths.append(0)
+                    break
+                target, length, action, nests = steps[-step - 1]
+                if action is None:  # one symbol stands for another: nothing to build
+                    states.pop()
+                elif length:
+                    children = values[-length:]
+                    opened, closed, depth = opens[-length], closes[-1], max(depths[-length:]) + nests
+                    del values[-length:], states[-length:], opens[-length:], closes[-length:], depths[-length:]
+                    if depth > DEEPEST:
+                        return TooDeep(order)
+                    values.append(action(builder, opened, closed, *children))
+                    opens.append(opened)
+                    closes.append(closed)
+                    depths.append(depth)
+                else:
+                    closed = closes[-1]
+                    values.append(action(builder, closed, closed))
+                    opens.append(closed)
+                    closes.append(closed)
+                    depths.append(0)
+                state = gotos[states[-1]][target]
+                states.append(state)
+                if terminal == end_terminal and state == final:
+                    return values[-1]
+        raise AssertionError("the end is either accepted or unexpected")
+
+    def accepts(self, states: tuple[int, ...], terminal: int) -> bool:
+        """Whether the terminal can be shifted after `states`, once the reductions it causes are made."""
+        stack = list(states)
+        rules, actions, gotos = self.tables.rules, self.tables.actions, self.tables.gotos
+        while (step := actions[stack[-1]].get(terminal)) is not None:
+            if step >= 0:
+                return True
+            rule = rules[-step - 1]
+            if rule.length:
+                del stack[-rule.length :]
+            goto = gotos[stack[-1]].get(rule.target)
+            if goto is None:
+                return True  # only the whole start symbol has nowhere to go: it is complete, and the terminal is the end
+            stack.append(goto)
+        return False
+
+    def expected(self, states: tuple[int, ...]) -> list[str]:
+        """The names of the terminals that could come after `states`."""
+        names = self.tables.terminals
+        return [name for number, name in enumerate(names) if self.accepts(states, number)]

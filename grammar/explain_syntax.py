@@ -1,0 +1,205 @@
+"""From a state in which the parser could not go on to a sentence that says what was found, what was needed and what to write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from .automaton import DEEPEST, Automaton, TooDeep, Unexpected
+from .lexer import SOFT, Fragment, Tokens
+from .problem import Problem
+from .tree import Span
+
+DECLARATIONS = ("component", "mask", "score", "weights", "fn", "model", "checkpoint", "config", "import")
+_COMPARISONS = {"==", "!=", "<", "<=", ">", ">="}
+_STARTS = {"NAME", "NUMBER", "STRING", "(", "[", "-", "not", "..."}
+_OPERATORS = {"+", "-", "*", "/", "//", "%", "^", "and", "or", "of", "if", "(", "[", ".", "..", *_COMPARISONS}
+_NAMES = {
+    "NAME": "a name",
+    "STRING": 'a text in quotes ("...")',
+    "NUMBER": "a number",
+    "NEWLINE": "the end of the line",
+    "INDENT": "an indented block",
+    "DEDENT": "the end of the block",
+    "$END": "the end of the text",
+    "EXTENDS": "`extends`",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the parser stopped: the token there, those around it, and what could have come instead."""
+
+    found: str  # a sign or word as written, or a terminal's name
+    text: str
+    before: str
+    line: tuple[str, ...]  # the words of the line up to here
+    after: str
+    needed: frozenset[str]
+    span: Span
+    outermost: bool
+
+
+def explain_too_deep(fragment: Fragment, tokens: Tokens, order: Sequence[int], result: TooDeep) -> Problem:
+    at = order[min(result.order, len(order) - 1)]
+    help = "give the inner parts names of their own (`let`, a component)"
+    return Problem("E018", f"this nests more than {DEEPEST} levels deep", fragment.span(tokens.starts[at], tokens.ends[at]), help)
+
+
+def explain_unexpected(automaton: Automaton, fragment: Fragment, tokens: Tokens, order: Sequence[int], result: Unexpected) -> Problem:
+    place = _place(automaton, fragment, tokens, order, result)
+    for rule in (_unknown_declaration, _reserved_word, _indentation, _chained, _operator, _statement):
+        problem = rule(place)
+        if problem is not None:
+            return problem
+    return Problem("E010", f"found {_describe(place)} where {_needs(place)} was needed", place.span, _general_help(place))
+
+
+# ---------------------------------------------------------------- rules, the special before the general
+
+
+def _unknown_declaration(place: Place) -> Problem | None:
+    if not place.outermost or place.line or place.found in ("INDENT", "NEWLINE", "DEDENT"):
+        return None
+    listed = ", ".join(f"`{word}`" for word in DECLARATIONS[:-1]) + f" or `{DECLARATIONS[-1]}`"
+    if place.text in DECLARATIONS:
+        return Problem("E011", f"`{place.text}` needs a name after it", place.span, f"write `{place.text} name ...`")
+    if place.text in SOFT or place.text in ("return", "if", "for"):
+        help = "indent it under a `component` or a `model`"
+        return Problem("E011", f"`{place.text}` stands inside a component or a model, not at the outermost level", place.span, help)
+    near = get_close_matches(place.text, DECLARATIONS, 1)
+    if near:
+        return Problem("E011", f"`{place.text}` declares nothing", place.span, f"did you mean `{near[0]}`?")
+    help = f"a line at the left margin starts with {listed}"
+    return Problem("E011", f"found {_describe(place)} where a declaration was needed", place.span, help)
+
+
+def _reserved_word(place: Place) -> Problem | None:
+    if place.text.isidentifier() and place.found == place.text and "NAME" in place.needed:
+        message = f"`{place.text}` is a word of the language and cannot be a name"
+        if place.needed == {"NAME"} or place.after in ("=", ",", ")", ".", ":"):
+            return Problem("E019", message, place.span, f"choose another name, such as `{place.text}_`")
+    return None
+
+
+def _indentation(place: Place) -> Problem | None:
+    if place.found == "INDENT":
+        help = "align it with the line above; only a line that ends with `:` has indented lines under it"
+        return Problem("E016", "this line is indented more than the lines it belongs to", place.span, help)
+    if "INDENT" in place.needed:
+        return Problem("E016", "nothing is indented under this line", place.span, "write its contents under it, four spaces further right")
+    if place.found in ("else", "elif") and not place.line:
+        return Problem("E010", f"`{place.text}` has no `if` above it", place.span, "align it with its `if`")
+    return None
+
+
+def _chained(place: Place) -> Problem | None:
+    if place.found in _COMPARISONS and "and" in place.needed:
+        return Problem("E024", "comparisons do not chain", place.span, "write `a < b and b < c`")
+    return None
+
+
+def _operator(place: Place) -> Problem | None:
+    """Habits from other languages."""
+    operand = "NUMBER" in place.needed
+    help: str | None = None
+    if place.found == "*" and place.before == "*":
+        help = "write `^` for powers"
+    elif place.found == "=" and place.before in ("+", "-", "*", "/"):
+        help = f"write `x = x {place.before} ...`"
+    elif place.found == "=" and "==" in place.needed:
+        help = "compare with `==`" if place.line[:1] in (("if",), ("elif",), ("return",)) else "to compare, write `==`; only a name can be bound"
+    elif place.found == "+" and operand:
+        help = "leave the `+` out"
+    elif place.found == "." and operand and place.after == "NUMBER":
+        help = "a number has a digit before the point: `0.5`"
+    elif place.found == "..":
+        help = "a range stands in an index or an argument: `x[t = 1 ..]`"
+    elif place.found in ("NAME", "NUMBER", "STRING") and "*" in place.needed:
+        help = "an operator or a comma is missing before it"
+    elif place.needed & {"else"} and "if" in place.line:
+        help = "`a if condition else b` needs its `else`"
+    elif place.found == "NEWLINE" and "=" in place.needed and place.line[:1] and "NUMBER" not in place.needed and ":" not in place.needed:
+        help = "a line binds a name: `y = f(x)`; `return f(x)` gives the result"
+    if help is None:
+        return None
+    return Problem("E010", f"found {_describe(place)} where {_needs(place)} was needed", place.span, help)
+
+
+def _statement(place: Place) -> Problem | None:
+    if place.line and place.found in ("(", "[", "+", "-", "*", "/", "^") and place.needed <= {"=", ",", ".", ":"}:
+        message = f"found {_describe(place)} where {_needs(place)} was needed"
+        return Problem("E010", message, place.span, "a line binds a name: `y = f(x)`; `return f(x)` gives the result")
+    return None
+
+
+def _general_help(place: Place) -> str | None:
+    if place.found == "NEWLINE" and ":" in place.needed and place.line[:1] != ("import",):
+        return "end the line with `:`" if "=" not in place.needed else "end the line with `:` and indent a body, or go on with `= ...`"
+    if place.found == "NEWLINE" and place.needed & {")", "]"}:
+        return "close the bracket"
+    return None
+
+
+# ---------------------------------------------------------------- words
+
+
+def _place(automaton: Automaton, fragment: Fragment, tokens: Tokens, order: Sequence[int], result: Unexpected) -> Place:
+    names = automaton.tables.terminals
+    signs = {automaton.tables.terminals[number]: sign for sign, number in automaton.tables.literals.items()}
+
+    def shown(position: int) -> str:
+        if not 0 <= position < len(order):
+            return "$END"
+        terminal = tokens.types[order[position]]
+        return signs.get(names[terminal], names[terminal]) if terminal >= 0 else "?"
+
+    here = result.order
+    first = here
+    while first > 0 and shown(first - 1) not in ("NEWLINE", "INDENT", "DEDENT"):
+        first -= 1
+    if here < len(order):
+        start, end = tokens.starts[order[here]], tokens.ends[order[here]]
+    else:
+        start = end = tokens.ends[order[-1]] if order else 0
+    found = shown(here)
+    if found == "INDENT" and here + 1 < len(order):
+        start, end = tokens.starts[order[here + 1]], tokens.ends[order[here + 1]]
+    return Place(
+        found=found,
+        text=fragment.text[start:end],
+        before=shown(here - 1),
+        line=tuple(fragment.text[tokens.starts[order[k]] : tokens.ends[order[k]]] for k in range(first, here)),
+        after=shown(here + 1),
+        needed=frozenset(signs.get(name, name) for name in automaton.expected(result.states)),
+        span=fragment.span(start, end),
+        outermost=len(result.states) == 1,
+    )
+
+
+def _describe(place: Place) -> str:
+    match place.found:
+        case "NEWLINE" | "INDENT" | "DEDENT" | "$END":
+            return _NAMES[place.found]
+        case _:
+            text = place.text if len(place.text) <= 40 else place.text[:37] + "..."
+            return f"`{text}`"
+
+
+def _needs(place: Place) -> str:
+    """What could have come, most telling first; operators only when nothing else could."""
+    needed = set(place.needed)
+    words: list[str] = []
+    if len(needed & _STARTS) >= 5:
+        words.append("an expression")
+        needed -= _STARTS
+    elif needed & _OPERATORS and len(needed & _OPERATORS) >= 4:
+        needed -= _OPERATORS
+    for name in sorted(needed, key=lambda name: (name not in _NAMES, name)):
+        words.append(_NAMES.get(name, f"`{name.lower()}`" if name.isupper() else f"`{name}`"))
+    if not words:
+        return "an operator"
+    if len(words) > 5:
+        words = words[:5]
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]

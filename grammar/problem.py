@@ -1,0 +1,18 @@
+"""What is wrong with a text, as data. `grammar` imports nothing from the compiler, which turns a `Problem` into its own diagnostic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .tree import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """`code` is `E001` to `E049`; `message` is one sentence without a full stop; `help` says what to write; `notes` are other places."""
+
+    code: str
+    message: str
+    span: Span | None = None
+    help: str | None = None
+    notes: tuple[tuple[str, Span | None], ...] = ()
