@@ -154,9 +154,9 @@ class BodyBase:
 
     # ------------------------------------------------ axes and dtypes of several operands
 
-    def align(self, args: Sequence[Value], span: Span) -> tuple[Axis, ...]:
-        """The union of the operands' axes by label: in the order of the operand with most axes, then of the others as they come."""
-        ordered = sorted(args, key=lambda v: -len(v.type.axes) - v.type.has(REST))
+    def align(self, args: Sequence[Value], span: Span, *, in_order: bool = False) -> tuple[Axis, ...]:
+        """The union of the operands' axes by label: in the order of the operand with most axes (unless `in_order`), then of the others."""
+        ordered = list(args) if in_order else sorted(args, key=lambda v: -len(v.type.axes) - v.type.has(REST))
         found: dict[Label, tuple[Axis, Value]] = {}
         for value in ordered:
             for axis in value.type.axes:

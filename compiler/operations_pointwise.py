@@ -129,8 +129,8 @@ class Pointwise(BodyBase):
         return values, index
 
     def einsum(self, args: Sequence[Value], over: Sequence[Label], span: Span, hint: str = "") -> Value:
-        """Product by label, summed over `over`."""
-        axes = self.align(args, span)
+        """Product by label, summed over `over`; axes in the order of the operands."""
+        axes = self.align(args, span, in_order=True)
         for label in over:
             if not any(a.label is label for a in axes):
                 shapes = " and ".join(name_of(a) for a in args)

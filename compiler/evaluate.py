@@ -1,0 +1,267 @@
+"""Expressions: static numbers, recipes and tensors."""
+
+from __future__ import annotations
+
+from ..grammar import tree
+from . import ir
+from .dims import Expr, apply, const, sym
+from .names import Names, literal
+from .operations import Poison
+from .scope import Frame, Thunk
+from .values import NONE, POISON, Absent, BankRecipe, Builtin, Instance, ListValue, MaskOp, Pattern, Recipe, Static, Times, describe
+
+COMPARE = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
+ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floor_div", "%": "mod", "^": "pow"}
+_TEST = {
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+}
+
+
+class Results(tuple[ir.Value, ...]):
+    """Several results; `names` lets them be read as `top(...).index`."""
+
+    names: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(values: tuple[ir.Value, ...], names: tuple[str, ...]) -> Results:
+        made = Results(values)
+        made.names = names
+        return made
+
+
+class Evaluator(Names):
+    """`evaluate` gives the value of any expression in a frame."""
+
+    def call(self, node: tree.Call, frame: Frame) -> Static:
+        raise NotImplementedError
+
+    def index(self, node: tree.Index, frame: Frame) -> Static:
+        raise NotImplementedError
+
+    def evaluate(self, node: tree.Expr, frame: Frame) -> Static:
+        match node:
+            case tree.Number():
+                return const(node.value)
+            case tree.String():
+                return node.value
+            case tree.Name():
+                return self.lookup(node, frame)
+            case tree.List():
+                return ListValue(node, frame)
+            case tree.Tuple():
+                return tuple(self.tensor(item, frame) for item in node.items)
+            case tree.Call():
+                return self.call(node, frame)
+            case tree.Index():
+                return self.index(node, frame)
+            case tree.Attribute():
+                return self.attribute(node, frame)
+            case tree.Unary():
+                return self.unary(node, frame)
+            case tree.Binary():
+                return self.binary(node, frame)
+            case tree.Choose():
+                chosen = node.then if self.condition(node.condition, frame) else node.other
+                return self.evaluate(chosen, frame)
+            case tree.Repeat():
+                return self.repeat(node, frame)
+            case tree.Block():
+                return self.block(node, Thunk(node, frame, "", self.path, False))
+            case tree.Axis() | tree.Range():
+                what = "an axis" if isinstance(node, tree.Axis) else "a range"
+                raise self.error("E324", f"{what} is not a value here", node.span, help="`label: size` stands in lists of axes, `a .. b` in an index")
+
+    # ------------------------------------------------ kinds of value
+
+    def tensor(self, node: tree.Expr, frame: Frame) -> ir.Value:
+        return self.as_tensor(self.evaluate(node, frame), node.span, frame)
+
+    def as_tensor(self, value: Static, span: tree.Span, frame: Frame) -> ir.Value:
+        match value:
+            case ir.Value():
+                return value
+            case Expr() if frame.builder is not None:
+                kind = "float" if value.is_real else "int"
+                return frame.builder.body.full((), value, kind, span)
+            case tuple() if len(value) == 1:
+                return value[0]
+            case Instance() | Recipe():
+                raise self.error("E325", f"a tensor is needed here, found {describe(value)}", span, help="apply it: `name(x)`")
+            case _:
+                raise self.error("E325", f"a tensor is needed here, found {describe(value)}", span)
+
+    def operand(self, node: tree.Expr, frame: Frame) -> ir.Operand:
+        value = self.evaluate(node, frame)
+        match value:
+            case ir.Value() | Expr():
+                return value
+            case bool():
+                return const(int(value))
+            case _:
+                return self.as_tensor(value, node.span, frame)
+
+    def number(self, node: tree.Expr, frame: Frame) -> Expr:
+        value = self.evaluate(node, frame)
+        if not isinstance(value, Expr):
+            raise self.error("E323", f"a number is needed here, found {describe(value)}", node.span)
+        return value
+
+    def condition(self, node: tree.Expr, frame: Frame) -> bool:
+        """A static condition."""
+        value = self.evaluate(node, frame)
+        if isinstance(value, ir.Value):
+            raise self.error("E326", "`if` is resolved when the model is built, and this is data", node.span, help="choose by data with `where(condition, a, b)`")
+        if not isinstance(value, bool):
+            raise self.error("E326", f"a condition is needed here, found {describe(value)}", node.span)
+        return value
+
+    # ------------------------------------------------ operators
+
+    def unary(self, node: tree.Unary, frame: Frame) -> Static:
+        value = self.evaluate(node.value, frame)
+        if node.op == "-":
+            if isinstance(value, Expr):
+                return -value
+            return self.body(frame, node).elementwise("neg", [self.as_tensor(value, node.value.span, frame)], node.span)
+        match value:
+            case bool():
+                return not value
+            case Recipe() | MaskOp() | Instance():
+                return MaskOp("not", (value,))
+            case _:
+                return self.body(frame, node).elementwise("not", [self.as_tensor(value, node.value.span, frame)], node.span)
+
+    def binary(self, node: tree.Binary, frame: Frame) -> Static:
+        left = self.evaluate(node.left, frame)
+        if node.op in ("and", "or") and isinstance(left, bool):
+            if left == (node.op == "or"):
+                return left
+            right = self.evaluate(node.right, frame)
+            if isinstance(right, bool):
+                return right
+            return right
+        right = self.evaluate(node.right, frame)
+        if node.op in ("and", "or"):
+            return self.logic(node, left, right, frame)
+        if node.op in COMPARE:
+            return self.compare(node, left, right, frame)
+        if isinstance(left, Expr) and isinstance(right, Expr):
+            return self.arithmetic(node, left, right, frame)
+        if node.op == "*" and isinstance(left, Recipe) and isinstance(right, Expr):
+            return Times(left, right)
+        a = left if isinstance(left, Expr) else self.as_tensor(left, node.left.span, frame)
+        b = right if isinstance(right, Expr) else self.as_tensor(right, node.right.span, frame)
+        return self.body(frame, node).elementwise(ARITHMETIC[node.op], [a, b], node.span)
+
+    def logic(self, node: tree.Binary, left: Static, right: Static, frame: Frame) -> Static:
+        masks = (Recipe, MaskOp, Instance)
+        if isinstance(left, masks) and isinstance(right, masks):
+            return MaskOp("and" if node.op == "and" else "or", (left, right))
+        if isinstance(left, Absent) or isinstance(right, Absent):
+            return right if isinstance(left, Absent) else left
+        if isinstance(right, bool):
+            if right == (node.op == "or"):
+                return right
+            return left
+        values: list[ir.Operand] = [self.as_tensor(left, node.left.span, frame), self.as_tensor(right, node.right.span, frame)]
+        return self.body(frame, node).elementwise(node.op, values, node.span)
+
+    def compare(self, node: tree.Binary, left: Static, right: Static, frame: Frame) -> Static:
+        tensors = isinstance(left, ir.Value | tuple) or isinstance(right, ir.Value | tuple)
+        if tensors:
+            a = left if isinstance(left, Expr) else self.as_tensor(left, node.left.span, frame)
+            b = right if isinstance(right, Expr) else self.as_tensor(right, node.right.span, frame)
+            return self.body(frame, node).elementwise(COMPARE[node.op], [a, b], node.span)
+        if isinstance(left, Expr) and isinstance(right, Expr):
+            if left == right and node.op in ("==", "<=", ">=", "!="):
+                return node.op != "!="
+            a_value, b_value = left.value(), right.value()
+            if a_value is None or b_value is None:
+                raise self.error("E327", f"`{left} {node.op} {right}` is not known when the model is built", node.span, help="`where(...)` chooses by data")
+            self.symbols.choose(left, right)
+            return bool(_TEST[node.op](a_value, b_value))
+        if node.op not in ("==", "!="):
+            raise self.error("E328", f"cannot order {describe(left)} and {describe(right)}", node.span)
+        if isinstance(left, Recipe) and isinstance(right, Recipe):
+            same = left.component is right.component
+        elif isinstance(left, bool | str) and isinstance(right, bool | str):
+            same = left == right
+        else:
+            same = left is right
+        return same == (node.op == "==")
+
+    def arithmetic(self, node: tree.Binary, a: Expr, b: Expr, frame: Frame) -> Expr:
+        match node.op:
+            case "+":
+                return a + b
+            case "-":
+                return a - b
+            case "*":
+                return a * b
+            case "/":
+                if b.value() == 0:
+                    raise self.error("E329", f"division by zero: `{a} / {b}`", node.span)
+                return self.divide(a, b, node.span)
+            case "^":
+                try:
+                    return apply("pow", a, b)
+                except (OverflowError, ZeroDivisionError, ValueError):
+                    raise self.error("E329", f"`{a} ^ {b}` is not a number", node.span) from None
+            case _:
+                if b.value() == 0:
+                    raise self.error("E329", f"division by zero: `{a} {node.op} {b}`", node.span)
+                return apply("floor_div" if node.op == "//" else "mod", a, b)
+
+    def divide(self, a: Expr, b: Expr, span: tree.Span) -> Expr:
+        raise NotImplementedError
+
+    def repeat(self, node: tree.Repeat, frame: Frame) -> Pattern:
+        number = literal(node.count)
+        name = "layers" if number is not None else ""
+        count = sym(self.symbols.at(node.count.span, name, number, self.path)) if number is not None else self.number(node.count, frame)
+        slots = self.slots(node.pattern, frame)
+        total = count.value()
+        if total is None or total <= 0 or not isinstance(total, int):
+            raise self.error("E331", f"a number of layers is needed before `of`, found {count}", node.count.span)
+        return Pattern(slots, count, cycle=True)
+
+    def slots(self, node: tree.Expr, frame: Frame) -> tuple[tuple[Recipe, Expr], ...]:
+        """The items of a pattern: recipes, each with how many in a row."""
+        value = self.evaluate(node, frame)
+        match value:
+            case Recipe():
+                return ((value, const(1)),)
+            case Times():
+                return ((value.recipe, value.count),)
+            case ListValue():
+                return tuple(slot for item in value.node.items for slot in self.slots(item, value.frame))
+            case Pattern() if not value.cycle:
+                return value.slots
+            case _:
+                raise self.error("E332", f"a component is needed in a pattern of layers, found {describe(value)}", node.span)
+
+    def attribute(self, node: tree.Attribute, frame: Frame) -> Static:
+        value = self.evaluate(node.value, frame)
+        if isinstance(value, Results) and node.name in value.names:
+            return value[value.names.index(node.name)]
+        if isinstance(value, Instance):
+            return self.parameter_of(value, node.name, node.span, frame)
+        names = ", ".join(f"`{n}`" for n in value.names) if isinstance(value, Results) else ""
+        raise self.error("E333", f"{describe(value)} has no `{node.name}`", node.span, help=f"it has {names}" if names else None)
+
+    def parameter_of(self, instance: Instance, name: str, span: tree.Span, frame: Frame) -> ir.Value:
+        raise NotImplementedError
+
+    def body(self, frame: Frame, node: tree.Expr):  # type: ignore[no-untyped-def]
+        """Where operations of this frame go."""
+        if frame.builder is None:
+            raise self.error("E334", "a tensor operation has no place in an argument", node.span)
+        return frame.builder.body
+
+
+__all__ = ["NONE", "POISON", "BankRecipe", "Builtin", "Evaluator", "Poison", "Results"]

@@ -1,0 +1,697 @@
+"""The typed intermediate representation.
+
+    program ::= Program(name, root, config, facts, losses, ...)
+    module  ::= Module(name, inputs, outputs, params, children, body)        a component elaborated at one place
+    child   ::= Child(name, module) | Stack(name, slots, count) | Bank(name, module, axis)
+    body    ::= node*                                                       a straight line; every value is assigned once
+    node    ::= outs = operation(operands)                                  the closed union `Node` below
+    operand ::= Value | Expr                                                a tensor, or a static number
+    type    ::= dtype [label: size, ...]
+    region  ::= (params) -> body, result                                    a mask or a score; may read values around it
+
+Axes are named. The order in a type is the order in which it was written: it is meaningful at interfaces (inputs, outputs, parameters)
+and nowhere else; a backend chooses its own layouts. Labels are objects: two labels are the same axis only if they are one object. The
+label `REST` stands for any number of leading axes of a module that is applied at several ranks.
+
+Sizes are `Expr`s over the Config symbols and dynamic symbols of the whole program (not per module), so an expression means the same
+everywhere. Modules of one class of generated code are found later, by comparing modules up to their labels and sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from itertools import count
+from typing import Literal
+
+from ..grammar.tree import Span
+from .dims import Expr, Sym
+
+# ---------------------------------------------------------------- types
+
+DType = Literal["float", "float32", "int", "bool"]
+"""`float` is the model's own dtype; `float32` is at least float32 (float64 stays float64)."""
+
+_serial = count()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Label:
+    """The name of an axis, with an identity."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+REST = Label("...")
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """`label: size`. The size of REST is meaningless (one)."""
+
+    label: Label
+    size: Expr
+
+    def __repr__(self) -> str:
+        return self.label.name if str(self.size) == self.label.name or self.label is REST else f"{self.label.name}: {self.size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    axes: tuple[Axis, ...]
+    dtype: DType = "float"
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        return tuple(a.label for a in self.axes)
+
+    def axis(self, label: Label) -> Axis:
+        return next(a for a in self.axes if a.label is label)
+
+    def has(self, label: Label) -> bool:
+        return any(a.label is label for a in self.axes)
+
+    def without(self, *labels: Label) -> Type:
+        return Type(tuple(a for a in self.axes if not any(a.label is x for x in labels)), self.dtype)
+
+    def __repr__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(repr, self.axes))}]"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Value:
+    """The result of a node, an input or a parameter. Identity is the object; `hint` is the name it had in the spec, if any."""
+
+    type: Type
+    hint: str = ""
+    span: Span | None = None
+    serial: int = field(default_factory=lambda: next(_serial))
+
+    def __repr__(self) -> str:
+        return f"%{self.hint or 'v'}.{self.serial}"
+
+
+Operand = Value | Expr
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Region:
+    """A function inside a node: a mask or a score of an `Attend`. `body` may read values of the enclosing bodies."""
+
+    params: tuple[Value, ...]
+    body: tuple[Node, ...]
+    result: Value
+
+
+# ---------------------------------------------------------------- nodes
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Op:
+    """What every node has. `span` is the place in the spec; diagnostics found late point there."""
+
+    outs: tuple[Value, ...]
+    span: Span
+
+    @property
+    def out(self) -> Value:
+        return self.outs[0]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class ChildParam(Op):
+    """A parameter of a child (or of a child's child), read by its owner: `embed.weight`. `path` ends with the parameter's name."""
+
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Index(Op):
+    """0, 1, ... along one axis: out is int[axis]. `slot` is true for the sequence slots that decoding shifts."""
+
+    slot: bool = False
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Full(Op):
+    """A tensor of one number; its type is the out's."""
+
+    value: Expr
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Elementwise(Op):
+    """A pointwise function; operands align by label and broadcast.
+
+    Functions: add sub mul div floor_div mod pow neg minimum maximum where clamp not and or eq ne lt le gt ge exp log log1p sqrt rsqrt abs sign
+    floor sin cos tanh sigmoid relu silu gelu gelu_tanh softplus erf. `clamp(x, lo, hi)` with infinite Exprs for a missing bound."""
+
+    function: str
+    args: tuple[Operand, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Cast(Op):
+    """To the dtype of out. To `float32`: at least float32. To `float`: the model's dtype."""
+
+    x: Value
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Reduce(Op):
+    """sum mean max min prod any all logsumexp argmax argmin over labels (which may include REST)."""
+
+    function: str
+    x: Value
+    over: tuple[Label, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Along(Op):
+    """softmax log_softmax cumsum sort argsort flip along one axis; the type stays (argsort: int). Sorts are stable."""
+
+    function: str
+    x: Value
+    over: Label
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Roll(Op):
+    """Circular shift: out[i] = x[i - shift]."""
+
+    x: Value
+    shift: Expr
+    over: Label
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Top(Op):
+    """The k largest along an axis, descending; outs are (values, index), with the axis `label: k` in place of `over`."""
+
+    x: Value
+    k: Expr
+    over: Label
+    label: Label
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Einsum(Op):
+    """Product of the operands by label, summed over `over`."""
+
+    args: tuple[Value, ...]
+    over: tuple[Label, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Split(Op):
+    """Consecutive pieces of one axis; out k has the axis `labels[k]: sizes[k]` in its place."""
+
+    x: Value
+    over: Label
+    sizes: tuple[Expr, ...]
+    labels: tuple[Label, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Unflatten(Op):
+    """One axis becomes several, row-major; the last of `axes` varies fastest."""
+
+    x: Value
+    over: Label
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Flatten(Op):
+    """Several axes become one, row-major in the order of `over`; it stands where the first of them stood."""
+
+    x: Value
+    over: tuple[Label, ...]
+    label: Label
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Rename(Op):
+    """The same tensor with other labels, in order."""
+
+    x: Value
+    old: tuple[Label, ...]
+    new: tuple[Label, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Transpose(Op):
+    """The same tensor with its axes declared in the order of out."""
+
+    x: Value
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Expand(Op):
+    """Repeat along new axes; out has them first."""
+
+    x: Value
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Squeeze(Op):
+    """Drop an axis of size one."""
+
+    x: Value
+    over: Label
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class StackTensors(Op):
+    """Join tensors along a new axis, placed last."""
+
+    args: tuple[Value, ...]
+    label: Label
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Unstack(Op):
+    """The slices along an axis, each without it; its size is static."""
+
+    x: Value
+    over: Label
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Concat(Op):
+    """Join along an axis that all operands have; other axes broadcast by label."""
+
+    args: tuple[Value, ...]
+    over: Label
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Pad(Op):
+    """Add `before` and `after` entries of one number along an axis."""
+
+    x: Value
+    over: Label
+    before: Expr
+    after: Expr
+    value: Expr
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Slice(Op):
+    """`x[start:stop]` along an axis; bounds are non-negative Exprs, negative ones having been resolved (`size - n`)."""
+
+    x: Value
+    over: Label
+    start: Expr
+    stop: Expr
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Take(Op):
+    """Indexing: for each (label, index) the axis is replaced by the index's axes (none for an Expr, which may be negative).
+
+    Labels that an index tensor shares with x or with another index align."""
+
+    x: Value
+    over: tuple[Label, ...]
+    indices: tuple[Operand, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class ScatterAdd(Op):
+    """base with x added at index along `over`; the index's axes that base lacks are summed, shared labels align."""
+
+    base: Value
+    index: Value
+    x: Value
+    over: Label
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class OneHot(Op):
+    """bool: index == 0, 1, ... along the new last axis."""
+
+    x: Value
+    axis: Axis
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Unfold(Op):
+    """Sliding windows along `over`: out[.., t, .., k] = x[.., t * stride + k * dilation, ..]; the new axis `window` is last."""
+
+    x: Value
+    over: Label
+    window: Axis
+    stride: Expr
+    dilation: Expr
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class LinearRecurrence(Op):
+    """h[t] = a[t] * h[t - 1] + b[t], h[-1] = 0, along `over`; a and b broadcast by label."""
+
+    a: Value
+    b: Value
+    over: Label
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Attend(Op):
+    """s = scale * sum(q * k over feature); score; mask; weights over key; times v summed over key. A row with no key gives 0.
+
+    `key` is the key axis of the scores. In self attention k and v carry the query's label: `k_axis` is their label and `key` a fresh one.
+    `mask` has params (i: int[query], j: int[key]); `score` has params (s, h, i, j), h being int over the head axes; results align by label.
+    `weights`, if any, is a region with one param (the scores) and replaces the softmax over `key`. The scores' type is q's axes without
+    `feature`, then `key`, in at least float32."""
+
+    q: Value
+    k: Value
+    v: Value
+    query: Label
+    k_axis: Label
+    key: Label
+    feature: Label
+    scale: Operand
+    mask: Region | None
+    score: Region | None
+    weights: Region | None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Dropout(Op):
+    """In training, zero with probability `rate` and scale the rest by 1 / (1 - rate); else x."""
+
+    x: Value
+    rate: Expr
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class StopGradient(Op):
+    x: Value
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class CrossEntropy(Op):
+    """Mean of -log softmax(logits)[target] over the targets that are not -100; out is a float32 scalar."""
+
+    logits: Value
+    target: Value
+    over: Label
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Call(Op):
+    """Apply a child (by name) or a module without parameters (`target` is the Module); outs are its outputs."""
+
+    target: str | Module
+    args: tuple[Value, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Fold(Op):
+    """Apply a Stack child: the first `carried` args are carried from layer to layer, the others are the same for every layer.
+
+    outs are the final carried values. `inputs[s]` gives, for slot s, the position in args of each input of its module."""
+
+    target: str
+    args: tuple[Value, ...]
+    carried: int
+    inputs: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Route(Op):
+    """out = sum over `choice` of weight * bank[index](x). index and weight have the axis `choice`; x does not.
+
+    `args` are further inputs of the bank's module, the same for every expert."""
+
+    target: str
+    x: Value
+    index: Value
+    weight: Value
+    choice: Label
+    args: tuple[Value, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Pairwise(Op):
+    """Apply a Bank child to a tensor that has its axis: expert e sees the slice e."""
+
+    target: str
+    args: tuple[Value, ...]
+
+
+Node = (
+    ChildParam | Index | Full | Elementwise | Cast | Reduce | Along | Roll | Top | Einsum | Split | Unflatten | Flatten | Rename | Transpose
+    | Expand | Squeeze | StackTensors | Unstack | Concat | Pad | Slice | Take | ScatterAdd | OneHot | Unfold | LinearRecurrence | Attend | Dropout
+    | StopGradient | CrossEntropy | Call | Fold | Route | Pairwise
+)  # fmt: skip
+
+
+# ---------------------------------------------------------------- modules
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Init:
+    """How a parameter starts: kind zeros, ones, constant(a), normal(a = std), uniform(a, b), or table (a body over Index nodes)."""
+
+    kind: Literal["zeros", "ones", "constant", "normal", "uniform", "table"]
+    numbers: tuple[Expr, ...] = ()
+    table: Region | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Param:
+    """A parameter (`trainable`) or a buffer (saved, not trained). Its value can be read in the body like any other."""
+
+    name: str
+    value: Value
+    init: Init
+    trainable: bool
+    span: Span
+
+    @property
+    def type(self) -> Type:
+        return self.value.type
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Child:
+    name: str
+    module: Module
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Stack:
+    """Layers. The pattern is `slots`, each (module, how many in a row); `cycle`: the pattern repeats until `count` layers; else it is exact
+    and `count` is the sum. Layer numbers run through all slots."""
+
+    name: str
+    slots: tuple[tuple[Module, Expr], ...]
+    count: Expr
+    cycle: bool
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Bank:
+    """`axis.size` copies of a module; every parameter has `axis` in front."""
+
+    name: str
+    module: Module
+    axis: Axis
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Module:
+    """A component elaborated at one place.
+
+    `name` is the component's name in the spec. `captured` is how many of the last inputs were threaded here by the compiler (givens, tensors
+    closed over). `locals` gives the spec's names of sizes and numbers inside (hyperparameters and axes), for names in generated code."""
+
+    name: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    output_names: tuple[str, ...]
+    params: tuple[Param, ...]
+    children: tuple[Child | Stack | Bank, ...]
+    body: tuple[Node, ...]
+    locals: tuple[tuple[str, Expr], ...]
+    captured: int
+    doc: str
+    span: Span
+
+    def child(self, name: str) -> Child | Stack | Bank:
+        return next(c for c in self.children if c.name == name)
+
+    @property
+    def is_function(self) -> bool:
+        """Whether it owns nothing, so that it can be a plain function."""
+        return not self.params and not self.children
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class ModelInput:
+    """An input of the model; value is also root.inputs[k]. `default`: a region without params that gives its value when left out
+    (an int tensor of ones, positions, ...); `required` inputs have none; `training` inputs are read by losses only and may be none."""
+
+    name: str
+    value: Value
+    bound: Expr | None
+    default: Region | None
+    training: bool
+
+    @property
+    def required(self) -> bool:
+        return self.default is None and not self.training
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Fact:
+    """What the checker used: `a` divides, equals, or is at least `b` (kind divides: b % a == 0; equal; at_least: a >= b)."""
+
+    kind: Literal["divides", "equal", "at_least"]
+    a: Expr
+    b: Expr
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Loss:
+    """A scalar of root.body, part of the training loss."""
+
+    name: str
+    value: Value
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Assumption:
+    property: str
+    reason: str
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Program:
+    """A model. `config` are the symbols that become fields of Config, in order; names are unique."""
+
+    name: str
+    root: Module
+    inputs: tuple[ModelInput, ...]
+    config: tuple[tuple[str, Sym], ...]
+    dynamic: tuple[Sym, ...]
+    facts: tuple[Fact, ...]
+    losses: tuple[Loss, ...]
+    assumptions: tuple[Assumption, ...]
+    paper: str | None
+    source: str
+    span: Span
+
+
+# ---------------------------------------------------------------- walking
+
+
+def regions(node: Op) -> Iterator[Region]:
+    for f in fields(node):
+        value = getattr(node, f.name)
+        if isinstance(value, Region):
+            yield value
+
+
+def operands(node: Op) -> Iterator[Value]:
+    """The values a node reads, those that its regions read from around them included."""
+    for f in fields(node):
+        if f.name == "outs":
+            continue
+        value = getattr(node, f.name)
+        if isinstance(value, Value):
+            yield value
+        elif isinstance(value, tuple):
+            yield from (v for v in value if isinstance(v, Value))
+        elif isinstance(value, Region):
+            yield from free_values(value)
+
+
+def free_values(region: Region) -> Iterator[Value]:
+    """Values that a region reads from around it."""
+    own = set(region.params)
+    for node in region.body:
+        for value in operands(node):
+            if value not in own:
+                yield value
+        own.update(node.outs)
+    if region.result not in own:
+        yield region.result
+
+
+def replace_values(node: Node, mapping: Mapping[Value, Value]) -> Node:
+    """The node with operands replaced (inside its regions too); outs stay."""
+    changes: dict[str, object] = {}
+    for f in fields(node):
+        if f.name == "outs":
+            continue
+        value = getattr(node, f.name)
+        if isinstance(value, Value) and value in mapping:
+            changes[f.name] = mapping[value]
+        elif isinstance(value, tuple) and any(isinstance(v, Value) and v in mapping for v in value):
+            changes[f.name] = tuple(mapping.get(v, v) if isinstance(v, Value) else v for v in value)
+        elif isinstance(value, Region) and any(v in mapping for v in free_values(value)):
+            changes[f.name] = replace_region(value, mapping)
+    return replace(node, **changes) if changes else node  # type: ignore[arg-type]
+
+
+def replace_region(region: Region, mapping: Mapping[Value, Value]) -> Region:
+    return Region(
+        params=region.params,
+        body=tuple(replace_values(n, mapping) for n in region.body),
+        result=mapping.get(region.result, region.result),
+    )
+
+
+def children_of(module: Module) -> Iterator[tuple[str, Module]]:
+    """Every module directly below, with its child's name (the slots of a stack in order, then modules called as functions)."""
+    for child in module.children:
+        if isinstance(child, Stack):
+            yield from ((child.name, m) for m, _ in child.slots)
+        else:
+            yield child.name, child.module
+    for node in module.body:
+        if isinstance(node, Call) and isinstance(node.target, Module):
+            yield "", node.target
+
+
+def walk(module: Module) -> Iterator[Module]:
+    """A module and all below it, each once, parents first."""
+    seen: set[int] = set()
+
+    def visit(m: Module) -> Iterator[Module]:
+        if id(m) not in seen:
+            seen.add(id(m))
+            yield m
+            for _, below in children_of(m):
+                yield from visit(below)
+
+    return visit(module)
+
+
+Rewrite = Callable[[Module], Module]
+
+
+def rewrite(module: Module, change: Rewrite) -> Module:
+    """Rebuild a tree bottom-up: `change` sees each module with its children already changed. Shared modules stay shared."""
+    done: dict[int, Module] = {}
+
+    def visit(m: Module) -> Module:
+        if id(m) not in done:
+            children = tuple(
+                replace(c, slots=tuple((visit(s), n) for s, n in c.slots)) if isinstance(c, Stack) else replace(c, module=visit(c.module))
+                for c in m.children
+            )
+            body = tuple(replace(n, target=visit(n.target)) if isinstance(n, Call) and isinstance(n.target, Module) else n for n in m.body)
+            done[id(m)] = change(replace(m, children=children, body=body))
+        return done[id(m)]
+
+    return visit(module)

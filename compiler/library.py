@@ -1,0 +1,117 @@
+"""Where a name of a component or a model is found: the user's file and its imports, then the zoo and the standard library.
+
+Shipped files are indexed by scanning their top-level declarations and parsed only when one of their names is asked for, so that start-up does not
+grow with the library."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from ..grammar import tree
+from .diagnostics import Diagnostics, Note
+
+SPECS = Path(__file__).resolve().parent.parent / "specs"
+_DECLARATION = re.compile(r"^(?:component|fn|mask|score|weights|model)\s+([A-Za-z_]\w*)", re.MULTILINE)
+_YAML_MODEL = re.compile(r"^model:\s*['\"]?([A-Za-z_]\w*)", re.MULTILINE)
+_MAP = re.compile(r"^(?:checkpoint|config)\s+\w+\s+for\s+([A-Za-z_]\w*)", re.MULTILINE)
+
+
+@cache
+def shipped() -> dict[str, Path]:
+    """Every name that the shipped files declare, with its file."""
+    names: dict[str, Path] = {}
+    for path in [*sorted((SPECS / "std").glob("*.xf")), *sorted(SPECS.glob("*.xf")), *sorted(SPECS.glob("*.yaml"))]:
+        text = path.read_text(encoding="utf-8")
+        for match in (_DECLARATION if path.suffix == ".xf" else _YAML_MODEL).finditer(text):
+            names.setdefault(match.group(1), path)
+    return names
+
+
+def shipped_models() -> dict[str, Path]:
+    """The zoo: model names with their files."""
+    found: dict[str, Path] = {}
+    for path in [*sorted(SPECS.glob("*.xf")), *sorted(SPECS.glob("*.yaml"))]:
+        text = path.read_text(encoding="utf-8")
+        pattern = re.compile(r"^model\s+([A-Za-z_]\w*)", re.MULTILINE) if path.suffix == ".xf" else _YAML_MODEL
+        for match in pattern.finditer(text):
+            found.setdefault(match.group(1), path)
+    return found
+
+
+@dataclass
+class Library:
+    """The declarations visible to one spec."""
+
+    diagnostics: Diagnostics
+    components: dict[str, tree.Component] = field(default_factory=dict)
+    models: dict[str, tree.Model] = field(default_factory=dict)
+    maps: list[tree.Map] = field(default_factory=list)
+    _loaded: set[Path] = field(default_factory=set)
+
+    def load(self, path: Path, *, shadow: bool = True) -> tree.File | None:
+        """Read a file with its imports; later files do not replace names of earlier ones unless they are the same file's."""
+        from ..grammar.load import load
+        from .problems import report
+
+        path = path.resolve() if path.exists() else path
+        if path in self._loaded:
+            return None
+        self._loaded.add(path)
+        file, problems = load(path)
+        report(problems, self.diagnostics)
+        if file is None:
+            return None
+        self._add(file)
+        for wanted in file.imports:
+            target = path.parent / wanted.path
+            if not target.exists():
+                self.diagnostics.error("E301", f"there is no file {wanted.path!r}", wanted.span, help="paths are relative to this file")
+                continue
+            self.load(target)
+        return file
+
+    def _add(self, file: tree.File) -> None:
+        for declaration in file.declarations:
+            match declaration:
+                case tree.Map():
+                    self.maps.append(declaration)
+                case tree.Component():
+                    self._declare(self.components, declaration.name, declaration)
+                case tree.Model():
+                    self._declare(self.models, declaration.name, declaration)
+
+    def _declare(self, table: dict[str, tree.Component] | dict[str, tree.Model], name: tree.Name, declaration: object) -> None:
+        old = table.get(name.id)
+        if old is not None and old.span.source.path == name.span.source.path:
+            self.diagnostics.error(
+                "E302", f"`{name.id}` is declared twice", name.span, Note("first here", old.name.span), help="rename or delete one of them"
+            )
+        if old is None:
+            table[name.id] = declaration  # type: ignore[assignment]
+
+    def component(self, name: str) -> tree.Component | None:
+        if name not in self.components and name in shipped():
+            self.load(shipped()[name])
+        return self.components.get(name)
+
+    def model(self, name: str) -> tree.Model | None:
+        if name not in self.models and name in shipped():
+            self.load(shipped()[name])
+        return self.models.get(name)
+
+    def maps_for(self, model: str, kind: str) -> list[tree.Map]:
+        return [m for m in self.maps if m.kind == kind and m.model.id == model]
+
+    def nearest(self, name: str, more: Iterable[str] = ()) -> str | None:
+        """A help text with the nearest known name, if one is near."""
+        return suggest(name, [*self.components, *shipped(), *more])
+
+
+def suggest(name: str, known: Iterable[str]) -> str | None:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"did you mean `{close[0]}`?" if close else None
