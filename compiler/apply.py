@@ -10,7 +10,7 @@ from ..grammar import tree
 from . import ir
 from .builder import Builder
 from .diagnostics import Note
-from .dims import Expr, apply, const
+from .dims import Expr, const
 from .evaluate import Evaluator, Results
 from .generalise import generalise_rest
 from .library import suggest
@@ -96,7 +96,7 @@ class Applier(Evaluator):
         tensors = [v for v in values if isinstance(v, ir.Value)]
         outer = [here.local(v) for v in builder.captured]
         module = generalise_rest(module, rest)
-        results = tuple(ir.Value(o.type, o.hint, span) for o in outs)
+        results = tuple(ir.Value(o.type, "", span) for o in outs)
         target: str | ir.Module = instance.name if owns else module
         if instance.builder is None:
             instance.builder = builder
@@ -167,7 +167,7 @@ class Applier(Evaluator):
         inputs = tuple((*range(len(values)), *(len(values) + extra.index(v) for v in c)) for c in captures)
         slots = tuple((m, n) for m, (_, n) in zip(modules, pattern.slots, strict=True))
         self.add_child(here, ir.Stack(name=instance.name, slots=slots, count=pattern.count, cycle=pattern.cycle), instance)
-        results = tuple(ir.Value(v.type, v.hint, span) for v in values[: len(carried)])
+        results = tuple(ir.Value(v.type, "", span) for v in values[: len(carried)])
         here.body.nodes.append(ir.Fold(outs=results, span=span, target=instance.name, args=(*values, *extra), carried=len(carried), inputs=inputs))
         return results[0] if len(results) == 1 else Results.of(results, ())
 
@@ -241,8 +241,8 @@ class Applier(Evaluator):
     ) -> Static:  # fmt: skip
         """Elaborate a component's body into a builder; the result is its outputs."""
         component = recipe.component
-        frame = Frame(builder, recipe.frame if recipe.frame.builder is not None else None, component.name.id, path=self.path)
-        self.bind_hyperparameters(recipe, frame, span)
+        signature = Frame(builder, recipe.frame if recipe.frame.builder is not None else None, component.name.id, path=self.path)
+        self.bind_hyperparameters(recipe, signature, span)
         inputs = list(args)
         overrides: dict[str, ir.Value] = {}
         names = [i.name.id for i in component.inputs]
@@ -253,20 +253,29 @@ class Applier(Evaluator):
                 overrides[name] = value
             else:
                 raise self.error("E343", f"`{component.name.id}` has no input `{name}` here", place, help=suggest(name, names))
-        self.bind_inputs(component, frame, inputs, span, rests)
+        self.bind_inputs(component, signature, inputs, span, rests)
+        frame = self.body_frame(signature)
         with self.providing(overrides, span):
-            with self.at_path(self.path):
-                found = self.execute(component.body, frame)
-        for name, value in frame.names.items():
-            number = self.force(value) if isinstance(value, Thunk) and value.used and not value.running else None
-            if isinstance(number, Expr):
-                builder.locals.setdefault(name, number)
-        for name, axis in frame.labels.items():
-            if "|" not in name:
-                builder.locals.setdefault(name, axis.size)
+            found = self.execute(component.body, frame)
+        self.note_locals(builder, frame)
         if found is None:
             raise self.error("E344", f"`{component.name.id}` returns nothing", component.name.span, help="end the body with `return ...`")
         return self.check_outputs(component, found, frame, span)
+
+    def body_frame(self, signature: Frame) -> Frame:
+        """Where a body binds its names: late defaults and arguments see the signature's names, whatever the body binds again."""
+        return Frame(signature.builder, signature, signature.title, rest=signature.rest, path=signature.path)
+
+    def note_locals(self, builder: Builder, frame: Frame) -> None:
+        """Remember what the spec calls its numbers, for names in generated code."""
+        for scope in (frame.parent, frame):
+            for name, value in scope.names.items() if scope else ():
+                number = value.value if isinstance(value, Thunk) else value
+                if isinstance(number, Expr):
+                    builder.locals.setdefault(name, number)
+            for name, axis in scope.labels.items() if scope else ():
+                if "|" not in name:
+                    builder.locals.setdefault(name, axis.size)
 
     @contextmanager
     def providing(self, values: dict[str, ir.Value], span: tree.Span) -> Iterator[None]:
@@ -324,6 +333,8 @@ class Applier(Evaluator):
             if isinstance(value, ir.Value) and declared.axes is not None:
                 value = self.bind_axes(component, declared.name, declared.axes, value, frame, span, rests)
             frame.names[declared.name.id] = value
+            if isinstance(value, ir.Value) and frame.builder is not None and value in frame.builder.inputs:
+                object.__setattr__(value, "hint", declared.name.id)
         for declared in wanted[len(args) :]:
             assert declared.default is not None
             frame.names[declared.name.id] = self.evaluate(declared.default, frame)
@@ -452,7 +463,9 @@ class Applier(Evaluator):
         if left and None not in want:
             raise self.error("E349", f"`{component.name.id}` declares {shown} and returns {value.type!r}", output.axes.span, *made)
         rest = [a.label for a in frame.rest or ()]
-        opened = sorted((a.label for a in left), key=lambda x: rest.index(x) if x in rest else len(rest))
+        opened = [a.label for a in left]
+        if set(opened) == set(rest):
+            opened = rest
         order = tuple(label for item in want for label in (opened if item is None else [item]))
         if order != value.type.labels:
             return frame.builder.body.transpose(value, order, output.axes.span)
@@ -471,29 +484,35 @@ class Applier(Evaluator):
         """The axes that number the heads: q's static axes besides the query and the feature."""
         return tuple(a for a in q.axes if a.label is not query and a.label is not feature and not a.size.is_dynamic)
 
-    def mask_region(self, mask: Static, name: str, i: ir.Type, j: ir.Type, span: tree.Span, frame: Frame) -> ir.Region:
+    def mask_region(self, mask: Static, name: str, i: ir.Type, j: ir.Type, span: tree.Span, frame: Frame) -> ir.Region | None:
+        """A mask as a region over query and key slots; none if it lets everything through."""
         assert frame.builder is not None
         builder = frame.builder
         slots = [builder.own(ir.Value(i, "i", span)), builder.own(ir.Value(j, "j", span))]
         with builder.region() as body:
             result = self.mask_value(mask, name, slots, span, frame)
+            if result is True:
+                return None
             if isinstance(result, bool):
-                result = body.elementwise("eq", [const(int(result)), const(1)], span)
+                result = body.elementwise("lt", [slots[1], const(0)], span)
             nodes = tuple(body.nodes)
         return ir.Region(params=tuple(slots), body=nodes, result=result)
 
-    def mask_value(self, mask: Static, name: str, slots: list[ir.Value], span: tree.Span, frame: Frame) -> ir.Value:
+    def mask_value(self, mask: Static, name: str, slots: list[ir.Value], span: tree.Span, frame: Frame) -> ir.Value | bool:
         assert frame.builder is not None
         if isinstance(mask, MaskOp):
-            parts = [self.mask_value(m, m.name, slots, span, frame) for m in mask.masks if not isinstance(m, MaskOp)]
-            parts += [self.mask_value(m, "", slots, span, frame) for m in mask.masks if isinstance(m, MaskOp)]
+            parts = [self.mask_value(m, getattr(m, "name", ""), slots, span, frame) for m in mask.masks]
             if mask.op == "not":
-                return frame.builder.body.elementwise("not", [parts[0]], span)
-            return frame.builder.body.elementwise(mask.op, [parts[0], parts[1]], span)
+                return not parts[0] if isinstance(parts[0], bool) else frame.builder.body.elementwise("not", [parts[0]], span)
+            known = next((p for p in parts if isinstance(p, bool)), None)
+            if known is not None:
+                other = parts[1] if parts[0] is known else parts[0]
+                return known if known == (mask.op == "or") else other
+            return frame.builder.body.elementwise(mask.op, [p for p in parts if isinstance(p, ir.Value)], span)
         arity = self.arity(mask, "mask", (1, 2), span)
         args = slots if arity == 2 else slots[1:]
         result = self.index_call(mask, name, args, span, frame)
-        if result.type.dtype != "bool":
+        if isinstance(result, ir.Value) and result.type.dtype != "bool":
             raise self.error("E350", f"a mask says yes or no, and {describe(mask)} gives {result.type!r}", span)
         return result
 
@@ -504,7 +523,7 @@ class Applier(Evaluator):
         arity = self.arity(score, "score", (1, 3, 4), span)
         args = {1: values[:1], 3: [values[0], *values[2:]], 4: values}[arity]
         with builder.region() as body:
-            result = self.index_call(score, name, args, span, frame)
+            result = self.as_tensor(self.index_call(score, name, args, span, frame), span, frame)
             nodes = tuple(body.nodes)
         if any(not scores.has(a.label) for a in result.type.axes):
             raise self.error("E351", f"a score must keep the axes of the scores {scores!r}, and gives {result.type!r}", span)
@@ -515,7 +534,7 @@ class Applier(Evaluator):
         builder = frame.builder
         value = builder.own(ir.Value(scores, "s", span))
         with builder.region() as body:
-            result = self.index_call(weights, name, [value], span, frame)
+            result = self.as_tensor(self.index_call(weights, name, [value], span, frame), span, frame)
             nodes = tuple(body.nodes)
         return ir.Region(params=(value,), body=nodes, result=result)
 
@@ -529,7 +548,7 @@ class Applier(Evaluator):
             raise self.error("E352", f"a {kind} takes {forms}, and {describe(function)} takes {count} inputs", span, Note("declared here", recipe.component.name.span))
         return count
 
-    def index_call(self, function: Static, name: str, args: Sequence[ir.Value], span: tree.Span, frame: Frame) -> ir.Value:
+    def index_call(self, function: Static, name: str, args: Sequence[ir.Value], span: tree.Span, frame: Frame) -> ir.Value | bool:
         """Write an index function's body here; parameters it has belong to an instance of that name."""
         assert frame.builder is not None
         if isinstance(function, Recipe):
@@ -544,10 +563,4 @@ class Applier(Evaluator):
             result = self.apply_inline(function, args, {}, span, frame)
         else:
             raise self.error("E352", f"an index function is needed here, found {describe(function)}", span)
-        return self.as_tensor(result, span, frame)
-
-    def head_number(self, axes: tuple[ir.Axis, ...]) -> Expr:
-        total = const(1)
-        for axis in axes:
-            total = total * axis.size
-        return apply("floor_div", total, const(1))
+        return result if isinstance(result, bool) else self.as_tensor(result, span, frame)

@@ -115,7 +115,11 @@ class Elaborator(Applier):
                 at += 1
             if name in given:
                 raise self.error("E305", f"`{name}` is given twice", argument.span)
-            given[name] = (self.thunk(argument.value, frame, name, explicit=True), argument.name_span or argument.span)
+            thunk = self.thunk(argument.value, frame, name, explicit=True)
+            if frame.builder is not None:
+                self.force(thunk)
+                thunk.used = False
+            given[name] = (thunk, argument.name_span or argument.span)
         return self.refined(recipe, given)
 
     def divide(self, a: Expr, b: Expr, span: tree.Span) -> Expr:
@@ -285,7 +289,8 @@ class Elaborator(Applier):
                 found = provided.values[name]
                 break
         if found is None and self.root_frame is not None:
-            candidate = self.root_frame.names.get(name)
+            signature = self.root_frame.parent
+            candidate = self.root_frame.names.get(name) or (signature.names.get(name) if signature else None)
             found = candidate if isinstance(candidate, ir.Value) and self.root_frame is not frame else None
         if found is not None:
             value = self.local(found, frame)
@@ -329,11 +334,12 @@ class Elaborator(Applier):
         recipe = self.model_recipe(model)
         component = recipe.component
         root = Builder(component.name.id, None, self.owners, self.diagnostics, self.facts, model.span, model.paper or component.paper or "")
-        frame = Frame(root, None, model.name.id)
-        self.root_frame = frame
+        signature = Frame(root, None, model.name.id)
         self.givens.append(Givens({}))
-        self.bind_hyperparameters(recipe, frame, model.name.span)
-        inputs = [self.model_input(declared, root, frame) for declared in component.inputs]
+        self.bind_hyperparameters(recipe, signature, model.name.span)
+        inputs = [self.model_input(declared, root, signature) for declared in component.inputs]
+        frame = self.body_frame(signature)
+        self.root_frame = frame
         for assume in model.assumes:
             self.assumptions.append(ir.Assumption(property=assume.property, reason=assume.reason, span=assume.span))
         found = self.execute(component.body, frame)
@@ -342,18 +348,13 @@ class Elaborator(Applier):
         result = self.check_outputs(component, found, frame, component.span)
         outs = tuple(self.as_tensor(o, component.span, frame) for o in (result if isinstance(result, tuple) else (result,)))
         names = tuple(o.name.id if o.name else f"output{k}" for k, o in enumerate(component.outputs))
-        for name, value in frame.names.items():
-            number = value.value if isinstance(value, Thunk) else value
-            if isinstance(number, Expr):
-                root.locals.setdefault(name, number)
-        for label, axis in frame.labels.items():
-            root.locals.setdefault(label, axis.size)
+        self.note_locals(root, frame)
         module = replace(root.finish(outs, names), name=model.name.id)
         self.check_inert()
         dynamic = tuple(dict.fromkeys(s for i in inputs for a in i.value.type.axes for s in sorted(a.size.symbols, key=lambda x: x.order) if s.value is None))
         config = name_config(module, self.symbols, inputs)
         return ir.Program(
-            name=model.name.id, root=module, inputs=tuple(inputs), config=config, dynamic=dynamic, facts=tuple(self.facts), losses=tuple(root.losses),
+            name=model.name.id, root=module, inputs=tuple(inputs), config=config, dynamic=dynamic, facts=unique_facts(self.facts), losses=tuple(root.losses),
             assumptions=tuple(self.assumptions), paper=model.paper or component.paper, source=Path(model.span.source.path).name, span=model.name.span,
         )  # fmt: skip
 
@@ -417,6 +418,10 @@ class Elaborator(Applier):
         for instance in self.instances:
             if not instance.applied and instance.name and isinstance(instance.owner, Builder) and instance.builder is None:
                 self.error("E316", f"`{instance.name}` is bound and never applied", instance.span, help="apply it, delete it, or write `let` if it is only passed on")
+
+
+def unique_facts(facts: Sequence[ir.Fact]) -> tuple[ir.Fact, ...]:
+    return tuple({(f.kind, f.a, f.b): f for f in reversed(facts)}.values())[::-1]
 
 
 def _defined(node: tree.Statement) -> Sequence[str]:

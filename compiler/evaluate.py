@@ -172,6 +172,8 @@ class Evaluator(Names):
         return self.body(frame, node).elementwise(node.op, values, node.span)
 
     def compare(self, node: tree.Binary, left: Static, right: Static, frame: Frame) -> Static:
+        if (left is NONE or right is NONE) and node.op in ("==", "!="):
+            return (left is right) == (node.op == "==")
         tensors = isinstance(left, ir.Value | tuple) or isinstance(right, ir.Value | tuple)
         if tensors:
             a = left if isinstance(left, Expr) else self.as_tensor(left, node.left.span, frame)
