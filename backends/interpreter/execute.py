@@ -1,0 +1,415 @@
+"""Runs a program node by node, as it is written: no rewriting, no layouts, no kernels. This is the meaning of the IR.
+
+Every value is checked when it is made: it must have the axes, the sizes and the dtype of its type. A value that depends on a training input
+that was not given is absent, and so is all that depends on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar, assert_never
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ...compiler import ir
+from ...compiler.dims import Expr, Sym
+from ...compiler.ir import REST, Label, Module, Node, Program, Region, Type, Value
+from . import operations
+from .parameters import Assignment, layer_slots, places, whole
+from .tensors import Array, InterpreterError, Tensor
+
+_Kind = TypeVar("_Kind", ir.Child, ir.Stack, ir.Bank)
+
+Trace = Callable[[str, Node, tuple[Array, ...]], None]
+"""Called after each node with the path of its module (`decoder.layers.0`), the node and its results in their declared axes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """What is the same everywhere in one run. `wide` is at least float32."""
+
+    dtype: np.dtype
+    wide: np.dtype
+    weights: Mapping[str, Array]
+    training: bool
+    rng: np.random.Generator
+    trace: Trace | None
+
+
+@dataclass(kw_only=True, slots=True)
+class Frame:
+    """One application of a module: its values so far, what `...` stands for, the sizes of dynamic axes, and which expert of each bank."""
+
+    run: Run
+    module: Module
+    path: str
+    experts: tuple[int, ...]
+    under: dict[Sym, int | float]
+    rest: tuple[Label, ...] = ()
+    values: dict[Value, Tensor] = field(default_factory=dict)
+
+    # ------------------------------------------------ what nodes ask for
+
+    def __getitem__(self, value: Value) -> Tensor:
+        return self.values[value]
+
+    def concrete(self, labels: Sequence[Label]) -> tuple[Label, ...]:
+        return tuple(x for label in labels for x in (self.rest if label is REST else (label,)))
+
+    def labels(self, type_: Type) -> tuple[Label, ...]:
+        return self.concrete(type_.labels)
+
+    def number(self, size: Expr) -> int | float:
+        found = size.value(self.under)
+        if found is None:
+            raise InterpreterError(f"the number {size} has no value")
+        return found
+
+    def whole(self, size: Expr) -> int:
+        return whole(size, self.under)
+
+    def dtype(self, kind: ir.DType) -> np.dtype:
+        match kind:
+            case "float":
+                return self.run.dtype
+            case "float32":
+                return self.run.wide
+            case "int":
+                return np.dtype(np.int64)
+            case "bool":
+                return np.dtype(np.bool_)
+            case _:
+                assert_never(kind)
+
+    def region(self, region: Region, args: Sequence[Tensor]) -> Tensor:
+        for param, arg in zip(region.params, args, strict=True):
+            self.bind(param, arg)
+        self.body(region.body)
+        return self[region.result]
+
+    # ------------------------------------------------ values
+
+    def bind(self, value: Value, found: Tensor) -> None:
+        """Give a value, in the order and dtype of its type; sizes must be the type's."""
+        array = found.ordered(self.labels(value.type)).astype(self.dtype(value.type.dtype), copy=False)
+        have = dict(zip(self.labels(value.type), array.shape, strict=True))
+        for axis in value.type.axes:
+            if axis.label is not REST and (size := self.whole(axis.size)) != have[axis.label]:
+                raise InterpreterError(f"{value!r} should be {value.type!r}, and its axis {axis.label} is {have[axis.label]}, not {size}")
+        self.values[value] = Tensor(array, self.labels(value.type))
+
+    def bind_by_position(self, value: Value, array: Array) -> None:
+        """Give a value whose axes, in declared order, are those of an array from another module."""
+        self.bind(value, Tensor(array, self.labels(value.type)))
+
+    # ------------------------------------------------ nodes
+
+    def body(self, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            needed = () if isinstance(node, ir.Call | ir.Fold | ir.Pairwise) else tuple(ir.operands(node))
+            if any(v not in self.values for v in needed):
+                continue
+            try:
+                self.node(node)
+            except (InterpreterError, ValueError, IndexError, KeyError) as error:
+                if isinstance(error, InterpreterError) and " at line " in str(error):
+                    raise
+                place = f"{self.path or 'the model'}, {type(node).__name__} of {node.outs[0]!r} at line {node.span.line_column()[0]}"
+                raise InterpreterError(f"{place}: {error}") from error
+            if self.run.trace is not None and all(v in self.values for v in node.outs):
+                self.run.trace(self.path, node, tuple(self[v].array for v in node.outs))
+
+    def node(self, node: Node) -> None:
+        match node:
+            case ir.Call():
+                self.call(node)
+            case ir.Fold():
+                self.fold(node)
+            case ir.Pairwise():
+                self.pairwise(node)
+            case ir.Route():
+                self.bind(node.out, self.route(node))
+            case ir.ChildParam():
+                self.bind_by_position(node.out, self.weight(".".join(node.path)))
+            case ir.Top():
+                for value, found in zip(node.outs, operations.top(self, node), strict=True):
+                    self.bind(value, found)
+            case ir.Split():
+                for value, found in zip(node.outs, operations.split(self, node), strict=True):
+                    self.bind(value, found)
+            case ir.Unstack():
+                for value, found in zip(node.outs, operations.unstack(self, node), strict=True):
+                    self.bind(value, found)
+            case _:
+                self.bind(node.out, self.single(node))
+
+    def single(self, node: Node) -> Tensor:
+        """The result of a node that has one."""
+        match node:
+            case ir.Index():
+                return operations.index(self, node)
+            case ir.Full():
+                return operations.full(self, node)
+            case ir.Elementwise():
+                return operations.elementwise(self, node)
+            case ir.Cast():
+                return operations.cast(self, node)
+            case ir.Reduce():
+                return operations.reduce(self, node)
+            case ir.Along():
+                return operations.along(self, node)
+            case ir.Roll():
+                return operations.roll(self, node)
+            case ir.Einsum():
+                return operations.einsum(self, node)
+            case ir.Unflatten():
+                return operations.unflatten(self, node)
+            case ir.Flatten():
+                return operations.flatten(self, node)
+            case ir.Rename():
+                return self[node.x].renamed(node.old, node.new)
+            case ir.Transpose() | ir.StopGradient():
+                return self[node.x]
+            case ir.Expand():
+                return operations.expand(self, node)
+            case ir.Squeeze():
+                return operations.squeeze(self, node)
+            case ir.StackTensors():
+                return operations.stack_tensors(self, node)
+            case ir.Concat():
+                return operations.concat(self, node)
+            case ir.Pad():
+                return operations.pad(self, node)
+            case ir.Slice():
+                return operations.slice_(self, node)
+            case ir.Take():
+                return operations.take(self, node)
+            case ir.ScatterAdd():
+                return operations.scatter_add(self, node)
+            case ir.OneHot():
+                return operations.one_hot(self, node)
+            case ir.Unfold():
+                return operations.unfold(self, node)
+            case ir.LinearRecurrence():
+                return operations.linear_recurrence(self, node)
+            case ir.Attend():
+                return operations.attend(self, node)
+            case ir.Dropout():
+                return operations.dropout(self, node)
+            case ir.CrossEntropy():
+                return operations.cross_entropy(self, node)
+            case ir.Call() | ir.Fold() | ir.Pairwise() | ir.Route() | ir.ChildParam() | ir.Top() | ir.Split() | ir.Unstack():
+                raise AssertionError(node)
+            case _:
+                assert_never(node)
+
+    # ------------------------------------------------ modules
+
+    def weight(self, name: str) -> Array:
+        """The parameter of this module, or of a child of it, that these experts have."""
+        whole_name = f"{self.path}.{name}" if self.path else name
+        if whole_name not in self.run.weights:
+            raise InterpreterError(f"the parameter {whole_name} is missing")
+        found: Array = np.asarray(self.run.weights[whole_name])[self.experts]
+        return found
+
+    def below(self, name: str) -> str:
+        return f"{self.path}.{name}" if self.path else name
+
+    def inputs(self, args: Sequence[Value]) -> list[Array | None]:
+        return [self[v].array if v in self.values else None for v in args]
+
+    def call(self, node: ir.Call) -> None:
+        if isinstance(node.target, Module):
+            module, path = node.target, self.path
+        else:
+            module, path = self.child(node.target, ir.Child).module, self.below(node.target)
+        found = self.apply(module, path, self.experts, self.inputs(node.args))
+        for value, array in zip(node.outs, found, strict=True):
+            if array is not None:
+                self.bind_by_position(value, array)
+
+    def child(self, name: str, kind: type[_Kind]) -> _Kind:
+        found = next((c for c in self.module.children if c.name == name), None)
+        if not isinstance(found, kind):
+            raise InterpreterError(f"{self.module.name} has no {kind.__name__.lower()} called {name}")
+        return found
+
+    def apply(self, module: Module, path: str, experts: tuple[int, ...], args: Sequence[Array | None]) -> list[Array | None]:
+        """A module on arrays in its declared order; a result that depends on an absent input is none."""
+        frame = Frame(run=self.run, module=module, path=path, experts=experts, under=dict(self.under))
+        if len(args) != len(module.inputs):
+            raise InterpreterError(f"{module.name} takes {len(module.inputs)} inputs and is given {len(args)}")
+        frame.open_rest(module.inputs, args)
+        solve_sizes(module.inputs, args, frame.under)
+        for value, array in zip(module.inputs, args, strict=True):
+            if array is not None:
+                frame.bind_by_position(value, array)
+        frame.execute()
+        return [frame[v].array if v in frame.values else None for v in module.outputs]
+
+    def open_rest(self, inputs: Sequence[Value], args: Sequence[Array | None]) -> None:
+        """Let `...` stand for as many axes as the arguments have more than declared."""
+        for value, array in zip(inputs, args, strict=True):
+            if array is not None and value.type.has(REST):
+                count = array.ndim - len(value.type.axes) + 1
+                self.rest = tuple(Label(f"rest{k}") for k in range(count))
+                return
+
+    def execute(self) -> None:
+        """Parameters, then the body."""
+        for param in self.module.params:
+            self.bind_by_position(param.value, self.weight(param.name))
+        self.body(self.module.body)
+
+    def fold(self, node: ir.Fold) -> None:
+        stack = self.child(node.target, ir.Stack)
+        args = self.inputs(node.args)
+        for number, slot in enumerate(layer_slots(stack, self.under)):
+            chosen = [args[k] for k in node.inputs[slot]]
+            found = self.apply(stack.slots[slot][0], f"{self.below(node.target)}.{number}", self.experts, chosen)
+            args[: node.carried] = found[: node.carried]
+        for value, array in zip(node.outs, args, strict=False):
+            if array is not None:
+                self.bind_by_position(value, array)
+
+    def route(self, node: ir.Route) -> Tensor:
+        """Every expert on everything, then the chosen ones weighed: slow, and plainly the definition."""
+        bank = self.child(node.target, ir.Bank)
+        index, weight = self[node.index], self[node.weight]
+        labels = self.labels(node.out.type)
+        total: Array | None = None
+        for expert in range(self.whole(bank.axis.size)):
+            found = self.apply(bank.module, self.below(node.target), (*self.experts, expert), self.inputs((node.x, *node.args)))[0]
+            gate_labels = (*(x for x in labels if index.has(x) or weight.has(x)), node.choice)
+            chosen = np.where(index.aligned(gate_labels) == expert, weight.aligned(gate_labels), 0).sum(axis=-1)
+            if found is None:
+                raise InterpreterError("an expert's result is absent")
+            part = found * Tensor(chosen, gate_labels[:-1]).aligned(labels)
+            total = part if total is None else total + part
+        if total is None:
+            raise InterpreterError(f"the bank {node.target} is empty")
+        return Tensor(total, labels)
+
+    def pairwise(self, node: ir.Pairwise) -> None:
+        bank = self.child(node.target, ir.Bank)
+        label = bank.axis.label
+        results: list[list[Array | None]] = []
+        for expert in range(self.whole(bank.axis.size)):
+            args: list[Array | None] = []
+            for value in node.args:
+                found = self.values.get(value)
+                if found is not None and found.has(label):
+                    args.append(np.take(found.array, expert, axis=found.position(label)))
+                else:
+                    args.append(None if found is None else found.array)
+            results.append(self.apply(bank.module, self.below(node.target), (*self.experts, expert), args))
+        for k, value in enumerate(node.outs):
+            arrays = [r[k] for r in results]
+            if all(a is not None for a in arrays):
+                rest = tuple(x for x in self.labels(value.type) if x is not label)
+                self.bind(value, Tensor(np.stack([a for a in arrays if a is not None]), (label, *rest)))
+
+
+def solve_sizes(inputs: Sequence[Value], args: Sequence[Array | None], under: dict[Sym, int | float]) -> None:
+    """Give the dynamic symbols the values that the shapes of the inputs ask for; plain ones first, then formulas in one unknown."""
+    formulas: list[tuple[Expr, int]] = []
+    for value, array in zip(inputs, args, strict=True):
+        if array is None:
+            continue
+        axes = value.type.axes
+        rest = next((k for k, a in enumerate(axes) if a.label is REST), None)
+        for k, axis in enumerate(axes):
+            if axis.label is REST:
+                continue
+            actual = array.shape[k if rest is None or k < rest else k - len(axes)]
+            if axis.size.is_dynamic and axis.size.value(under) != actual:
+                plain = _plain_symbol(axis.size)
+                if plain is not None and plain not in under:
+                    under[plain] = actual
+                else:
+                    formulas.append((axis.size, actual))
+    for size, actual in formulas:
+        if size.value(under) != actual:
+            unknown = [s for s in size.symbols if s.value is None and (s not in under or _plain_symbol(size) is s)]
+            if len(unknown) != 1:
+                continue
+            found = next((n for n in range(1, 1 << 16) if size.value({**under, unknown[0]: n}) == actual), None)
+            if found is None:
+                raise InterpreterError(f"no value of {unknown[0]} makes {size} equal to {actual}")
+            under[unknown[0]] = found
+
+
+def _plain_symbol(size: Expr) -> Sym | None:
+    return next((s for s in size.symbols if size == Expr((((((s, 1),)), 1),))), None)
+
+
+def evaluate_region(region: Region, *, dtype: DTypeLike, under: Assignment | None = None) -> Tensor:
+    """A region without params that reads nothing around it: a table, a default."""
+    body = Module(name="table", inputs=(), outputs=(), output_names=(), params=(), children=(), body=region.body, locals=(), captured=0, doc="", span=region.body[0].span if region.body else None)  # type: ignore[arg-type]  # fmt: skip
+    frame = Frame(run=_run(dtype, {}, False, 0, None), module=body, path="", experts=(), under=dict(under or {}))
+    with np.errstate(all="ignore"):
+        return frame.region(region, ())
+
+
+def _run(dtype: DTypeLike, weights: Mapping[str, Array], training: bool, seed: int, trace: Trace | None) -> Run:
+    kind = np.dtype(dtype)
+    return Run(
+        dtype=kind, wide=np.promote_types(kind, np.float32), weights=weights, training=training, rng=np.random.default_rng(seed), trace=trace
+    )
+
+
+def run(
+    program: Program,
+    params: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    *,
+    dtype: DTypeLike = np.float64,
+    under: Assignment | None = None,
+    training: bool = False,
+    seed: int = 0,
+    trace: Trace | None = None,
+) -> dict[str, Array]:
+    """The outputs by name, in their declared axes. `under` gives other values to Config's symbols; a missing input takes its default.
+
+    If every loss can be computed, its value is under `loss.<name>` and their sum under `loss`. `seed` is for dropout in training."""
+    unknown = set(inputs) - {i.name for i in program.inputs}
+    if unknown:
+        raise InterpreterError(f"{program.name} has no input {', '.join(sorted(unknown))}")
+    expected = {p.name for p in places(program, under)}
+    if missing := expected - set(params):
+        raise InterpreterError(f"missing parameters: {', '.join(sorted(missing)[:5])}")
+    frame = Frame(run=_run(dtype, params, training, seed, trace), module=program.root, path="", experts=(), under=dict(under or {}))
+    given = [np.asarray(inputs[i.name]) if i.name in inputs else None for i in program.inputs]
+    for item, array in zip(program.inputs, given, strict=True):
+        if array is not None and array.ndim != len(item.value.type.axes):
+            raise InterpreterError(f"the input {item.name} is {item.value.type!r}, and has the shape {array.shape}")
+    solve_sizes(program.root.inputs, given, frame.under)
+    with np.errstate(all="ignore"):
+        _bind_inputs(frame, program, given)
+        frame.execute()
+    return _results(frame, program)
+
+
+def _bind_inputs(frame: Frame, program: Program, given: Sequence[Array | None]) -> None:
+    for item, array in zip(program.inputs, given, strict=True):
+        if array is not None:
+            if item.bound is not None and array.size and not 0 <= array.min() <= array.max() < frame.whole(item.bound):
+                raise InterpreterError(f"{item.name} must lie in 0 .. {frame.whole(item.bound)}; it has {array.min()} .. {array.max()}")
+            frame.bind_by_position(item.value, array)
+        elif item.default is not None:
+            frame.bind(item.value, frame.region(item.default, ()))
+        elif not item.training:
+            raise InterpreterError(f"the input {item.name} is missing")
+
+
+def _results(frame: Frame, program: Program) -> dict[str, Array]:
+    root = program.root
+    names = root.output_names or tuple(f"output{k}" if k else "output" for k in range(len(root.outputs)))
+    found = {name: frame[v].array for name, v in zip(names, root.outputs, strict=True) if v in frame.values}
+    if program.losses and all(loss.value in frame.values for loss in program.losses):
+        terms = {f"loss.{loss.name}": frame[loss.value].array for loss in program.losses}
+        found |= terms
+        found["loss"] = np.asarray(sum(terms.values()))
+    return found
