@@ -1,7 +1,8 @@
 """A program as text: what `--emit ir` shows and golden tests read.
 
 Modules are printed once each, parts before wholes; two that print alike are one. Values keep their names in the spec (`y`, then `y2`;
-an unnamed one is called after its operation), sizes are written in the fields of Config. The same program gives the same text.
+an unnamed one is called after its operation). Sizes are written in the fields of Config, and only where an axis is new in a module or
+differs from its first size. The same program gives the same text.
 
     module linear(x: float[..., d]) -> float[..., e]
       weight = param [e, d], uniform(-d ** -0.5, d ** -0.5)
@@ -48,7 +49,8 @@ from .operations_pointwise import infinity
 
 def print_program(program: Program) -> str:
     """The whole program, ending with a newline."""
-    printer = _Printer(program)
+    printer = _Printer(program.config, program.dynamic)
+    printer.losses[id(program.root)] = program.losses
     root = printer.module(program.root)
     lines = [f"program {program.name}: {root}"]
     lines += [f"config {name} = {symbol.value}" for name, symbol in program.config]
@@ -64,6 +66,13 @@ def print_program(program: Program) -> str:
     return "\n".join(lines) + "\n\n" + "\n".join(printer.texts)
 
 
+def print_module(module: Module) -> str:
+    """A module and all below it, without a program around them; equal texts mean equal modules."""
+    printer = _Printer((), ())
+    printer.module(module)
+    return "\n".join(printer.texts)
+
+
 class _Names:
     """Unique names of values and labels inside one module."""
 
@@ -71,6 +80,8 @@ class _Names:
         self.printer = printer
         self.values: dict[Value, str] = {}
         self.labels: dict[Label, str] = {}
+        self.sizes: dict[Label, str] = {}
+        self.shown: set[Label] = set()
 
     def value(self, value: Value, fallback: str = "v") -> str:
         if value not in self.values:
@@ -92,8 +103,12 @@ class _Names:
         return self.labels[label]
 
     def axis(self, axis: Axis) -> str:
+        """`label: size`; the label alone if it has that size already, or is its name."""
         label, size = self.label(axis.label), self.printer.size(axis.size)
-        return label if axis.label is REST or label == size else f"{label}: {size}"
+        known = self.sizes.setdefault(axis.label, size)
+        new = axis.label not in self.shown
+        self.shown.add(axis.label)
+        return label if axis.label is REST or label == size or (known == size and not new) else f"{label}: {size}"
 
     def type(self, type_: Type) -> str:
         return f"{type_.dtype}[{', '.join(map(self.axis, type_.axes))}]"
@@ -103,14 +118,14 @@ class _Names:
 
 
 class _Printer:
-    def __init__(self, program: Program) -> None:
-        self.symbols: dict[Sym, str] = {symbol: name for name, symbol in program.config}
-        for symbol in program.dynamic:
+    def __init__(self, config: tuple[tuple[str, Sym], ...], dynamic: tuple[Sym, ...]) -> None:
+        self.symbols: dict[Sym, str] = {symbol: name for name, symbol in config}
+        for symbol in dynamic:
             self.symbols[symbol] = self._fresh(symbol.name)
         self.texts: list[str] = []
         self.names: dict[int, str] = {}
         self.printed: dict[str, str] = {}
-        self.losses: dict[int, tuple[Loss, ...]] = {id(program.root): program.losses}
+        self.losses: dict[int, tuple[Loss, ...]] = {}
 
     def _fresh(self, name: str) -> str:
         taken = set(self.symbols.values())
@@ -157,7 +172,7 @@ class _Printer:
         lines += [f"  loss {loss.name} = {names.value(loss.value)}" for loss in self.losses.get(id(module), ())]
         results = [names.value(v) for v in module.outputs]
         if module.output_names:
-            results = [r if n == r else f"{n}={r}" for n, r in zip(module.output_names, results, strict=True)]
+            results = [r if n in ("", r) else f"{n}={r}" for n, r in zip(module.output_names, results, strict=True)]
         lines.append(f"  return {', '.join(results)}")
         outputs = ", ".join(names.type(v.type) for v in module.outputs)
         return f"({inputs}) -> {outputs}\n" + "\n".join(lines) + "\n"
@@ -223,7 +238,7 @@ class _Printer:
                 return ""
             pairs = zip(node.over, node.indices, strict=True)
             return ", ".join(f"{names.label(label)}={self._operand(index, names)}" for label, index in pairs)
-        if name in ("function", "target") or item is None or isinstance(item, Region):
+        if name == "function" or item is None or isinstance(item, Region | str | Module):
             return ""
         if name == "slot":
             return "slot" if item else ""
@@ -267,4 +282,4 @@ class _Printer:
     def input_lines(self, name: str, value: Value, bound: Expr | None, training: bool, default: Region | None, names: _Names) -> list[str]:
         within = "" if bound is None else f" in {self.size(bound)}"
         line = f"input {name}: {names.type(value.type)}{within}{' for training' if training else ''}"
-        return [line] if default is None else [line, *self._region("  default", default, names, "")]
+        return [line] if default is None else [line, *self._region("default", default, names, "  ")]
