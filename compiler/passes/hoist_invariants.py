@@ -320,10 +320,14 @@ class _Scope:
             else:
                 node = self.nodes[value]
                 operands = {v: self.lift(v) for v in ir.operands(node)}
-                outs = tuple(Value(self.outer_type(v.type), v.hint, v.span) for v in node.outs)
+                outs = tuple(Value(self.outer_type(v.type), self.hint(v), v.span) for v in node.outs)
                 moved = replace(self.relabelled(ir.replace_values(node, operands)), outs=outs)
                 self.lifted.update(zip(node.outs, self.site.add(moved), strict=True))
         return self.lifted[value]
+
+    def hint(self, value: Value) -> str:
+        """A name for what moves: what a score adds is a bias, if the spec has no name for it."""
+        return value.hint or ("bias" if value in self.moving and self.least[value] == _FROM_SCORE else "")
 
     def relabelled(self, node: Node) -> Node:
         """The node with the site's labels in its attributes; all of them stand in the types of its operands or results."""
@@ -354,7 +358,7 @@ class _Scope:
         children: dict[str, ir.Child | Stack | ir.Bank] = {c.name: c for c in self.module.children}
         body: list[Node] = []
         for node in self.module.body:
-            new = ir.replace_values(node, mapping)
+            new = _replaced(node, mapping)
             if node in below and isinstance(new, Call):
                 scope = below[node]
                 new = replace(new, args=(*new.args, *(self.capture(v) for v in scope.captured)))
@@ -372,6 +376,15 @@ class _Scope:
                 children=tuple(children.values()),
                 body=tuple(body),
             )
+
+
+def _replaced(node: Node, mapping: dict[Value, Value]) -> Node:
+    """The node with values replaced, those that its own regions compute included."""
+    new = ir.replace_values(node, mapping)
+    if isinstance(new, Attend):
+        mask, score, weights = (r if r is None else ir.replace_region(r, mapping) for r in (new.mask, new.score, new.weights))
+        return replace(new, mask=mask, score=score, weights=weights)
+    return new
 
 
 def node_target(node: Call, module: Module) -> Module:
