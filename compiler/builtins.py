@@ -214,7 +214,11 @@ def _float32(a: Args) -> Static:
 
 @operation("float(x)")
 def _float(a: Args) -> Static:
-    return a.body.cast(a.tensor(0, "x"), "float", a.span)
+    node = a.need(0, "x")
+    value = a.e.evaluate(node, a.frame)
+    if isinstance(value, Expr):
+        return value * const(1.0)
+    return a.body.cast(a.e.as_tensor(value, node.span, a.frame), "float", a.span)
 
 
 @operation("int(x)")
@@ -517,8 +521,8 @@ def _attend(a: Args) -> Static:
     i, j = ir.Type((q.type.axis(query),), "int"), ir.Type((ir.Axis(fresh, length),), "int")
     feature = q.type.axes[-1].label
     scores = ir.Type((*q.type.without(feature).axes, ir.Axis(fresh, length)), "float32")
-    scale: ir.Operand = a.e.operand(nodes["scale"], a.frame) if nodes["scale"] is not None else const(1)
-    values = {name: a.e.evaluate(node, a.frame) if node is not None and name in ("mask", "score", "weights") else NONE for name, node in nodes.items()}
+    values = {name: a.e.evaluate(node, a.frame) if node is not None and name != "over" else NONE for name, node in nodes.items()}
+    scale: ir.Operand = const(1) if values["scale"] is NONE or nodes["scale"] is None else a.e.operand(nodes["scale"], a.frame)
     named = {name: node.id if isinstance(node, tree.Name) else name for name, node in nodes.items()}
     score, mask, weights = values["score"], values["mask"], values["weights"]
     if isinstance(weights, Builtin) and weights.name == "softmax":

@@ -68,7 +68,9 @@ class Elaborator(Applier):
             return self.apply(recipe, args, named, node.span, frame)
         positional = [a for a in node.arguments if a.name is None]
         if positional and frame.builder is not None:
+            registered = len(self.thunks)
             first = self.evaluate(positional[0].value, frame)
+            del self.thunks[registered:]
             if isinstance(first, ir.Value | tuple):
                 return self.apply_named(node, recipe, frame)
         return self.name_recipe(node, recipe, frame)
@@ -256,6 +258,9 @@ class Elaborator(Applier):
         if len(node.targets) > 1:
             self.unpack(node, value, frame)
             return
+        if isinstance(value, ListValue) and not is_let:
+            slots = self.slots(node.value, frame)
+            value = Pattern(slots, sum((n for _, n in slots), start=const(0)), cycle=False)
         if isinstance(value, Recipe | Pattern | BankRecipe) and not is_let:
             assert isinstance(node, tree.Bind) and frame.builder is not None
             value = self.instance(name, value, frame, node.targets[0].span, shared=node.shared)

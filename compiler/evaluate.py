@@ -72,9 +72,10 @@ class Evaluator(Names):
                 return self.repeat(node, frame)
             case tree.Block():
                 return self.block(node, Thunk(node, frame, "", self.path, False))
-            case tree.Axis() | tree.Range():
-                what = "an axis" if isinstance(node, tree.Axis) else "a range"
-                raise self.error("E324", f"{what} is not a value here", node.span, help="`label: size` stands in lists of axes, `a .. b` in an index")
+            case tree.Axis():
+                return ListValue(tree.List(span=node.span, items=(node,)), frame)
+            case tree.Range():
+                raise self.error("E324", "a range is not a value here", node.span, help="`a .. b` stands in an index: `x[t = 1 ..]`")
 
     # ------------------------------------------------ kinds of value
 

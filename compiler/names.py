@@ -232,6 +232,12 @@ class Names:
         for scope in frame.outward():
             if name in scope.labels:
                 return ir.Axis(scope.labels[name].label, size)
+            found = scope.names.get(name)
+            if found is None or (isinstance(found, Thunk) and found.running):
+                continue
+            value = self.force(found) if isinstance(found, Thunk) else found
+            if isinstance(value, Expr):
+                return ir.Axis(self.named_axes(tree.Name(span=size_span(found), id=name), scope)[0].label, size)
         frame.labels[name] = ir.Axis(ir.Label(name), size)
         return frame.labels[name]
 
@@ -263,6 +269,13 @@ def literal(node: tree.Expr) -> int | float | None:
             return -number.value
         case _:
             return None
+
+
+_NOWHERE = tree.Span(tree.Source("", ""), 0, 0)
+
+
+def size_span(found: Static | Thunk) -> tree.Span:
+    return found.node.span if isinstance(found, Thunk) else _NOWHERE
 
 
 def names_of(targets: Iterable[tree.Name]) -> str:
