@@ -39,10 +39,10 @@ class Run:
 
 @dataclass(kw_only=True, slots=True)
 class Frame:
-    """One application of a module: its values so far, what `...` stands for, the sizes of dynamic axes, and which expert of each bank."""
+    """One application of a module (none: a region alone): its values so far, what `...` stands for, the sizes of dynamic axes, and which expert of each bank."""
 
     run: Run
-    module: Module
+    module: Module | None
     path: str
     experts: tuple[int, ...]
     under: dict[Sym, int | float]
@@ -231,9 +231,10 @@ class Frame:
                 self.bind_by_position(value, array)
 
     def child(self, name: str, kind: type[_Kind]) -> _Kind:
-        found = next((c for c in self.module.children if c.name == name), None)
+        children = self.module.children if self.module is not None else ()
+        found = next((c for c in children if c.name == name), None)
         if not isinstance(found, kind):
-            raise InterpreterError(f"{self.module.name} has no {kind.__name__.lower()} called {name}")
+            raise InterpreterError(f"there is no {kind.__name__.lower()} called {name}")
         return found
 
     def apply(self, module: Module, path: str, experts: tuple[int, ...], args: Sequence[Array | None]) -> list[Array | None]:
@@ -259,6 +260,7 @@ class Frame:
 
     def execute(self) -> None:
         """Parameters, then the body."""
+        assert self.module is not None
         for param in self.module.params:
             self.bind_by_position(param.value, self.weight(param.name))
         self.body(self.module.body)
@@ -347,8 +349,7 @@ def _plain_symbol(size: Expr) -> Sym | None:
 
 def evaluate_region(region: Region, *, dtype: DTypeLike, under: Assignment | None = None) -> Tensor:
     """A region without params that reads nothing around it: a table, a default."""
-    body = Module(name="table", inputs=(), outputs=(), output_names=(), params=(), children=(), body=region.body, locals=(), captured=0, doc="", span=region.body[0].span if region.body else None)  # type: ignore[arg-type]  # fmt: skip
-    frame = Frame(run=_run(dtype, {}, False, 0, None), module=body, path="", experts=(), under=dict(under or {}))
+    frame = Frame(run=_run(dtype, {}, False, 0, None), module=None, path="", experts=(), under=dict(under or {}))
     with np.errstate(all="ignore"):
         return frame.region(region, ())
 
@@ -356,7 +357,12 @@ def evaluate_region(region: Region, *, dtype: DTypeLike, under: Assignment | Non
 def _run(dtype: DTypeLike, weights: Mapping[str, Array], training: bool, seed: int, trace: Trace | None) -> Run:
     kind = np.dtype(dtype)
     return Run(
-        dtype=kind, wide=np.promote_types(kind, np.float32), weights=weights, training=training, rng=np.random.default_rng(seed), trace=trace
+        dtype=kind,
+        wide=np.promote_types(kind, np.float32),
+        weights=weights,
+        training=training,
+        rng=np.random.default_rng(seed),
+        trace=trace,
     )
 
 
@@ -395,11 +401,18 @@ def run(
 def _bind_inputs(frame: Frame, program: Program, given: Sequence[Array | None]) -> None:
     for item, array in zip(program.inputs, given, strict=True):
         if array is not None:
-            if item.bound is not None and array.size and not 0 <= array.min() <= array.max() < frame.whole(item.bound):
+            if (
+                item.bound is not None
+                and not item.training
+                and array.size
+                and not 0 <= array.min() <= array.max() < frame.whole(item.bound)
+            ):
                 raise InterpreterError(f"{item.name} must lie in 0 .. {frame.whole(item.bound)}; it has {array.min()} .. {array.max()}")
             frame.bind_by_position(item.value, array)
         elif item.default is not None:
-            frame.bind(item.value, frame.region(item.default, ()))
+            found, axes = frame.region(item.default, ()), item.value.type.axes
+            labels = frame.labels(item.value.type)
+            frame.bind(item.value, Tensor(np.broadcast_to(found.aligned(labels), [frame.whole(a.size) for a in axes]), labels))
         elif not item.training:
             raise InterpreterError(f"the input {item.name} is missing")
 

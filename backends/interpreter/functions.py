@@ -29,12 +29,12 @@ def softplus(x: Array) -> Array:
 
 def gelu(x: Array) -> Array:
     """x times the normal distribution function of x (Hendrycks and Gimpel 2016)."""
-    return 0.5 * x * (1 + erf(x * x.dtype.type(math.sqrt(0.5))))
+    return np.asarray(0.5 * x * (1 + erf(x * x.dtype.type(math.sqrt(0.5)))))
 
 
 def gelu_tanh(x: Array) -> Array:
     """The approximation of gelu by tanh, from the same paper."""
-    return 0.5 * x * (1 + np.tanh(x.dtype.type(math.sqrt(2 / math.pi)) * (x + 0.044715 * x**3)))
+    return np.asarray(0.5 * x * (1 + np.tanh(x.dtype.type(math.sqrt(2 / math.pi)) * (x + 0.044715 * x**3))))
 
 
 def clamp(x: Array, low: Array, high: Array) -> Array:
@@ -90,7 +90,7 @@ LOGIC: dict[str, Callable[..., Array]] = {"and": np.logical_and, "or": np.logica
 def logsumexp(x: Array, axis: tuple[int, ...]) -> Array:
     top = np.max(x, axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
-    return np.squeeze(np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top, axis=axis)
+    return np.asarray(np.squeeze(np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top, axis=axis))
 
 
 REDUCTIONS: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
@@ -112,11 +112,11 @@ def softmax(x: Array, axis: int) -> Array:
     top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     e = np.exp(x - np.where(np.isfinite(top), top, 0).astype(x.dtype))
     total = np.sum(e, axis=axis, keepdims=True)
-    return e / np.where(total == 0, 1, total).astype(x.dtype)
+    return np.asarray(e / np.where(total == 0, 1, total).astype(x.dtype))
 
 
 def log_softmax(x: Array, axis: int) -> Array:
-    return x - np.expand_dims(logsumexp(x, (axis,)), axis)
+    return np.asarray(x - np.expand_dims(logsumexp(x, (axis,)), axis))
 
 
 ALONG: dict[str, Callable[[Array, int], Array]] = {

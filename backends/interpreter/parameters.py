@@ -72,9 +72,7 @@ def _below(module: Module, prefix: str, banks: tuple[Axis, ...], under: Assignme
                     yield from _below(child.slots[slot][0], f"{path}{number}.", banks, under)
 
 
-def initial_params(
-    program: Program, seed: int = 0, dtype: DTypeLike = np.float64, under: Assignment | None = None
-) -> dict[str, Array]:
+def initial_params(program: Program, seed: int = 0, dtype: DTypeLike = np.float64, under: Assignment | None = None) -> dict[str, Array]:
     """Random values for every parameter, none near 0 or 1, so that no parameter can be left out unseen; tables are what they are.
 
     Signs and sizes follow the parameter's own init: a range stays in its range, what starts at 1 stays positive."""

@@ -34,7 +34,7 @@ class Tensor:
         return label in self.labels
 
     def size(self, label: Label) -> int:
-        return self.array.shape[self.position(label)]
+        return int(self.array.shape[self.position(label)])
 
     def ordered(self, labels: tuple[Label, ...]) -> Array:
         """The array with its axes in the order of `labels`, which must be the same set."""
