@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 #: Actions that collect or pass on, and so add no level to the tree.
 FLAT = frozenset(
-    "one more append inner second_value first_value nothing no_items no_list no_outputs argument named_argument path paper block body "
+    "one more append inner second_value first_value nothing no_items no_list no_outputs argument named_argument path paper block paper_block body "
     "short_body suite outputs item entry string alternative".split()
 )
 
@@ -388,6 +388,9 @@ class Builder:
             arguments,
             tuple([entry for entry in entries if isinstance(entry, tree.Assume)]),
         )
+
+    def paper_block(self, start: int, end: int, indent: int, paper: int, line: int, dedent: int) -> Entries:
+        return Entries(unescape(self.text(paper)))
 
     def _block(self, span: Span, base: Expr | None, entries: Entries) -> tree.Block | tree.Call:
         for assume in entries.assumes:

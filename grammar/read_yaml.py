@@ -165,7 +165,7 @@ class Reader:
         found: list[tuple[Scalar, Node, str]] = []
         split = self.split_call(node)
         for key, value in node.pairs:
-            if split is not None and key.start >= split:
+            if split is not None and value.start >= split:
                 break
             if not isinstance(key, Scalar):
                 self.problem("E035", "a key is a name, not a list or a mapping", key, "write `name: value`")
@@ -189,7 +189,9 @@ class Reader:
             scalars = list(node.items)
         for part in scalars:
             if isinstance(part, Scalar) and part.style is None and part.in_flow and part.value.count("(") > part.value.count(")"):
-                help = f'quote the whole value: "{part.value}, ...)"'
+                written = self.source.text[part.start : node.end].split("\n")[0]
+                closing = written.rfind(")")
+                help = f'quote the whole value: "{written[: closing + 1] if closing > 0 else part.value + ", ...)"}"'
                 self.problem("E034", "YAML splits this call at its comma", part, help)
                 return part.start
         return None
@@ -303,8 +305,6 @@ class Reader:
             self.problem("E037", "a value is missing here", node, "write one, or `none` for absence")
             return None
         value, problems = parse_value(fragment)
-        if problems and node.style is None and '"' not in fragment.text and "'" in fragment.text:
-            pass
         self.problems += problems
         if isinstance(value, tree.Tuple) and not several:
             self.problem("E037", "several values stand here", node, "write a list: [a, b]")
