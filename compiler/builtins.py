@@ -13,7 +13,7 @@ from . import ir
 from .dims import Expr, apply, const
 from .evaluate import Results
 from .library import suggest
-from .operations import Body, infinity
+from .operations import Body, infinity, scores_type
 from .scope import Frame
 from .values import NONE, BankRecipe, Builtin, Initial, Instance, ListValue, Recipe, Static, describe
 
@@ -520,7 +520,7 @@ def _attend(a: Args) -> Static:
     length = k.type.axis(k_axis).size
     i, j = ir.Type((q.type.axis(query),), "int"), ir.Type((ir.Axis(fresh, length),), "int")
     feature = q.type.axes[-1].label
-    scores = ir.Type((*q.type.without(feature).axes, ir.Axis(fresh, length)), "float32")
+    scores = scores_type(q.type, k.type, query, k_axis, fresh, feature)
     values = {name: a.e.evaluate(node, a.frame) if node is not None and name != "over" else NONE for name, node in nodes.items()}
     scale: ir.Operand = const(1) if values["scale"] is NONE or nodes["scale"] is None else a.e.operand(nodes["scale"], a.frame)
     named = {name: node.id if isinstance(node, tree.Name) else name for name, node in nodes.items()}

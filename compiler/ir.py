@@ -366,7 +366,7 @@ class Attend(Op):
     `key` is the key axis of the scores. In self attention k and v carry the query's label: `k_axis` is their label and `key` a fresh one.
     `mask` has params (i: int[query], j: int[key]); `score` has params (s, h, i, j), h being int over the head axes; results align by label.
     `weights`, if any, is a region with one param (the scores) and replaces the softmax over `key`. The scores' type is q's axes without
-    `feature`, then `key`, in at least float32."""
+    `feature` and `query`, then `query`, then `key`, in at least float32."""
 
     q: Value
     k: Value

@@ -187,6 +187,7 @@ class Names:
                 return (self.text_axis(node, value, "", frame),)
 
     def named_axes(self, node: tree.Name, frame: Frame) -> tuple[ir.Axis, ...]:
+        other: Static | None = None
         for scope in frame.outward():
             if node.id in scope.labels:
                 return (scope.labels[node.id],)
@@ -213,7 +214,9 @@ class Names:
                     return (axis,)
             if value is POISON:
                 raise Poison
-            raise self.error("E321", f"an axis is needed here, and `{node.id}` is {describe(value)}", node.span)
+            other = other or value                       # an instance may share its name with an axis further out
+        if other is not None:
+            raise self.error("E321", f"an axis is needed here, and `{node.id}` is {describe(other)}", node.span)
         raise self.error("E322", f"there is no axis `{node.id}` here", node.span, help=f"name an axis in scope, or give it a size: `{node.id}: size`")
 
     def text_axis(self, node: tree.Expr, size: Expr, parameter: str, frame: Frame, *, default: bool = False) -> ir.Axis:

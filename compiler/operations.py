@@ -20,9 +20,9 @@ from .operations_shape import Shapes
 __all__ = ["FUNCTIONS", "Body", "Poison", "agree", "infinity", "name_of", "scores_type", "show", "show_axis", "show_size"]
 
 
-def scores_type(q: Type, k: Type, k_axis: Label, key: Label, feature: Label) -> Type:
-    """q's axes without the feature, then the key axis; at least float32."""
-    return Type((*q.without(feature).axes, Axis(key, k.axis(k_axis).size)), "float32")
+def scores_type(q: Type, k: Type, query: Label, k_axis: Label, key: Label, feature: Label) -> Type:
+    """q's axes without the feature, the query axis after the others, then the key axis; at least float32."""
+    return Type((*q.without(feature, query).axes, q.axis(query), Axis(key, k.axis(k_axis).size)), "float32")
 
 
 @dataclass
@@ -112,7 +112,7 @@ class Body(Shapes):
             self.fail("E213", f"the last axis of {name_of(q)} is the one that queries and keys are compared over", span, q)
         feature = feature or q.type.axes[-1].label
         self._check_attend_axes(q, k, v, query, k_axis, feature, span)
-        scores = scores_type(q.type, k.type, k_axis, key, feature)
+        scores = scores_type(q.type, k.type, query, k_axis, key, feature)
         if isinstance(scale, Value):
             self._check_within("the scale", scale, scores, span)
         if mask is not None:
