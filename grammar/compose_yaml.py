@@ -153,7 +153,7 @@ def _pieces(source: Source, raw: str, offset: int, escape: re.Pattern[str]) -> F
             value = ""
         elif len(groups[0]) > 1:
             code = int(groups[0], 16)
-            value = chr(code) if code < 0x110000 else "?"
+            value = chr(code) if code < 0x110000 else "\ufffe"
         else:
             value = _SIMPLE_ESCAPES.get(groups[0], groups[0])
         anchors.append((len(text), offset + match.start()))

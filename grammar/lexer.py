@@ -52,6 +52,8 @@ _BRACED = r"\{[^{}\s\"]*\}"
 _TOKEN = re.compile(rf"[ \t]*(?:(?P<name>{_WORD})" + _OTHERS, re.VERBOSE)
 _PATH_TOKEN = re.compile(rf"[ \t]*(?:(?P<name>(?:{_WORD}|{_BRACED})(?:\.(?:[A-Za-z0-9_]+|{_BRACED}))*)" + _OTHERS, re.VERBOSE)
 _NAME, _NUMBER, _STRING, _SIGN, _NEWLINE, _COMMENT = range(1, 7)
+#: Characters that no text may hold: controls, and what YAML takes for a line end or refuses. `\n` and `\t` are escapes.
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 _BLANKS = re.compile(r"[ \t\f]*")
 _BEFORE_NAME = re.compile(r"[ \t]+(?:[A-Za-z_]|\")")
 _NEW_STATEMENT = re.compile(rf"[ \t]*(?:(?:{'|'.join(SOFT)})[ \t]+[A-Za-z_\"]|return\b|elif\b)")
@@ -313,6 +315,11 @@ class Lexer:
         return stop
 
     def _string(self, start: int, end: int) -> int:
+        control = UNPRINTABLE.search(self.text, start, end)
+        if control is not None:
+            message = f"this string holds the character U+{ord(control[0]):04X}"
+            self._problem("E015", message, control.start(), control.end(), "take it out; a line break is \\n and a tab is \\t")
+            return ERROR
         for escape in re.finditer(r"\\(.)", self.text[start:end]):
             if escape[1] not in '"\\nt':
                 at = start + escape.start()

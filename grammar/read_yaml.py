@@ -20,6 +20,7 @@ from difflib import get_close_matches
 from . import tree
 from .build_tree import block_value
 from .compose_yaml import Mapping, Node, Scalar, Sequence, compose_yaml, fragment_of
+from .lexer import UNPRINTABLE
 from .parse import ordered, parse_fragment, parse_value, refuse
 from .problem import Problem
 from .tree import Expr, Source, Span
@@ -306,7 +307,8 @@ class Reader:
             return None
         value, problems = parse_value(fragment)
         self.problems += problems
-        if isinstance(value, tree.Tuple) and not several:
+        bare = len(fragment.text) - len(fragment.text.lstrip())
+        if isinstance(value, tree.Tuple) and not several and value.span.start == fragment.place(bare):
             self.problem("E037", "several values stand here", node, "write a list: [a, b]")
             return None
         return value
@@ -320,6 +322,10 @@ class Reader:
 
     def text(self, node: Node) -> str | None:
         if isinstance(node, Scalar) and node.value.strip():
-            return node.value
+            control = UNPRINTABLE.search(node.value)
+            if control is None:
+                return node.value
+            self.problem("E015", f"this text holds the character U+{ord(control[0]):04X}", node, "take it out")
+            return None
         self.problem("E037", "a text is needed here", node, 'write it in quotes: "..."')
         return None
