@@ -58,11 +58,25 @@ Atom = Sym | Apply
 Number = int | float | Fraction
 Monomial = tuple[tuple[Atom, int], ...]
 
+LARGEST_BITS = 4096
+"""Whole numbers grow no longer than this: a spec cannot make the compiler count for ever."""
+
+
+def _power(a: int | float, b: int | float) -> int | float:
+    """a ** b; raises OverflowError or ValueError where that is no number to work with."""
+    if isinstance(a, int) and isinstance(b, int) and a.bit_length() * b > LARGEST_BITS:
+        raise OverflowError
+    result = a**b
+    if isinstance(result, complex):
+        raise ValueError("a root of a negative number")
+    return result
+
+
 _FUNCTIONS: dict[str, Callable[..., float]] = {
     "div": lambda a, b: a // b if isinstance(a, int) and isinstance(b, int) and a % b == 0 else a / b,
     "floor_div": lambda a, b: a // b,
     "mod": lambda a, b: a % b,
-    "pow": lambda a, b: a**b,
+    "pow": _power,
     "maximum": max,
     "minimum": min,
     "ceil": math.ceil,

@@ -20,6 +20,7 @@ from .library import Library, shipped_models, suggest
 from .model_tree import flatten
 from .name_config import name_config
 from .operations import Poison
+from .passes.check_unused import check_unused
 from .scope import Frame, Thunk
 from .values import NONE, POISON, BankRecipe, Builtin, Instance, ListValue, MaskOp, Pattern, Recipe, Static, Times, describe
 
@@ -464,6 +465,8 @@ def elaborate_file(path_or_name: str, sets: list[str], diagnostics: Diagnostics)
         if not diagnostics.failed:
             raise
         return None
+    if not diagnostics.failed:
+        check_unused(program, diagnostics)
     return None if diagnostics.failed else program
 
 
@@ -479,7 +482,7 @@ def find_model(path_or_name: str, sets: list[str], diagnostics: Diagnostics) -> 
             return None
         file = library.load(path)
         models = [d for d in file.declarations if isinstance(d, tree.Model)] if file else []
-        if file is not None and not models:
+        if file is not None and not models and not diagnostics.failed:
             diagnostics.error("E307", f"{path_or_name} declares no model", None, help="add `model name = component:`")
         model = models[-1] if models else None
     if model is None:

@@ -212,7 +212,9 @@ class Evaluator(Names):
                 return self.divide(a, b, node.span)
             case "^":
                 try:
-                    return apply("pow", a, b)
+                    result = apply("pow", a, b)
+                    result.value()
+                    return result
                 except (OverflowError, ZeroDivisionError, ValueError):
                     raise self.error("E329", f"`{a} ^ {b}` is not a number", node.span) from None
             case _:
