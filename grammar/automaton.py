@@ -40,12 +40,24 @@ class Automaton:
         self.steps = [
             (rule.target, rule.length, action, 0 if rule.action in flat else 1) for rule, action in zip(tables.rules, actions, strict=True)
         ]
+        self.passed: dict[tuple[int, int, int], int] = {}
+
+    def _pass_on(self, below: int, state: int, terminal: int) -> int:
+        """The state after all the reductions at `terminal` that let one symbol stand for another; `below` is the state under it."""
+        actions, gotos, rules = self.tables.actions, self.tables.gotos, self.tables.rules
+        first = state
+        while True:
+            step = actions[state].get(terminal)
+            if step is None or step >= 0 or rules[-step - 1].action or rules[-step - 1].target not in gotos[below]:
+                self.passed[below, first, terminal] = state
+                return state
+            state = gotos[below][rules[-step - 1].target]
 
     def run(
         self, start: str, builder: object, tokens: Sequence[int], types: list[int], starts: list[int], ends: list[int]
     ) -> Value | Unexpected | TooDeep:
         """Parses `tokens` (indices into the three lists) as the start symbol. A token's value is its index."""
-        actions, gotos, steps = self.tables.actions, self.tables.gotos, self.steps
+        actions, gotos, steps, passed = self.tables.actions, self.tables.gotos, self.steps, self.passed
         state, final = self.tables.starts[start]
         end_terminal = len(self.tables.terminals) - 1
         states: list[int] = [state]
@@ -70,8 +82,13 @@ class Automaton:
                     break
                 target, length, action, nests = steps[-step - 1]
                 if action is None:  # one symbol stands for another: nothing to build
-                    states.pop()
-                elif length:
+                    below = states[-2]
+                    state = passed.get((below, state, terminal)) or self._pass_on(below, state, terminal)
+                    states[-1] = state
+                    if terminal == end_terminal and state == final:
+                        return values[-1]
+                    continue
+                if length:
                     children = values[-length:]
                     opened, closed, depth = opens[-length], closes[-1], max(depths[-length:]) + nests
                     del values[-length:], states[-length:], opens[-length:], closes[-length:], depths[-length:]

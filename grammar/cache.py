@@ -1,0 +1,103 @@
+"""Parsed files kept between runs, under `$XDG_CACHE_HOME/xfc/trees` (else `~/.cache`), by the content of the file and of this package's grammar.
+
+A cache that cannot be read or written is as good as none: nothing here reports or raises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import tempfile
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from . import tree
+from .load import parse_source, read_source
+from .problem import Problem
+
+#: Files whose text decides what a tree looks like.
+_PARTS = ("tree.py", "lexer.py", "build_tree.py", "xf.lark", "read_yaml.py", "compose_yaml.py", "cache.py")
+
+
+def cached_load(path: str | Path) -> tuple[tree.File | None, list[Problem]]:
+    """As `load`, but a file without problems that was parsed before is not parsed again."""
+    source, problem = read_source(path)
+    if source is None:
+        return None, [problem] if problem else []
+    place = _folder() / f"{_key(source.path, source.text)}.tree"
+    try:
+        found = pickle.loads(place.read_bytes())
+        if isinstance(found, tree.File) and found.span.source == source:
+            return found, []
+    except Exception:  # whatever a damaged file makes the unpickler raise
+        pass
+    file, problems = parse_source(source)
+    if file is not None and not problems:
+        _write(place, file)
+    return file, problems
+
+
+def _folder() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(home) / "xfc" / "trees"
+
+
+@cache
+def _grammar() -> bytes:
+    folder = files(__package__)
+    digest = hashlib.sha256()
+    for part in _PARTS:
+        digest.update(folder.joinpath(part).read_bytes())
+    return digest.digest()
+
+
+def _key(path: str, text: str) -> str:
+    return hashlib.sha256(b"\0".join([_grammar(), path.encode("utf-8", "surrogateescape"), text.encode()])).hexdigest()[:32]
+
+
+def _write(place: Path, file: tree.File) -> None:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=place.parent)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(_dumps(file))
+            os.replace(temporary, place)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except (OSError, RecursionError):
+        pass
+
+
+# ---------------------------------------------------------------- quick pickles of frozen, slotted nodes
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, value: object) -> object:
+        if is_dataclass(value) and not isinstance(value, type):
+            return _restore, (type(value), *(getattr(value, field.name) for field in fields(value)))
+        return NotImplemented
+
+
+def _dumps(file: tree.File) -> bytes:
+    out = io.BytesIO()
+    _Pickler(out, pickle.HIGHEST_PROTOCOL).dump(file)
+    return out.getvalue()
+
+
+@cache
+def _setters(kind: type) -> tuple[Callable[[object, object], None], ...]:
+    return tuple(getattr(kind, field.name).__set__ for field in fields(kind))
+
+
+def _restore(kind: type, *values: object) -> object:
+    node: object = object.__new__(kind)
+    for assign, value in zip(_setters(kind), values, strict=True):
+        assign(node, value)
+    return node
