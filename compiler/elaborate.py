@@ -49,8 +49,10 @@ class Elaborator(Applier):
             case _:
                 raise self.error("E336", f"{describe(target)} cannot be called", node.function.span)
 
-    def arguments(self, node: tree.Call, frame: Frame) -> tuple[list[Static], dict[str, tuple[Static, tree.Span]]]:
-        args = [self.evaluate(a.value, frame) for a in node.arguments if a.name is None]
+    def arguments(self, node: tree.Call, frame: Frame, first: Static | None = None) -> tuple[list[Static], dict[str, tuple[Static, tree.Span]]]:
+        """Positional and named arguments; `first` is the value of the first one, if it is known already."""
+        positional = [a.value for a in node.arguments if a.name is None]
+        args = [first if k == 0 and first is not None else self.evaluate(a, frame) for k, a in enumerate(positional)]
         flat: list[Static] = []
         for value in args:
             if isinstance(value, tuple):
@@ -73,7 +75,7 @@ class Elaborator(Applier):
             first = self.evaluate(positional[0].value, frame)
             del self.thunks[registered:]
             if isinstance(first, ir.Value | tuple):
-                return self.apply_named(node, recipe, frame)
+                return self.apply_named(node, recipe, first, frame)
         return self.name_recipe(node, recipe, frame)
 
     def static_function(self, recipe: Recipe, node: tree.Call, frame: Frame) -> Static:
@@ -85,11 +87,11 @@ class Elaborator(Applier):
         found = self.execute(recipe.component.body, inner)
         return found if found is not None else NONE
 
-    def apply_named(self, node: tree.Call, recipe: Recipe, frame: Frame) -> Static:
+    def apply_named(self, node: tree.Call, recipe: Recipe, first: Static, frame: Frame) -> Static:
         """`act(x)`: a recipe parameter applied directly becomes an instance of the parameter's name, if it has weights."""
         name = node.function.id if isinstance(node.function, tree.Name) else ""
         holder = next((f for f in frame.outward() if name in f.names), None)
-        args, named = self.arguments(node, frame)
+        args, named = self.arguments(node, frame, first)
         if holder is None or not isinstance(holder.names[name], Thunk) or frame.builder is None or holder.builder is not frame.builder:
             return self.apply(recipe, args, named, node.span, frame)
         key = f"{name} applied"
@@ -356,6 +358,7 @@ class Elaborator(Applier):
         names = tuple(o.name.id if o.name else f"output{k}" for k, o in enumerate(component.outputs))
         self.note_locals(root, frame)
         module = replace(root.finish(outs, names), name=model.name.id)
+        module, inputs = drop_unread(module, inputs)
         self.check_inert()
         dynamic = tuple(dict.fromkeys(s for i in inputs for a in i.value.type.axes for s in sorted(a.size.symbols, key=lambda x: x.order) if s.value is None))
         config = name_config(module, self.symbols, inputs)
@@ -424,6 +427,13 @@ class Elaborator(Applier):
         for instance in self.instances:
             if not instance.applied and instance.name and isinstance(instance.owner, Builder) and instance.builder is None:
                 self.error("E316", f"`{instance.name}` is bound and never applied", instance.span, help="apply it, delete it, or write `let` if it is only passed on")
+
+
+def drop_unread(root: ir.Module, inputs: list[ir.ModelInput]) -> tuple[ir.Module, list[ir.ModelInput]]:
+    """An optional input that this model does not read is not part of its signature (a required one is an error, found later)."""
+    read = {v for n in root.body for v in ir.operands(n)} | set(root.outputs)
+    kept = [i for i in inputs if i.required or i.value in read]
+    return replace(root, inputs=tuple(i.value for i in kept)), kept
 
 
 def unique_facts(facts: Sequence[ir.Fact]) -> tuple[ir.Fact, ...]:

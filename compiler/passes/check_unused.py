@@ -1,0 +1,33 @@
+"""Nothing is silently ignored: inputs that nobody reads, and tensors that reach no result."""
+
+from __future__ import annotations
+
+from .. import ir
+from ..diagnostics import Diagnostics
+
+
+def check_unused(program: ir.Program, diagnostics: Diagnostics) -> None:
+    """Report unread inputs of the model (E317) and tensors that reach no output and no loss (E318).
+
+    Requires a program as elaborated, before dead nodes are removed. Leaves the program alone."""
+    losses = [loss.value for loss in program.losses]
+    for module in ir.walk(program.root):
+        if not module.outputs and not module.body:
+            continue
+        live = set(module.outputs)
+        if module is program.root:
+            live.update(losses)
+        read: set[ir.Value] = set()
+        for node in reversed(module.body):
+            used = list(ir.operands(node))
+            read.update(used)
+            if any(o in live for o in node.outs):
+                live.update(used)
+            elif not any(o in read for o in node.outs):
+                name = node.out.hint
+                what = f"`{name}` is" if name else "this is"
+                diagnostics.error("E318", f"{what} computed and reaches no result", node.span, help="use it, or delete it")
+    live_inputs = {v for n in program.root.body for v in ir.operands(n)} | set(program.root.outputs)
+    for given in program.inputs:
+        if given.value not in live_inputs:
+            diagnostics.error("E317", f"nothing reads the input `{given.name}`", given.value.span, help="delete it from the model's inputs, or use it")
