@@ -39,7 +39,7 @@ class Run:
 
 @dataclass(kw_only=True, slots=True)
 class Frame:
-    """One application of a module (none: a region alone): its values so far, what `...` stands for, the sizes of dynamic axes, and which expert of each bank."""
+    """One application of a module (none: a region alone): its values, what `...` stands for, dynamic sizes, the expert of each bank."""
 
     run: Run
     module: Module | None
