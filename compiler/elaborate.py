@@ -13,10 +13,11 @@ from ..grammar import tree
 from . import builtins, ir
 from .apply import INDEX_KINDS, Applier, Givens
 from .builder import Builder
+from .checkpoint import resolve_checkpoint
 from .diagnostics import Diagnostics, Note
 from .dims import Expr, Sym, const, sym
 from .evaluate import Results
-from .library import Library, shipped_models, suggest
+from .library import SPECS, Library, shipped_models, suggest
 from .model_tree import flatten
 from .name_config import name_config
 from .operations import Poison
@@ -122,10 +123,13 @@ class Elaborator(Applier):
                 raise self.error("E305", f"`{name}` is given twice", argument.span)
             thunk = self.thunk(argument.value, frame, name, explicit=True)
             if frame.builder is not None:
-                self.force(thunk)
+                value = self.force(thunk)
                 thunk.used = False
+                if isinstance(value, ListValue) and isinstance(thunk.node, tree.List):
+                    for item in thunk.node.items:                  # `e: d / heads` names an axis of this body
+                        self.axes(item, frame) if isinstance(item, tree.Axis) else None
             given[name] = (thunk, argument.name_span or argument.span)
-        return self.refined(recipe, given)
+        return self.refined(recipe, given, node.span)
 
     def divide(self, a: Expr, b: Expr, span: tree.Span) -> Expr:
         from .operations import Body
@@ -477,12 +481,15 @@ def elaborate_file(path_or_name: str, sets: list[str], diagnostics: Diagnostics)
         return None
     if not diagnostics.failed:
         check_unused(program, diagnostics)
+        program = replace(program, checkpoint=resolve_checkpoint(program, library, diagnostics))
     return None if diagnostics.failed else program
 
 
 def find_model(path_or_name: str, sets: list[str], diagnostics: Diagnostics) -> tuple[tree.Model, Library] | None:
     """The model a user means, with its `extends` and `--set` merged in."""
     library = Library(diagnostics)
+    if path_or_name not in shipped_models():
+        diagnostics.shipped = str(SPECS)
     path = Path(path_or_name)
     if not path.suffix and path_or_name in shipped_models():
         model = library.model(path_or_name)

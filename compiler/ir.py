@@ -575,6 +575,21 @@ class Assumption:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class CheckpointRow:
+    """A published tensor (`published`: its alternative names) and the own tensors it holds, `{i}` standing for a layer in both.
+
+    `own` stand side by side in each of `groups` equal parts, row-major; the last two axes are swapped if `transposed`. `each` names the
+    slot in the published name that numbers the slices of a bank. Without `own`, `published` are patterns of what is not loaded."""
+
+    published: tuple[str, ...]
+    own: tuple[str, ...]
+    groups: Expr
+    transposed: bool
+    each: str | None
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Program:
     """A model. `config` are the symbols that become fields of Config, in order; names are unique."""
 
@@ -589,6 +604,7 @@ class Program:
     paper: str | None
     source: str
     span: Span
+    checkpoint: tuple[CheckpointRow, ...] = ()
 
 
 # ---------------------------------------------------------------- walking
