@@ -240,6 +240,13 @@ class Applier(Evaluator):
         rests: list[tuple[ir.Axis, ...]] | None = None,
     ) -> Static:  # fmt: skip
         """Elaborate a component's body into a builder; the result is its outputs."""
+        with self.diagnostics.within(recipe.span):
+            return self.run_body(recipe, builder, args, named, span, rests)
+
+    def run_body(
+        self, recipe: Recipe, builder: Builder, args: Sequence[Static], named: Mapping[str, tuple[Static, tree.Span]], span: tree.Span,
+        rests: list[tuple[ir.Axis, ...]] | None,
+    ) -> Static:  # fmt: skip
         component = recipe.component
         signature = Frame(builder, recipe.frame if recipe.frame.builder is not None else None, component.name.id, path=self.path)
         self.bind_hyperparameters(recipe, signature, span)

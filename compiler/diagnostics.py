@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ..grammar.tree import Span
+from .dims import Expr, Sym
 
 Severity = Literal["error", "warning"]
 
@@ -32,11 +35,18 @@ class Diagnostic:
 
 @dataclass
 class Diagnostics:
-    """Collects what is wrong; never stops at the first. One mistake at one place is reported once."""
+    """Collects what is wrong; never stops at the first. One mistake at one place is reported once.
+
+    `shipped` are the paths of library files: a mistake found inside one is reported where the user's spec led there (`within`), with the
+    library's line as a note. `places` says where each number of the spec was written."""
 
     found: list[Diagnostic] = field(default_factory=list)
+    shipped: str | None = None
+    places: dict[Sym, Span] = field(default_factory=dict)
+    _led_here: list[Span] = field(default_factory=list)
 
     def error(self, code: str, message: str, span: Span | None, *notes: Note, help: str | None = None) -> None:
+        span, notes = self._anchored(span, notes)
         new = Diagnostic(code, message, span, notes, help)
         if not any(old.code == code and old.span == span and old.message == message for old in self.found):
             self.found.append(new)
@@ -47,6 +57,36 @@ class Diagnostics:
     @property
     def failed(self) -> bool:
         return any(d.severity == "error" for d in self.found)
+
+    def sort(self) -> None:
+        """In the order of the text."""
+        self.found.sort(key=lambda d: (d.span.source.path, d.span.start) if d.span else ("", -1))
+
+    @contextmanager
+    def within(self, span: Span | None) -> Iterator[None]:
+        """What is found inside was led to by these words of a spec."""
+        if span is None or self._is_shipped(span):
+            yield
+            return
+        self._led_here.append(span)
+        try:
+            yield
+        finally:
+            self._led_here.pop()
+
+    def written(self, *numbers: Expr) -> list[Note]:
+        """Where the numbers in some expressions were written."""
+        symbols = sorted({s for n in numbers for s in n.symbols}, key=lambda s: s.order)
+        return [Note(f"{s.name} is {s.value}", self.places[s]) for s in symbols if s in self.places]
+
+    def _is_shipped(self, span: Span) -> bool:
+        return self.shipped is not None and span.source.path.startswith(self.shipped)
+
+    def _anchored(self, span: Span | None, notes: tuple[Note, ...]) -> tuple[Span | None, tuple[Note, ...]]:
+        notes = tuple(n for n in notes if n.span is None or n.span != span)
+        if span is None or not self._is_shipped(span) or not self._led_here:
+            return span, notes
+        return self._led_here[-1], (Note("found here", span), *notes)
 
 
 class SpecError(Exception):

@@ -478,6 +478,7 @@ def elaborate_file(path_or_name: str, sets: list[str], diagnostics: Diagnostics)
     except Poison:
         if not diagnostics.failed:
             raise
+        diagnostics.sort()
         return None
     if not diagnostics.failed:
         check_unused(program, diagnostics)

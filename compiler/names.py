@@ -12,7 +12,7 @@ from . import ir
 from .builder import Builder
 from .diagnostics import Diagnostics, Note
 from .dims import Expr, sym
-from .library import Library
+from .library import Library, suggest
 from .operations import Poison
 from .scope import Frame, Symbols, Thunk
 from .values import NONE, POISON, Builtin, Instance, ListValue, Recipe, Static, describe
@@ -69,7 +69,7 @@ class Names:
                 return NONE
         component = self.library.component(word)
         if component is not None:
-            return Recipe(component, Frame(None, None, component.name.id))
+            return Recipe(component, Frame(None, None, component.name.id), span=name.span)
         if word in self.builtins:
             return self.builtins[word]
         raise self.unknown(name, frame)
@@ -91,11 +91,13 @@ class Names:
             return thunk.value
         number = literal(thunk.node)
         if number is not None:
-            thunk.value = sym(self.symbols.at(thunk.node.span, thunk.parameter, number, thunk.path))
+            symbol = self.symbols.at(thunk.node.span, thunk.parameter, number, thunk.path)
+            self.diagnostics.places[symbol] = thunk.node.span
+            thunk.value = sym(symbol)
             return thunk.value
         thunk.running = True
         try:
-            with self.at_path(thunk.path):
+            with self.at_path(thunk.path), self.diagnostics.within(thunk.node.span):
                 if isinstance(thunk.node, tree.Block):
                     thunk.value = self.block(thunk.node, thunk)
                 else:
@@ -127,7 +129,7 @@ class Names:
         if not isinstance(base, Recipe):
             raise self.error("E314", f"arguments need a component, found {describe(base)}", block.base.span if block.base else block.span)
         given = {a.name or "": frame.names[a.name or ""] for a in block.arguments}
-        return self.refined(base, {n: (t, a.name_span or a.span) for (n, t), a in zip(given.items(), block.arguments, strict=True) if isinstance(t, Thunk)})
+        return self.refined(base, {n: (t, a.name_span or a.span) for (n, t), a in zip(given.items(), block.arguments, strict=True) if isinstance(t, Thunk)}, block.base.span if block.base else block.span)
 
     def block_frame(self, block: tree.Block, outer: Frame) -> Frame:
         frame = Frame(outer.builder, outer, outer.title, path=self.path)
@@ -145,19 +147,17 @@ class Names:
             self.thunks.append(made)
         return made
 
-    def refined(self, recipe: Recipe, arguments: dict[str, tuple[Thunk, tree.Span]]) -> Recipe:
+    def refined(self, recipe: Recipe, arguments: dict[str, tuple[Thunk, tree.Span]], span: tree.Span | None = None) -> Recipe:
         """The recipe with further hyperparameters given; unknown ones are refused."""
         known = [p.name.id for p in recipe.component.parameters]
-        for name, (thunk, span) in arguments.items():
+        for name, (thunk, place) in arguments.items():
             if name not in known:
                 thunk.used = True
                 listed = ", ".join(f"`{k}`" for k in known) or "none"
-                from .library import suggest
-
-                self.error("E312", f"`{recipe.name}` has no argument `{name}`", span, Note("declared here", recipe.component.name.span),
+                self.error("E312", f"`{recipe.name}` has no argument `{name}`", place, Note("declared here", recipe.component.name.span),
                            help=suggest(name, known) or f"its arguments: {listed}")  # fmt: skip
         kept = {n: t for n, (t, _) in arguments.items() if n in known}
-        return replace(recipe, arguments={**recipe.arguments, **kept})
+        return replace(recipe, arguments={**recipe.arguments, **kept}, span=span or recipe.span)
 
     # ------------------------------------------------ axes
 

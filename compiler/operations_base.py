@@ -121,6 +121,7 @@ class BodyBase:
             left, right = str(one.size), str(other.size)
         message = f"axis `{one.label.name}` is {left} in {name_of(in_one)} and {right} in {name_of(in_other)}"
         forms = [Note(f"{value} is {formula}") for value, formula in ((left, str(one.size)), (right, str(other.size))) if value != formula]
+        forms += self.diagnostics.written(one.size, other.size)
         self.fail("E201", message, span, in_one, in_other, *forms)
 
     def at_least(self, a: Expr, b: Expr, span: Span) -> bool:
@@ -146,7 +147,7 @@ class BodyBase:
         if above is not None and below is not None:
             if above % below != 0:
                 shown = f"{a} / {b}: " if not (a.constant is not None and b.constant is not None) else ""
-                self.fail("E210", f"{shown}{above} is not divisible by {below}", span, help="use `//` for the quotient rounded down")
+                self.fail("E210", f"{shown}{above} is not divisible by {below}", span, *self.diagnostics.written(a, b), help="use `//` for the quotient rounded down")
             if quotient.constant is not None:
                 return quotient
         self.facts.append(Fact(kind="divides", a=b, b=a, span=span))

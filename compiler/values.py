@@ -44,11 +44,12 @@ class ListValue:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Recipe:
-    """A component with some of its hyperparameters."""
+    """A component with some of its hyperparameters; `span` is where it was named last."""
 
     component: tree.Component
     frame: Frame
     arguments: dict[str, Thunk] = field(default_factory=dict)
+    span: tree.Span | None = None
 
     @property
     def name(self) -> str:
