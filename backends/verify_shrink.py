@@ -190,7 +190,7 @@ def _solved(program: Program, fixed: dict[Sym, Number], free: Mapping[Sym, int])
     sized = sorted(free, key=lambda s: (free[s], s.order))
     search = _Search(facts, free, _in_params(program), _together(program), dict(fixed), (*sized, *program.dynamic))
     if search.solve():
-        return Shrunk(program, {s: v for s, v in search.under.items()})
+        return Shrunk(program, dict(search.under))
     kept: dict[Sym, Number] = {**fixed, **free}
     lengths = _Search(facts, {}, frozenset(), frozenset(), dict(kept), program.dynamic)
     if lengths.solve():

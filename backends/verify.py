@@ -1,0 +1,207 @@
+"""`xfc verify`: PyTorch, NumPy and the interpreter on the same weights and inputs.
+
+The interpreter runs the program as it was elaborated; the backends are given what the passes make of it, so passes and emitters are held
+against the meaning together. A large model is made smaller first (verify_shrink). With a checkpoint, the published names are loaded too,
+at the sizes of the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..compiler import ir
+from ..compiler.dims import Sym
+from ..compiler.ir import Program
+from ..compiler.pipeline import run as run_passes
+from . import interpreter
+from .verify_inputs import Inputs, input_sets
+from .verify_modules import ModuleError, NumpyModule, TorchModule, loaded
+from .verify_report import Report, Row
+from .verify_shrink import Shrunk, shrink, unshrunk
+
+__all__ = ["Report", "Row", "verify"]
+
+Array = NDArray[Any]
+TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
+GRADIENT_TOLERANCE = 1e-5
+ENOUGH = 300_000
+"""Parameters up to which a model is verified at its own sizes."""
+ENTRIES = 12
+"""Parameter entries whose gradients are compared."""
+
+
+def verify(program: Program, *, checkpoint: Path | None = None, dtype: str = "float32", seed: int = 0) -> Report:
+    """Compare three ways. `dtype` is float32 or float64; `checkpoint` is a folder with published weights."""
+    if checkpoint is None and parameter_count(program) > ENOUGH:
+        chosen = shrink(program)
+    else:
+        chosen = unshrunk(program)
+    with ExitStack() as stack:
+        return _Verification(chosen, dtype, seed, checkpoint, stack).report(program)
+
+
+def parameter_count(program: Program, under: Mapping[Sym, int | float] | None = None) -> int:
+    return sum(int(np.prod(p.shape(under), dtype=object)) for p in interpreter.places(program, under))
+
+
+def difference(got: Array | None, want: Array) -> float:
+    """The largest difference, relative to the scale of what is wanted (at least 1)."""
+    if got is None or got.shape != want.shape:
+        return float("inf")
+    if not want.size:
+        return 0.0
+    if want.dtype.kind != "f":
+        return float(np.max(got != want))
+    gap = np.abs(got.astype(np.float64) - want.astype(np.float64))
+    same = (got == want) | (np.isnan(got) & np.isnan(want))
+    worst = float(np.max(np.where(same, 0, gap)))
+    scale = float(np.max(np.abs(want), where=np.isfinite(want), initial=1.0))
+    return float("inf") if np.isnan(worst) else worst / scale
+
+
+class _Verification:
+    """One run: the modules, their weights, and the inputs."""
+
+    def __init__(self, chosen: Shrunk, dtype: str, seed: int, checkpoint: Path | None, stack: ExitStack) -> None:
+        from . import numpy as numpy_backend
+        from . import torch as torch_backend
+
+        self.chosen, self.dtype, self.seed = chosen, dtype, seed
+        self.under = {s: v for s, v in chosen.under.items() if s.value is not None}
+        self.program = chosen.program
+        self.emitted = run_passes(chosen.program)
+        names = tuple(n or "output" for n in self.emitted.root.output_names) or ("output",)
+        torch_module = stack.enter_context(loaded(torch_backend.emit(self.emitted), "verified_torch"))
+        numpy_module = stack.enter_context(loaded(numpy_backend.emit(self.emitted), "verified_numpy"))
+        config = chosen.config()
+        if checkpoint is not None:
+            self.torch = TorchModule.published(torch_module, checkpoint, dtype, names)
+            weights = numpy_module.load(checkpoint)
+            self.params = self.own(self.torch.weights())
+        else:
+            self.torch = TorchModule.build(torch_module, config, dtype, names)
+            self.params = interpreter.initial_params(self.program, seed, dtype, self.under)
+            self.torch.load(self.params)
+            weights = self.torch.weights()
+        fields = {n: v for n, v in config.items() if n in getattr(numpy_module.Config, "__dataclass_fields__", {})}
+        self.numpy = NumpyModule(numpy_module, weights, numpy_module.Config(**fields), dtype, names)
+        self.sets = input_sets(self.program, chosen.under, seed)
+        self.skipped: list[str] = []
+
+    def own(self, weights: Mapping[str, Array]) -> dict[str, Array]:
+        """A module's weights in the spec's shapes; a table that the module does not keep is computed."""
+        made = interpreter.initial_params(self.program, self.seed, self.dtype, self.under)
+        for place in interpreter.places(self.program, self.under):
+            if place.name in weights:
+                made[place.name] = weights[place.name].reshape(place.shape(self.under))
+            elif place.param.init.table is None:
+                raise ModuleError(f"the module has no parameter {place.name}")
+        return made
+
+    def report(self, spec: Program) -> Report:
+        rows = [row for name, inputs in self.sets.items() for row in self.outputs(name, inputs)]
+        rows += self.gradients()
+        rows += self.flow()
+        old, new = _layers(spec.root), _layers(self.program.root)
+        return Report(
+            model=spec.name,
+            dtype=self.dtype,
+            seed=self.seed,
+            parameters=parameter_count(self.program, self.under),
+            changed=self.chosen.changes(),
+            layers="" if old == new else f"layers {old} -> {new}",
+            lengths={s.name: self.chosen.under[s] for s in self.program.dynamic if s in self.chosen.under},
+            rows=tuple(rows),
+            skipped=tuple(self.skipped),
+        )
+
+    # ------------------------------------------------ outputs
+
+    def interpret(self, inputs: Inputs, params: Mapping[str, Array] | None = None, dtype: str | None = None) -> dict[str, Array]:
+        return interpreter.run(self.program, params or self.params, inputs, dtype=dtype or self.dtype, under=self.under)
+
+    def outputs(self, name: str, inputs: Inputs) -> list[Row]:
+        want = self.interpret(inputs)
+        kept = {i.name for i in self.emitted.inputs}
+        given = {n: a for n, a in inputs.items() if n in kept}
+        rows = []
+        for backend, module in (("torch", self.torch), ("numpy", self.numpy)):
+            if name == "loss":
+                if backend == "torch" and "loss" in want:
+                    rows.append(self.row(f"torch, {name}", next(iter(module(given).values())), want["loss"]))
+                continue
+            got = module(given)
+            rows += [
+                self.row(f"{backend}, {name}, {output}", got.get(output), array)
+                for output, array in want.items()
+                if not output.startswith("loss")
+            ]
+        return rows
+
+    def row(self, what: str, got: Array | None, want: Array) -> Row:
+        note = ""
+        if not np.isfinite(want).all():
+            note = "the interpreter's result is not finite"
+        elif got is None:
+            note = "missing"
+        elif got.shape != want.shape:
+            note = f"shape {got.shape}, should be {want.shape}"
+        return Row(what=what, error=difference(got, want), tolerance=TOLERANCE[self.dtype], note=note)
+
+    # ------------------------------------------------ gradients
+
+    def gradients(self) -> list[Row]:
+        """PyTorch's gradients of a random projection of the outputs against finite differences of the interpreter, in float64."""
+        if any(isinstance(n, ir.StopGradient) for m in ir.walk(self.program.root) for n in m.body):
+            self.skipped.append("gradients, since the spec stops some of them")
+            return []
+        inputs = next(iter(self.sets.values()))
+        kept = {i.name for i in self.emitted.inputs}
+        params = {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in self.params.items()}
+        rng = np.random.default_rng(self.seed + 1)
+        outputs = self.interpret(inputs, params, "float64")
+        project = {n: rng.normal(size=a.shape) for n, a in outputs.items() if a.dtype.kind == "f" and not n.startswith("loss")}
+        module = self.torch
+        module.model.double()
+        try:
+            found = module.gradients({n: a for n, a in inputs.items() if n in kept}, project)
+        finally:
+            module.model.to(getattr(__import__("torch"), self.dtype))
+        worst, note = 0.0, ""
+        names = [n for n in found if n in params and params[n].dtype.kind == "f"]
+        for name in rng.permutation(names)[:ENTRIES]:
+            entry = int(rng.integers(params[name].size))
+            error = min(
+                self._gradient_error(inputs, params, str(name), entry, found[name][entry], project, step) for step in (1e-5, 1e-6, 1e-4)
+            )
+            if error > worst:
+                worst, note = error, f"worst at {name}[{entry}]"
+        return [Row(what="torch, gradients", error=worst, tolerance=GRADIENT_TOLERANCE, note=note)] if names else []
+
+    def _gradient_error(
+        self, inputs: Inputs, params: dict[str, Array], name: str, entry: int, found: float, project: Mapping[str, Array], step: float
+    ) -> float:
+        def total(shift: float) -> float:
+            moved = params[name].copy()
+            moved.reshape(-1)[entry] += shift
+            outputs = self.interpret(inputs, {**params, name: moved}, "float64")
+            return float(sum((outputs[n] * p).sum() for n, p in project.items()))
+
+        slope = (total(step) - total(-step)) / (2 * step)
+        return abs(slope - found) / max(1.0, abs(slope))
+
+    # ------------------------------------------------ flow
+
+    def flow(self) -> list[Row]:
+        return []
+
+
+def _layers(module: ir.Module) -> str:
+    """The fixed numbers of layers of the stacks, in order."""
+    stacks = [c for m in ir.walk(module) for c in m.children if isinstance(c, ir.Stack) and not c.count.symbols]
+    return ", ".join(" + ".join(str(n) for _, n in s.slots) for s in stacks)

@@ -1,0 +1,130 @@
+"""The emitted modules as functions from weights and inputs to outputs: PyTorch and NumPy alike. Nothing else here imports torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+
+
+class ModuleError(Exception):
+    """An emitted module does not fit what it was emitted from."""
+
+
+@contextmanager
+def loaded(source: str, name: str) -> Iterator[ModuleType]:
+    """A module from its text, known to `inspect` and `torch.compile` by its file while it is in use."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.py"
+        path.write_text(source, encoding="utf-8")
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+            yield module
+        finally:
+            del sys.modules[name]
+
+
+def named(result: object, names: tuple[str, ...]) -> dict[str, Array]:
+    """Outputs by name: of a named tuple, or of one array."""
+    fields = result._asdict() if hasattr(result, "_asdict") else {names[0]: result}
+    return {name: _array(value) for name, value in fields.items() if value is not None}
+
+
+def _array(value: object) -> Array:
+    return value.detach().numpy() if hasattr(value, "detach") else np.asarray(value)
+
+
+class TorchModule:
+    """The PyTorch module with its weights; `names` are the outputs' names."""
+
+    def __init__(self, model: torch.nn.Module, names: tuple[str, ...]) -> None:
+        self.model, self.names = model.eval(), names
+
+    @staticmethod
+    def build(module: ModuleType, config: Mapping[str, int | float], dtype: str, names: tuple[str, ...]) -> TorchModule:
+        import torch
+
+        torch.manual_seed(0)
+        return TorchModule(module.Model(module.Config(**config)).to(getattr(torch, dtype)), names)
+
+    @staticmethod
+    def published(module: ModuleType, folder: Path, dtype: str, names: tuple[str, ...]) -> TorchModule:
+        import torch
+
+        return TorchModule(module.Model.from_pretrained(folder).to(getattr(torch, dtype)), names)
+
+    def weights(self) -> dict[str, Array]:
+        return {name: value.detach().numpy().copy() for name, value in self.model.state_dict().items()}
+
+    def load(self, params: Arrays) -> None:
+        """Take weights by name; an array of the same number of entries is reshaped (a matrix in place of named axes)."""
+        import torch
+
+        own = self.model.state_dict()
+        if surplus := sorted(set(own) - set(params)):
+            raise ModuleError(f"the module has parameters that the spec lacks: {', '.join(surplus[:4])}")
+        for name, value in own.items():
+            if value.numel() != params[name].size:
+                raise ModuleError(f"{name} is {tuple(value.shape)} in the module and {params[name].shape} in the spec")
+        made = {n: torch.from_numpy(np.array(params[n])).reshape(v.shape).to(v.dtype) for n, v in own.items()}
+        self.model.load_state_dict(made)
+
+    def __call__(self, inputs: Arrays) -> dict[str, Array]:
+        import torch
+
+        with torch.no_grad():
+            return named(self.model(**self.tensors(inputs)), self.names)
+
+    def tensors(self, inputs: Arrays) -> dict[str, torch.Tensor]:
+        import torch
+
+        dtype = next((p.dtype for p in self.model.parameters()), torch.float64)
+        return {n: torch.from_numpy(np.array(a)).to(dtype if a.dtype.kind == "f" else None) for n, a in inputs.items()}
+
+    def gradients(self, inputs: Arrays, project: Mapping[str, Array]) -> dict[str, Array]:
+        """Of the sum of outputs times `project`, by parameter name (flat, in the module's order)."""
+        import torch
+
+        self.model.zero_grad()
+        result = self.model(**self.tensors(inputs))
+        fields = result._asdict() if hasattr(result, "_asdict") else {self.names[0]: result}
+        total = sum((fields[n] * torch.from_numpy(p)).sum() for n, p in project.items() if n in fields)
+        assert isinstance(total, torch.Tensor)
+        total.backward()  # type: ignore[no-untyped-call]
+        return {
+            n: (p.grad if p.grad is not None else torch.zeros_like(p)).detach().numpy().reshape(-1)
+            for n, p in self.model.named_parameters()
+        }
+
+
+class NumpyModule:
+    """The NumPy file with its weights."""
+
+    def __init__(self, module: ModuleType, params: Arrays, config: object, dtype: str, names: tuple[str, ...]) -> None:
+        kind = np.dtype(dtype)
+        self.forward: Callable[..., object] = module.forward
+        self.params = {n: a.astype(kind) if a.dtype.kind == "f" else a for n, a in params.items()}
+        self.config, self.kind, self.names = config, kind, names
+
+    def __call__(self, inputs: Arrays) -> dict[str, Array]:
+        given = {n: a.astype(self.kind) if a.dtype.kind == "f" else a for n, a in inputs.items()}
+        with np.errstate(all="ignore"):
+            return named(self.forward(self.params, **given, config=self.config), self.names)

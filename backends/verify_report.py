@@ -1,0 +1,77 @@
+"""What verification found: rows of differences, printable and as plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Number = int | float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One comparison: the largest difference, relative to the scale of what is compared, and what is allowed."""
+
+    what: str
+    error: float
+    tolerance: float
+    note: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= self.tolerance
+
+    def __str__(self) -> str:
+        note = f"  {self.note}" if self.note else ""
+        return f"{'agrees ' if self.ok else 'DIFFERS'}  {self.what}: {self.error:.1e} (at most {self.tolerance:.0e}){note}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """`changed`: fields of Config made smaller, name to (in the spec, here). `lengths`: the dynamic axes."""
+
+    model: str
+    dtype: str
+    seed: int
+    parameters: int
+    changed: Mapping[str, tuple[Number, Number]] = field(default_factory=dict)
+    layers: str = ""
+    lengths: Mapping[str, Number] = field(default_factory=dict)
+    rows: tuple[Row, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.rows) and all(row.ok for row in self.rows)
+
+    def lines(self) -> list[str]:
+        """For people, one line a fact."""
+        sizes = ", ".join(f"{name} {value}" for name, value in self.lengths.items())
+        found = [f"{self.model} in {self.dtype}, {self.parameters:,} parameters, {sizes}, seed {self.seed}"]
+        if self.changed:
+            found.append("made smaller: " + ", ".join(f"{name} {old} -> {new}" for name, (old, new) in self.changed.items()))
+        if self.layers:
+            found.append(f"made smaller: {self.layers}")
+        found += [f"  {row}" for row in self.rows]
+        return found + [f"  not compared: {reason}" for reason in self.skipped]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def document(self) -> dict[str, object]:
+        """For programs: keys are stable."""
+        return {
+            "model": self.model,
+            "ok": self.ok,
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "parameters": self.parameters,
+            "sizes": {name: {"spec": old, "here": new} for name, (old, new) in self.changed.items()},
+            "lengths": dict(self.lengths),
+            "rows": [
+                {"what": r.what, "error": r.error if math.isfinite(r.error) else None, "tolerance": r.tolerance, "ok": r.ok, "note": r.note}
+                for r in self.rows
+            ],
+            "skipped": list(self.skipped),
+        }
