@@ -55,14 +55,14 @@ class Library:
 
     def load(self, path: Path, *, shadow: bool = True) -> tree.File | None:
         """Read a file with its imports; later files do not replace names of earlier ones unless they are the same file's."""
-        from ..grammar.load import load
+        from ..grammar.cache import cached_load
         from .problems import report
 
         path = path.resolve() if path.exists() else path
         if path in self._loaded:
             return None
         self._loaded.add(path)
-        file, problems = load(path)
+        file, problems = cached_load(path)
         report(problems, self.diagnostics)
         if file is None:
             return None
