@@ -96,12 +96,12 @@ class Elaborator(Applier):
         if holder is None or not isinstance(holder.names[name], Thunk) or frame.builder is None or holder.builder is not frame.builder:
             return self.apply(recipe, args, named, node.span, frame)
         key = f"{name} applied"
+        if key in holder.names:
+            raise self.error("E375", f"`{name}` has weights and is applied at two places: one set of weights or two?", node.span,
+                             help=f"bind it: `a = {name}` once for one set, two names for two")  # fmt: skip
         made = self.instance(name, recipe, frame, node.span)
         result = self.apply(made, args, named, node.span, frame)
         if made.builder is not None and made.builder.has_weights():
-            if key in holder.names:
-                raise self.error("E375", f"`{name}` has weights and is applied at two places: one set of weights or two?", node.span,
-                                 help=f"bind it: `a = {name}` once for one set, two names for two")  # fmt: skip
             holder.names[key] = made
         return result
 

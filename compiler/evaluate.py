@@ -207,8 +207,6 @@ class Evaluator(Names):
             case "*":
                 return a * b
             case "/":
-                if b.value() == 0:
-                    raise self.error("E329", f"division by zero: `{a} / {b}`", node.span)
                 return self.divide(a, b, node.span)
             case "^":
                 try:
@@ -232,7 +230,7 @@ class Evaluator(Names):
         slots = self.slots(node.pattern, frame)
         total = count.value()
         if total is None or total <= 0 or not isinstance(total, int):
-            raise self.error("E331", f"a number of layers is needed before `of`, found {count}", node.count.span)
+            raise self.error("E331", f"a number of layers is needed before `of`, found {count if total is None else total}", node.count.span)
         return Pattern(slots, count, cycle=True)
 
     def slots(self, node: tree.Expr, frame: Frame) -> tuple[tuple[Recipe, Expr], ...]:

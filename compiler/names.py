@@ -157,6 +157,8 @@ class Names:
                 self.error("E312", f"`{recipe.name}` has no argument `{name}`", place, Note("declared here", recipe.component.name.span),
                            help=suggest(name, known) or f"its arguments: {listed}")  # fmt: skip
         kept = {n: t for n, (t, _) in arguments.items() if n in known}
+        for name in kept.keys() & recipe.arguments.keys():
+            recipe.arguments[name].used = True  # replaced on purpose
         return replace(recipe, arguments={**recipe.arguments, **kept}, span=span or recipe.span)
 
     # ------------------------------------------------ axes
