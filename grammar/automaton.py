@@ -18,10 +18,9 @@ Action = Callable[..., Value]
 
 @dataclass(frozen=True, slots=True)
 class Unexpected:
-    """The parser could not go on at the `order`-th token given to it (their number: at the end); `states` is its stack then."""
+    """The parser could not go on at the `order`-th token given to it (their number: at the end)."""
 
     order: int
-    states: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class Automaton:
             while True:
                 step = actions[state].get(terminal)
                 if step is None:
-                    return Unexpected(order, tuple(states))
+                    return Unexpected(order)
                 if step >= 0:
                     state = step
                     states.append(state)
@@ -110,20 +109,34 @@ class Automaton:
                     return values[-1]
         raise AssertionError("the end is either accepted or unexpected")
 
+    def states_before(self, start: str, terminals: Sequence[int]) -> tuple[int, ...]:
+        """The stack after the terminals, all of which can be shifted, before any reduction that the next one causes.
+
+        At a mistake this says more than the stack where the parser stopped: its tables merge the contexts of a symbol, so that some
+        reductions happen before the mistake is noticed."""
+        stack = [self.tables.starts[start][0]]
+        for terminal in terminals:
+            while (step := self.tables.actions[stack[-1]][terminal]) < 0:
+                self._reduce(stack, step)
+            stack.append(step)
+        return tuple(stack)
+
+    def _reduce(self, stack: list[int], step: int) -> bool:
+        """Makes a reduction on a stack of states; false if it completes the start symbol."""
+        rule = self.tables.rules[-step - 1]
+        if rule.length:
+            del stack[-rule.length :]
+        goto = self.tables.gotos[stack[-1]].get(rule.target)
+        if goto is not None:
+            stack.append(goto)
+        return goto is not None
+
     def accepts(self, states: tuple[int, ...], terminal: int) -> bool:
         """Whether the terminal can be shifted after `states`, once the reductions it causes are made."""
         stack = list(states)
-        rules, actions, gotos = self.tables.rules, self.tables.actions, self.tables.gotos
-        while (step := actions[stack[-1]].get(terminal)) is not None:
-            if step >= 0:
+        while (step := self.tables.actions[stack[-1]].get(terminal)) is not None:
+            if step >= 0 or not self._reduce(stack, step):
                 return True
-            rule = rules[-step - 1]
-            if rule.length:
-                del stack[-rule.length :]
-            goto = gotos[stack[-1]].get(rule.target)
-            if goto is None:
-                return True  # only the whole start symbol has nowhere to go: it is complete, and the terminal is the end
-            stack.append(goto)
         return False
 
     def expected(self, states: tuple[int, ...]) -> list[str]:

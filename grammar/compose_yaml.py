@@ -91,7 +91,8 @@ def _compose(source: Source, events: Iterator[yaml.Event]) -> tuple[Node | None,
         if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
             return problem("E032", f"the anchor `&{event.anchor}` has no meaning here", start, end, "use `let:` to name a value")
         if isinstance(event, yaml.CollectionStartEvent | yaml.ScalarEvent) and event.tag is not None:
-            return problem("E032", f"the tag `{event.tag}` has no meaning here", start, end, "leave it out: a value is an expression")
+            written = source.text[start:].split(maxsplit=1)[0]
+            return problem("E032", f"the tag `{written}` has no meaning here", start, end, "leave it out: a value is an expression")
         if isinstance(event, yaml.CollectionStartEvent):
             if len(stack) >= DEEPEST_YAML:
                 return problem("E018", f"this nests more than {DEEPEST_YAML} levels deep", start, end, "name the inner parts under `let:`")
@@ -118,7 +119,9 @@ def _compose(source: Source, events: Iterator[yaml.Event]) -> tuple[Node | None,
 
 
 def _advice(text: str, at: int, message: str) -> str:
-    if "\\t" in message or "'\t'" in message:
+    if "quoted scalar" in message and "end of stream" in message:
+        return "close the quotes"
+    if "tab character" in message or "\\t" in message or "'\t'" in message:
         return "indent with spaces"
     if "mapping values are not allowed" in message:
         return 'a value that holds `: ` is quoted: key: "..."'

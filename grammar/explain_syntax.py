@@ -39,6 +39,7 @@ class Place:
     needed: frozenset[str]
     span: Span
     outermost: bool
+    above: str  # the last sign or word of the line before
 
 
 def explain_too_deep(fragment: Fragment, tokens: Tokens, order: Sequence[int], result: TooDeep) -> Problem:
@@ -47,13 +48,38 @@ def explain_too_deep(fragment: Fragment, tokens: Tokens, order: Sequence[int], r
     return Problem("E018", f"this nests more than {DEEPEST} levels deep", fragment.span(tokens.starts[at], tokens.ends[at]), help)
 
 
-def explain_unexpected(automaton: Automaton, fragment: Fragment, tokens: Tokens, order: Sequence[int], result: Unexpected) -> Problem:
-    place = _place(automaton, fragment, tokens, order, result)
-    for rule in (_unknown_declaration, _reserved_word, _indentation, _chained, _operator, _statement):
+def explain_unexpected(
+    automaton: Automaton, start: str, fragment: Fragment, tokens: Tokens, order: Sequence[int], result: Unexpected
+) -> Problem:
+    states = automaton.states_before(start, [tokens.types[token] for token in order[: result.order]])
+    place = _place(automaton, states, fragment, tokens, order, result.order)
+    unclosed = _unclosed(fragment, tokens, order, result.order, place)
+    if unclosed is not None:
+        return unclosed
+    for rule in (_unknown_declaration, _indentation, _reserved_word, _chained, _operator, _statement, _header):
         problem = rule(place)
         if problem is not None:
             return problem
     return Problem("E010", f"found {_describe(place)} where {_needs(place)} was needed", place.span, _general_help(place))
+
+
+def _unclosed(fragment: Fragment, tokens: Tokens, order: Sequence[int], here: int, place: Place) -> Problem | None:
+    """A bracket still open at a word that starts a line and cannot go on inside: the bracket is the mistake, not the word."""
+    if here >= len(order) or place.found not in ("NAME", "STRING", "NUMBER") or not place.needed & {")", "]"}:
+        return None
+    start = tokens.starts[order[here]]
+    if fragment.text[fragment.text.rfind("\n", 0, start) + 1 : start].strip():
+        return None
+    depth = 0
+    for token in reversed(order[:here]):
+        text = fragment.text[tokens.starts[token] : tokens.ends[token]]
+        depth += (text in (")", "]")) - (text in ("(", "["))
+        if depth < 0:
+            note = ("this line cannot go on inside it", place.span)
+            closing = "]" if text == "[" else ")"
+            opening = fragment.span(tokens.starts[token], tokens.ends[token])
+            return Problem("E012", f"`{text}` is never closed", opening, f"close it with `{closing}`", (note,))
+    return None
 
 
 # ---------------------------------------------------------------- rules, the special before the general
@@ -85,7 +111,7 @@ def _reserved_word(place: Place) -> Problem | None:
 
 def _indentation(place: Place) -> Problem | None:
     if place.found == "INDENT":
-        help = "align it with the line above; only a line that ends with `:` has indented lines under it"
+        help = "align it with the line above it" if place.above == ":" else "end the line above it with `:`, or align it with that line"
         return Problem("E016", "this line is indented more than the lines it belongs to", place.span, help)
     if "INDENT" in place.needed:
         return Problem("E016", "nothing is indented under this line", place.span, "write its contents under it, four spaces further right")
@@ -104,6 +130,7 @@ def _operator(place: Place) -> Problem | None:
     """Habits from other languages."""
     operand = "NUMBER" in place.needed
     help: str | None = None
+    last = place.line[-1] if place.line else ""
     if place.found == "*" and place.before == "*":
         help = "write `^` for powers"
     elif place.found == "=" and place.before in ("+", "-", "*", "/"):
@@ -114,13 +141,19 @@ def _operator(place: Place) -> Problem | None:
         help = "leave the `+` out"
     elif place.found == "." and operand and place.after == "NUMBER":
         help = "a number has a digit before the point: `0.5`"
+    elif place.before == "." and place.line[-2:-1] and place.line[-2][:1].isdigit():
+        help = "a number has a digit after the point: `5.0`"
+    elif place.found == "NUMBER" and place.before == ".":
+        help = "a path holds names only; an item of a list has no path of its own"
+    elif last in ("def", "lambda", "class") and place.found == "NAME":
+        help = "a function is `fn name(inputs) = expression`, a component `component name(parameters)(inputs) -> outputs:`"
     elif place.found == "..":
         help = "a range stands in an index or an argument: `x[t = 1 ..]`"
     elif place.found in ("NAME", "NUMBER", "STRING") and "*" in place.needed:
         help = "an operator or a comma is missing before it"
     elif place.needed & {"else"} and "if" in place.line:
         help = "`a if condition else b` needs its `else`"
-    elif place.found == "NEWLINE" and "=" in place.needed and place.line[:1] and "NUMBER" not in place.needed and ":" not in place.needed:
+    elif place.found == "NEWLINE" and "=" in place.needed and place.needed <= {"=", ",", ".", ":"} and place.line[0] not in DECLARATIONS:
         help = "a line binds a name: `y = f(x)`; `return f(x)` gives the result"
     if help is None:
         return None
@@ -128,10 +161,46 @@ def _operator(place: Place) -> Problem | None:
 
 
 def _statement(place: Place) -> Problem | None:
-    if place.line and place.found in ("(", "[", "+", "-", "*", "/", "^") and place.needed <= {"=", ",", ".", ":"}:
-        message = f"found {_describe(place)} where {_needs(place)} was needed"
-        return Problem("E010", message, place.span, "a line binds a name: `y = f(x)`; `return f(x)` gives the result")
-    return None
+    """What a line of a body or a block may be."""
+    help: str | None = None
+    signs = ("(", "[", "+", "-", "*", "/", "^", *_COMPARISONS)
+    if place.line and place.found in signs and "=" in place.needed and place.needed <= {"=", ",", ".", ":"}:
+        help = "a line binds a name: `y = f(x)`; `return f(x)` gives the result"
+    elif place.before == ":" and place.needed == {"NEWLINE"} and place.line[:1] in (("if",), ("elif",), ("else",), ("for",)):
+        help = "write it on an indented line of its own"
+    elif place.before == ":" and place.needed == {"NEWLINE"}:
+        help = f"an argument is given with `=`: `{''.join(place.line[:-1])} = {place.text}`"
+    elif place.found == "," and "NEWLINE" in place.needed and place.line[1:2] in (("=",), (".",)):
+        help = "several values are a list: `[a, b]`"
+    elif not place.line and "LET" in place.needed and "return" not in place.needed and place.text in (*SOFT, "return", "if", "for"):
+        help = f"`{place.text}` cannot stand in a model's block: its lines are `name = value`, `name:` and `let name = value`"
+    if help is None:
+        return None
+    return Problem("E010", f"found {_describe(place)} where {_needs(place)} was needed", place.span, help)
+
+
+def _header(place: Place) -> Problem | None:
+    """The first line of a declaration."""
+    help: str | None = None
+    match place.line[:1]:
+        case ("import",):
+            help = 'write `import "other.xf"`'
+        case ("model",) if "EXTENDS" in place.needed:
+            help = "write `model name = component:`, `model name extends other:` or `model name(inputs) -> outputs:`"
+        case ("checkpoint" | "config" as kind,) if len(place.line) < 5:
+            help = f"write `{kind} huggingface for model:`"
+        case (word,) if place.needed == {"["} and place.before == ":":
+            example = f"{place.line[-2]}: " if len(place.line) > 1 else ""
+            help = f"axes stand in brackets: `{example}[b, t, d]`"
+        case (word,) if word in DECLARATIONS and place.found == "," and "->" in place.line:
+            help = "several outputs stand in parentheses: `-> (index, weight)`"
+        case (word,) if word in DECLARATIONS and place.needed == {"("}:
+            help = f"write `{word} name(parameters)(inputs)`"
+        case _:
+            pass
+    if help is None:
+        return None
+    return Problem("E010", f"found {_describe(place)} where {_needs(place)} was needed", place.span, help)
 
 
 def _general_help(place: Place) -> str | None:
@@ -145,7 +214,9 @@ def _general_help(place: Place) -> str | None:
 # ---------------------------------------------------------------- words
 
 
-def _place(automaton: Automaton, fragment: Fragment, tokens: Tokens, order: Sequence[int], result: Unexpected) -> Place:
+def _place(
+    automaton: Automaton, states: tuple[int, ...], fragment: Fragment, tokens: Tokens, order: Sequence[int], here: int
+) -> Place:
     names = automaton.tables.terminals
     signs = {automaton.tables.terminals[number]: sign for sign, number in automaton.tables.literals.items()}
 
@@ -155,7 +226,6 @@ def _place(automaton: Automaton, fragment: Fragment, tokens: Tokens, order: Sequ
         terminal = tokens.types[order[position]]
         return signs.get(names[terminal], names[terminal]) if terminal >= 0 else "?"
 
-    here = result.order
     first = here
     while first > 0 and shown(first - 1) not in ("NEWLINE", "INDENT", "DEDENT"):
         first -= 1
@@ -172,9 +242,10 @@ def _place(automaton: Automaton, fragment: Fragment, tokens: Tokens, order: Sequ
         before=shown(here - 1),
         line=tuple(fragment.text[tokens.starts[order[k]] : tokens.ends[order[k]]] for k in range(first, here)),
         after=shown(here + 1),
-        needed=frozenset(signs.get(name, name) for name in automaton.expected(result.states)),
+        needed=frozenset(signs.get(name, name) for name in automaton.expected(states)),
         span=fragment.span(start, end),
-        outermost=len(result.states) == 1,
+        outermost=len(states) == 1,
+        above=shown(first - 2),
     )
 
 

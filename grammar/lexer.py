@@ -17,6 +17,7 @@ from .tables import Tables
 from .tree import Source, Span
 
 LONGEST_NUMBER = 60
+MOST_PROBLEMS = 50
 ERROR = -1
 
 SOFT = {
@@ -193,34 +194,32 @@ class Lexer:
             return
         self._dedent_to(column)
         if column > self.columns[-1]:
-            self._problem(
-                "E016", "this line is indented like no line above it", line, start, f"use {self.columns[-1]} spaces, or as many as its block"
-            )
+            help = f"align it with its block, or with the one around that ({self.columns[-1]} spaces)"
+            self._problem("E016", "this line is indented less than its block and more than the one around that", line, start, help)
+            self.columns.append(column)
         if column == 0:
             self.tokens.pieces.append(len(self.tokens.types))
             self.pattern = _TOKEN
 
     def _dedent_to(self, column: int) -> None:
+        """Ends the blocks that are indented more. A line between two levels is in the outer one's block still."""
         end = self.tokens.ends[-1] if self.tokens.ends else 0
         while column < self.columns[-1]:
-            if column > self.columns[-2]:
-                self.columns[-1] = column
-                self._problem("E016", "this line is indented like no line above it", end, end, None)
-                return
             self.columns.pop()
-            self._emit(self.dedent, end, end)
+            if column <= self.columns[-1]:
+                self._emit(self.dedent, end, end)
 
     def _line(self, position: int) -> int:
         """Reads one logical line: to its end outside brackets, or to the end of the text."""
-        text, match, pattern = self.text, self.pattern.match, self.pattern
+        match, pattern = self.pattern.match, self.pattern
         types, starts, ends = self.tokens.types, self.tokens.starts, self.tokens.ends
         names, literals, name_type = self.literals, self.literals, self.name
         first = len(types)
         while True:
-            token = match(text, position)
+            token = match(self.text, position)
             if token is None:
                 position = self._no_token(position)
-                if position >= len(text):
+                if position >= len(self.text):
                     break
                 continue
             kind = token.lastindex
@@ -228,7 +227,7 @@ class Lexer:
             if kind == _NAME:
                 word = token.group(_NAME)
                 terminal = names.get(word, name_type)
-                if len(types) == first and word in self.soft and not self.inline and _BEFORE_NAME.match(text, position):
+                if len(types) == first and word in self.soft and not self.inline and _BEFORE_NAME.match(self.text, position):
                     terminal = self.soft[word]
                     if word == "checkpoint":
                         self.pattern = pattern = _PATH_TOKEN
@@ -251,8 +250,8 @@ class Lexer:
             elif kind == _STRING:
                 self._emit(self._string(start, position), start, position)
             elif kind == _COMMENT:
-                position = self._comment(start, alone=not text[text.rfind("\n", 0, start) + 1 : start].strip())
-            elif self.inline or (self.brackets and not _NEW_STATEMENT.match(text, position)):
+                position = self._comment(start, alone=not self.text[self.text.rfind("\n", 0, start) + 1 : start].strip())
+            elif self.inline or (self.brackets and not _NEW_STATEMENT.match(self.text, position)):
                 continue
             else:
                 break
@@ -356,6 +355,8 @@ class Lexer:
 
     def _problem(self, code: str, message: str, start: int, end: int, help: str | None, *notes: tuple[str, Span | None]) -> None:
         self.tokens.problems.append(Problem(code, message, self.fragment.span(start, end), help, notes))
+        if len(self.tokens.problems) >= MOST_PROBLEMS:
+            self.text = self.text[:end]  # enough is enough
 
 
 def unescape(literal: str) -> str:

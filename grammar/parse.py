@@ -8,13 +8,12 @@ from typing import get_args
 from . import tree
 from .automaton import Automaton, TooDeep, Unexpected, Value
 from .build_tree import FLAT, Builder
-from .lexer import ERROR, Fragment, Lexer, Tokens
+from .lexer import ERROR, MOST_PROBLEMS, Fragment, Lexer, Tokens
 from .problem import Problem
 from .tables import load_tables
 from .tree import Expr, Source
 
 LARGEST = 4_000_000
-MOST_PROBLEMS = 50
 MOST_ATTEMPTS = 20
 _EXPRESSIONS = get_args(Expr)
 
@@ -45,6 +44,8 @@ def parse_fragment(fragment: Fragment) -> tuple[tree.File, list[Problem]]:
                 imports.append(found)
             case tree.Component() | tree.Model() | tree.Map() as found:
                 declarations.append(found)
+            case _ if len(problems) >= MOST_PROBLEMS:
+                break
             case _:
                 pass
     problems += builder.problems
@@ -81,8 +82,11 @@ def refuse(source: Source) -> Problem | None:
 
 
 def ordered(problems: list[Problem]) -> list[Problem]:
-    """In the order of the text, and not more than anybody would read."""
-    return sorted(problems, key=lambda problem: problem.span.start if problem.span else -1)[:MOST_PROBLEMS]
+    """In the order of the text, one of a kind at a place, and not more than anybody would read."""
+    first: dict[tuple[str, int], Problem] = {}
+    for problem in sorted(problems, key=lambda problem: (problem.span.start if problem.span else -1, not problem.notes)):
+        first.setdefault((problem.code, problem.span.start if problem.span else -1), problem)
+    return list(first.values())[:MOST_PROBLEMS]
 
 
 @cache
@@ -104,7 +108,7 @@ def _parse_once(start: str, order: range | list[int], builder: Builder, problems
         problems.append(explain_too_deep(builder.fragment, tokens, order, result))
         return None
     if result.order == len(order) or tokens.types[order[result.order]] != ERROR:
-        problems.append(explain_unexpected(automaton(), builder.fragment, tokens, order, result))
+        problems.append(explain_unexpected(automaton(), start, builder.fragment, tokens, order, result))
     return result
 
 
