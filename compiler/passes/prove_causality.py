@@ -1,0 +1,128 @@
+"""Whether an output at one position depends on later positions of an input.
+
+An output is causal if it depends, at each position, on nothing later: trace_positions finds how far it looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .. import ir
+from ..diagnostics import Diagnostics, Note
+from ..dims import ONE, ZERO
+from ..ir import Assumption, Axis, Program, Type, Value
+from .position_forms import highest, position
+from .trace_positions import NOTHING, Bound, Cause, Info, Tracer
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What holds of one output and one input. `offset`: how many positions ahead it looks; none: any number."""
+
+    output: str
+    input: str
+    answer: Literal["proved", "refuted", "unproved"]
+    cause: Cause | None = None
+    offset: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """`verdicts`: each output against each integer input that shares its dynamic axis. `decoded`: the one of token ids against logits."""
+
+    verdicts: tuple[Verdict, ...]
+    decoded: Verdict | None
+    autoregressive: bool
+    assumed: Assumption | None
+
+    @property
+    def causal(self) -> bool:
+        """Whether decoding may rely on it: proved, not assumed."""
+        return self.decoded is not None and self.decoded.answer == "proved"
+
+
+def prove(program: Program) -> Flow:
+    """Report, for each output and input that share a dynamic axis, whether position i depends on positions up to i only.
+
+    Requires: a verified program. Ensures: `proved` and `refuted` hold for every Config. Leaves alone: the program."""
+    interpreter = Tracer()
+    sources = [i for i in program.inputs if not i.training and i.value.type.dtype == "int"]
+    env = {i.value: Info(_sources(i)) for i in sources}
+    interpreter.module(program.root, env)
+    names = program.root.output_names or ("logits",)
+    verdicts: list[Verdict] = []
+    decoded: Verdict | None = None
+    for name, output in zip(names, program.root.outputs, strict=True):
+        for source in sources:
+            axis = _shared_axis(output.type, source.value.type)
+            if axis is not None:
+                verdict = _judge(name or "output", source.name, output, axis, env.get(output, NOTHING))
+                verdicts.append(verdict)
+                if decoded is None and source.bound is not None:
+                    decoded = verdict
+    assumed = next((a for a in program.assumptions if a.property == "causal"), None)
+    return Flow(tuple(verdicts), decoded, _is_autoregressive(program), assumed)
+
+
+def check_causality(program: Program, diagnostics: Diagnostics) -> Flow:
+    """Prove, and report E401 where an autoregressive model sees ahead, E402 (a warning) where that cannot be excluded."""
+    flow = prove(program)
+    verdict = flow.decoded
+    if verdict is None or not flow.autoregressive or flow.assumed is not None or verdict.answer == "proved":
+        return flow
+    cause = verdict.cause
+    ahead = "later positions" if verdict.offset is None else f"{verdict.offset} position{'s' * (verdict.offset != 1)} ahead"
+    reason = f": {cause.what}" if cause else ""
+    span = cause.span if cause else program.span
+    note = Note("the model is trained to predict the next token, so that no position may see later ones", program.span)
+    help_ = 'make it causal, or state `assume causal: "reason"` in the model'
+    if verdict.answer == "refuted":
+        diagnostics.error("E401", f"`{verdict.output}` sees {ahead} of `{verdict.input}`{reason}", span, note, help=help_)
+    else:
+        diagnostics.warning(
+            "E402", f"whether `{verdict.output}` sees later positions of `{verdict.input}` cannot be told{reason}", span, help=help_
+        )
+    return flow
+
+
+def _sources(item: ir.ModelInput) -> tuple[Bound, ...]:
+    return tuple(Bound(item.name, position(a.label)) for a in item.value.type.axes if a.size.is_dynamic)[-1:]
+
+
+def _shared_axis(output: Type, source: Type) -> Axis | None:
+    """The output's axis that is the input's last dynamic axis."""
+    wanted = [a for a in source.axes if a.size.is_dynamic][-1:]
+    found = [a for a in output.axes for w in wanted if a.size == w.size]
+    return next((a for a in found if a.label is wanted[0].label), found[0] if found else None)
+
+
+def _judge(output: str, source: str, value: Value, axis: Axis, info: Info) -> Verdict:
+    worst: Verdict | None = None
+    for bound in info.bounds:
+        if bound.source != source:
+            continue
+        excess = highest(bound.form - position(axis.label), value.type.axes)
+        if excess is not None and excess <= 0:
+            continue
+        offset = None if excess is None or excess == float("inf") else int(excess)
+        verdict = Verdict(output, source, "refuted" if bound.certain else "unproved", bound.cause, offset)
+        if worst is None or (worst.answer == "unproved" and verdict.answer == "refuted"):
+            worst = verdict
+    return worst or Verdict(output, source, "proved")
+
+
+def _is_autoregressive(program: Program) -> bool:
+    """Whether a loss compares logits without their last position to labels without their first."""
+    nodes = {v: n for n in program.root.body for v in n.outs}
+    pending = [loss.value for loss in program.losses]
+    seen: set[Value] = set()
+    while pending:
+        node = nodes.get(pending.pop())
+        if isinstance(node, ir.CrossEntropy):
+            logits, target = nodes.get(node.logits), nodes.get(node.target)
+            if isinstance(target, ir.Slice) and target.start == ONE and isinstance(logits, ir.Slice) and logits.start == ZERO:
+                return True
+        if node is not None:
+            pending += [v for v in ir.operands(node) if v not in seen]
+            seen.update(ir.operands(node))
+    return False

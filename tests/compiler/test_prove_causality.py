@@ -1,0 +1,138 @@
+"""What the flow analysis proves, refutes and leaves open, one small model each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xfc.compiler.diagnostics import Diagnostics
+from xfc.compiler.elaborate import elaborate_file
+from xfc.compiler.ir import Program
+from xfc.compiler.passes.hoist_invariants import hoist_invariants
+from xfc.compiler.passes.prove_causality import Verdict, check_causality, prove
+from xfc.compiler.verify_ir import verify
+
+MODEL = """
+component attention(mask)(x: [b, t, d]) -> [b, t, d]:
+    q_proj = linear([heads: 2, e: 4])
+    k_proj = linear([heads: 2, e: 4])
+    v_proj = linear([heads: 2, e: 4])
+    out = linear(d, over = [heads, e])
+    let heads = 2
+    return out(attend(q_proj(x), k_proj(x), v_proj(x), mask, over = t))
+
+mask window(n)(i, j) = j <= i and i - j < n
+mask chunked(n)(i, j) = i // n == j // n
+mask chunks_before(n)(i, j) = j // n < i // n or j == i
+mask not_later(i, j) = not (j > i)
+mask shifted(i, j) = i - j >= 0 - 2
+mask keep(j):
+    given attention_mask: [b, s]
+    return attention_mask[s = j] == 1
+
+model m(vocab = 11, width = 8)(
+        input_ids: [b, t] int in vocab, MASK_INPUT labels: [b, t] int = none) -> (logits: [b, t, vocab]):
+    embed = embedding(vocab, width)
+    x = embed(input_ids)
+    BODY
+    head = linear(vocab)
+    logits = head(x)
+    loss lm = cross_entropy(logits[t = 0 .. -1], labels[t = 1 ..], over = vocab)
+    return logits
+"""
+
+
+def program(tmp_path: Path, body: str) -> Program:
+    path = tmp_path / "m.xf"
+    lines = "".join(f"    {line}\n" for line in body.split("\n")).rstrip()
+    text = MODEL.replace("    BODY", lines).replace("MASK_INPUT", "attention_mask: [b, t] int = 1," if "keep" in body else "")
+    path.write_text(text)
+    diagnostics = Diagnostics()
+    found = elaborate_file(str(path), [], diagnostics)
+    assert found is not None, diagnostics.found
+    verify(found)
+    return found
+
+
+def verdict(tmp_path: Path, body: str) -> Verdict:
+    found = prove(program(tmp_path, body)).decoded
+    assert found is not None
+    return found
+
+
+CAUSAL = [
+    "x = x",
+    "x = cumsum(x, t)",
+    "at = attention(mask = causal)\nx = x + at(x)",
+    "at = attention(mask = window(3))\nx = x + at(x)",
+    "at = attention(mask = causal and keep)\nx = x + at(x)",
+    "at = attention(mask = not_later)\nx = x + at(x)",
+    "at = attention(mask = chunks_before(4))\nx = x + at(x)",
+    "at = attention(mask = chunked(4) and causal)\nx = x + at(x)",
+    "k = unfold(pad(x, t = [3, 0]), t, k: 4)\nx = mean(k, k)",
+    "x = linear_recurrence(sigmoid(x), x, over = t)",
+    "x = pad(x, t = [1, 0])[t = 0 .. -1]",
+    "x = x + x[t = maximum(index(t) - 1, 0)]",
+    "x = flatten(unflatten(x, t = [n: t / 4, w: 4]), [n, w], t)",
+    "z = unflatten(x, t = [n: t / 4, w: 4])\nm = pad(mean(z, w), n = [1, 0])[n = 0 .. -1]\nx = flatten(z + m, [n, w], t)",
+]
+
+NOT_CAUSAL = [
+    ("x = x + mean(x, t)", "mean", None),
+    ("x = softmax(x, t)", "softmax", None),
+    ("x = flip(x, t)", "flip", None),
+    ("x = roll(x, 1, t)", "roll", None),
+    ("x = sort(x, t)", "sort", None),
+    ("at = attention(mask = shifted)\nx = x + at(x)", "mask", 2),
+    ("at = attention(mask = chunked(4))\nx = x + at(x)", "mask", 3),
+    ("at = attention(mask = keep)\nx = x + at(x)", "query 0 see key 1", None),
+    ("at = attention(mask = none)\nx = x + at(x)", "without a mask", None),
+    ("k = unfold(pad(x, t = [1, 1]), t, k: 3)\nx = mean(k, k)", "windows of 3", 1),
+    ("x = pad(x, t = [0, 2])[t = 2 ..]", "starts at 2", 2),
+    ("z = unflatten(x, t = [n: t / 4, w: 4])\nx = flatten(z + mean(z, w), [n, w], t)", "mean", 3),
+    ("x = x * x[t = -1]", "indexing", None),
+]
+
+OPEN = [
+    "order = argmax(x, width)\nx = x[t = order]",
+]
+
+
+@pytest.mark.parametrize("body", CAUSAL)
+def test_proved(tmp_path: Path, body: str) -> None:
+    found = verdict(tmp_path, body)
+    assert found.answer == "proved", found
+
+
+@pytest.mark.parametrize(("body", "cause", "offset"), NOT_CAUSAL)
+def test_refuted(tmp_path: Path, body: str, cause: str, offset: int | None) -> None:
+    found = verdict(tmp_path, body)
+    assert found.answer == "refuted" and found.cause is not None and cause in found.cause.what, found
+    assert found.offset == offset
+
+
+@pytest.mark.parametrize("body", OPEN)
+def test_unproved(tmp_path: Path, body: str) -> None:
+    assert verdict(tmp_path, body).answer == "unproved"
+
+
+def test_stacks_reach_a_fixed_point_and_hoisting_keeps_the_answer(tmp_path: Path) -> None:
+    layers = "layers = 3 of pre_norm(attention = attention(mask = MASK), ffn = gated(hidden = 8), norm = rms_norm)\nx = layers(x)"
+    good, bad = (program(tmp_path, layers.replace("MASK", m)) for m in ("causal and keep", "shifted"))
+    assert prove(good).causal and prove(hoist_invariants(good)).causal
+    refuted = prove(bad).decoded
+    assert refuted is not None and refuted.answer == "refuted" and refuted.offset is None
+
+
+def test_an_autoregressive_head_must_not_see_ahead(tmp_path: Path) -> None:
+    diagnostics = Diagnostics()
+    flow = check_causality(program(tmp_path, "x = x + mean(x, t)"), diagnostics)
+    assert flow.autoregressive
+    assert [d.code for d in diagnostics.found] == ["E401"] and "mean" in diagnostics.found[0].message
+
+
+def test_an_assumption_is_stated_instead(tmp_path: Path) -> None:
+    diagnostics = Diagnostics()
+    flow = check_causality(program(tmp_path, 'assume causal: "the mean is small"\nx = x + mean(x, t)'), diagnostics)
+    assert flow.assumed is not None and not flow.causal and not diagnostics.found
