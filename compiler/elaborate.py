@@ -424,13 +424,18 @@ class Elaborator(Applier):
         return axes[0]
 
     def check_inert(self) -> None:
-        """Nothing is silently ignored: every argument given must have been read, every instance applied."""
-        for thunk in self.thunks:
-            if thunk.explicit and not thunk.used:
-                self.error("E315", f"`{thunk.parameter}` reaches nothing: the model would be the same without it", thunk.node.span, help="delete it, or use it where it was meant")
+        """Nothing is silently ignored: every instance must be applied, every argument given must have been read."""
+        idle: list[tree.Span] = []
         for instance in self.instances:
-            if not instance.applied and instance.name and isinstance(instance.owner, Builder) and instance.builder is None:
+            if not instance.applied and instance.name and instance.builder is None:
                 self.error("E316", f"`{instance.name}` is bound and never applied", instance.span, help="apply it, delete it, or write `let` if it is only passed on")
+                if isinstance(instance.recipe, Recipe) and instance.recipe.span is not None:
+                    idle.append(instance.recipe.span)
+        for thunk in self.thunks:
+            place = thunk.node.span
+            within = any(s.source.path == place.source.path and s.start <= place.start and place.end <= s.end for s in idle)
+            if thunk.explicit and not thunk.used and not within:
+                self.error("E315", f"`{thunk.parameter}` reaches nothing: the model would be the same without it", place, help="delete it, or use it where it was meant")
 
 
 def drop_unread(root: ir.Module, inputs: list[ir.ModelInput]) -> tuple[ir.Module, list[ir.ModelInput]]:

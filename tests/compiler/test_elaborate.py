@@ -1,0 +1,159 @@
+"""What specs mean: names, instances, sharing, axes, arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from xfc.compiler import ir
+from xfc.compiler.diagnostics import Diagnostics
+from xfc.compiler.elaborate import elaborate_file
+from xfc.compiler.verify_ir import verify
+
+OPEN = sorted((Path(__file__).parent.parent / "open").glob("*.xf"))
+
+
+def build(tmp_path: Path, text: str, sets: list[str] | None = None) -> tuple[ir.Program | None, list[str]]:
+    path = tmp_path / "spec.xf"
+    path.write_text(text)
+    diagnostics = Diagnostics()
+    program = elaborate_file(str(path), sets or [], diagnostics)
+    if program is not None:
+        verify(program)
+    return program, [d.code for d in diagnostics.found]
+
+
+def parameters(module: ir.Module, prefix: str = "") -> dict[str, tuple[int | float | None, ...]]:
+    """Names of the parameters (one layer of each slot of a stack) with their shapes."""
+    found = {prefix + p.name: tuple(a.size.value() for a in p.type.axes) for p in module.params}
+    for name, below in ir.children_of(module):
+        if name:
+            found |= parameters(below, f"{prefix}{name}.")
+    return found
+
+
+def wrap(body: str, signature: str = "(x: [b, t, d: 12]) -> (y)") -> str:
+    return f"model m(){signature}:\n" + "".join(f"    {line}\n" for line in body.splitlines())
+
+
+@pytest.mark.parametrize("path", OPEN, ids=lambda p: p.stem)
+def test_mechanisms_of_users(path: Path) -> None:
+    diagnostics = Diagnostics()
+    program = elaborate_file(str(path), [], diagnostics)
+    assert program is not None, diagnostics.found
+    verify(program)
+
+
+def test_two_names_are_two_sets_of_weights(tmp_path: Path) -> None:
+    program, _ = build(tmp_path, wrap("let f = linear(7)\na = f\nb = f\nreturn a(x) + b(x)"))
+    assert program and parameters(program.root) == {"a.weight": (7, 12), "b.weight": (7, 12)}
+
+
+def test_one_instance_applied_twice_is_one_set(tmp_path: Path) -> None:
+    program, _ = build(tmp_path, wrap("f = linear(12)\nreturn f(f(x))"))
+    assert program and parameters(program.root) == {"f.weight": (12, 12)}
+
+
+def test_one_instance_cannot_have_two_widths(tmp_path: Path) -> None:
+    assert build(tmp_path, wrap("f = linear(7)\nreturn f(f(x))"))[1] == ["E339"]
+
+
+def test_a_recipe_parameter_applied_twice_is_refused(tmp_path: Path) -> None:
+    text = "component twice(f)(x: [b, t, d]) -> [b, t, d]:\n    return f(f(x))\n\n" + wrap("g = twice(linear(12))\nreturn g(x)")
+    assert build(tmp_path, text)[1] == ["E375"]
+
+
+def test_late_defaults_see_parameters_and_not_what_the_body_binds(tmp_path: Path) -> None:
+    text = (
+        "component f(norm, g = pre(norm))(x: [b, t, d]) -> [b, t, d]:\n    norm = norm\n    g = g\n    return g(norm(x))\n\n"
+        "component pre(norm)(x: [b, t, d]) -> [b, t, d]:\n    inner = norm\n    return inner(x)\n\n"
+    )
+    program, codes = build(tmp_path, text + wrap("f = f(rms_norm())\nreturn f(x)"))
+    assert program and not codes
+    assert sorted(parameters(program.root)) == ["f.g.inner.weight", "f.norm.weight"]
+
+
+def test_shared_is_one_table_for_all_layers(tmp_path: Path) -> None:
+    text = wrap("shared table = bucketed_bias(heads = 3)\nlayers = 5 of pre_norm(multi_head(heads = 3, score = table), plain(17), rms_norm)\nreturn layers(x)")
+    program, codes = build(tmp_path, text)
+    assert program and not codes
+    assert [n for n in parameters(program.root) if n.endswith("table")] == ["table.table"]
+
+
+def test_a_score_with_weights_belongs_to_its_attention(tmp_path: Path) -> None:
+    text = wrap("layers = 5 of pre_norm(multi_head(heads = 3, score = bucketed_bias(heads = 3)), plain(17), rms_norm)\nreturn layers(x)")
+    program, codes = build(tmp_path, text)
+    assert program and not codes
+    assert [n for n in parameters(program.root) if n.endswith("table")] == ["layers.attention.score.table"]
+
+
+def test_numbers_that_choose_are_not_fields(tmp_path: Path) -> None:
+    text = (
+        "component f(kind, size)(x: [b, t, d]) -> [b, t, size]:\n"
+        "    p = linear(size)\n    if kind == 2:\n        return relu(p(x))\n    return p(x)\n\n" + wrap("f = f(kind = 2, size = 9)\nreturn f(x)")
+    )
+    program, _ = build(tmp_path, text)
+    assert program and "size" in dict(program.config) and "kind" not in dict(program.config)
+
+
+def test_fields_of_one_name_are_told_apart_by_their_path(tmp_path: Path) -> None:
+    text = "model m = causal_lm:\n    vocab = 11\n    d_model = 12\n    decoder:\n        blocks = [pre_norm(multi_head(3), gated(hidden = 5), rms_norm) * 1, pre_norm(multi_head(4), gated(hidden = 7), rms_norm) * 2]\n"
+    program, codes = build(tmp_path, text)
+    assert program and not codes
+    names = [n for n, _ in program.config]
+    assert len(set(names)) == len(names)
+    assert sorted(s.value for n, s in program.config if "hidden" in n) == [5, 7]
+
+
+def test_extends_replaces_at_paths_and_keeps_the_rest(tmp_path: Path) -> None:
+    text = (
+        "model a = causal_lm:\n    vocab = 11\n    d_model = 12\n    decoder:\n        layers = 2\n        attention = multi_head(heads = 3)\n        ffn = gated(hidden = 5)\n\n"
+        "model b extends a:\n    decoder.attention.heads = 4\n    decoder.ffn = plain(hidden = 7)\n"
+    )
+    program, codes = build(tmp_path, text, ["decoder.layers=3"])
+    assert program and not codes
+    values = {n: s.value for n, s in program.config}
+    assert values["heads"] == 4 and values["layers"] == 3 and values["hidden"] == 7
+    assert "decoder.layers.ffn.up_proj.weight" in parameters(program.root)
+
+
+def test_replacing_a_component_drops_its_old_arguments(tmp_path: Path) -> None:
+    text = (
+        "model a = causal_lm:\n    vocab = 11\n    d_model = 12\n    decoder:\n        layers = 2\n        attention = multi_head(heads = 3)\n"
+        "        ffn = gated(hidden = 5, bias = true)\n\nmodel b extends a:\n    decoder.ffn = plain(hidden = 7)\n"
+    )
+    program, _ = build(tmp_path, text)
+    assert program and not any("ffn" in n and n.endswith("bias") for n in parameters(program.root))
+
+
+def test_axes_align_by_label_and_not_by_place(tmp_path: Path) -> None:
+    program, _ = build(tmp_path, wrap("w = param([d, e: 5])\nv = param([e: 5])\nreturn einsum(x, w, over = d) * v"))
+    assert program is not None
+    assert [a.label.name for a in program.root.outputs[0].type.axes] == ["b", "t", "e"]
+
+
+def test_an_optional_input_nobody_reads_is_not_in_the_signature(tmp_path: Path) -> None:
+    program, codes = build(tmp_path, wrap("return x", "(x: [b, t, d: 3], mask: [b, t] int = 1) -> (y)"))
+    assert program and not codes and [i.name for i in program.inputs] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("body", "codes"),
+    [
+        ("return linear(7)(x)", ["E337"]),
+        ("f = linear(7)\nreturn x", ["E316"]),
+        ("y = x * 2\nreturn x", ["E318"]),
+        ("f = linear(7)\nreturn f(x) + x", []),
+        ("return x[t = 0] + foo", ["E310"]),
+        ("let f = none\nreturn f(x)", ["E374"]),
+        ("if x > 0:\n    return x\nreturn -x", ["E326"]),
+        ("a, b, c = split(x, d = [4, 8])\nreturn a + b + c", ["E382"]),
+        ("a, b = split(x, d = [5, 8])\nreturn a", ["E205"]),
+        ("return unflatten(x, d = [h: 5, e: d / 5])", ["E210"]),
+        ("p = param([t])\nreturn x + p", ["E369"]),
+        ("return attend(x, x, x, causal, scale = 1)", []),
+        ("return sum(x, z)", ["E322"]),
+    ],
+)
+def test_bodies(tmp_path: Path, body: str, codes: list[str]) -> None:
+    assert build(tmp_path, wrap(body))[1] == codes
