@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from ..diagnostics import Diagnostics
 from ..render_diagnostics import Line, Piece, print_lines
+from .check_program import Checked, check_program
 from .reporting import finish, format_option, guarded, set_option
 
 if TYPE_CHECKING:
-    from ..ir import Program
     from ..render_diagnostics import Format
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """One spec, and what is known of it; `program` is none if it is wrong."""
-
-    spec: str
-    program: Program | None
 
 
 @click.command("check")
@@ -32,38 +23,37 @@ class Checked:
 def command(specs: tuple[str, ...], sets: tuple[str, ...], form: Format) -> None:
     """Check every SPEC, a path or the name of a shipped spec, and print what is wrong.
 
-    The JSON document has the keys `specs` (a list of `spec`, `model`, `ok`, `assumptions`), `diagnostics`, `errors` and `warnings`."""
+    The JSON document has `specs`, a list of objects with `spec`, `model`, `ok`, `flow` (objects with `output`, `input`, `answer`, which is
+    proved, refuted or unproved, and `because`) and `assumptions` (`property`, `reason`); then `diagnostics`, `errors` and `warnings`."""
     diagnostics = Diagnostics()
-    checked: list[Checked] = []
+    results: list[tuple[str, Checked | None]] = []
     for spec in specs:
         own = Diagnostics()
-        program: Program | None = None
+        found: Checked | None = None
         with guarded(own):
-            program = _check(spec, list(sets), own)
+            found = check_program(spec, sets, own)
         diagnostics.found += [d for d in own.found if d not in diagnostics.found]
-        checked.append(Checked(spec, None if own.failed else program))
+        results.append((spec, None if own.failed else found))
     if form == "full":
-        print_lines((line for c in checked if c.program is not None for line in _lines(c.spec, c.program)), sys.stdout)
-    finish(diagnostics, form, stream=sys.stdout, document={"specs": [_record(c) for c in checked]})
+        print_lines((line for spec, found in results if found is not None for line in _lines(spec, found)), sys.stdout)
+    finish(diagnostics, form, stream=sys.stdout, document={"specs": [_record(spec, found) for spec, found in results]})
 
 
-def _check(spec: str, sets: list[str], diagnostics: Diagnostics) -> Program | None:
-    from ..elaborate import elaborate_file
-
-    return elaborate_file(spec, sets, diagnostics)
-
-
-def _lines(spec: str, program: Program) -> list[Line]:
-    lines: list[Line] = [(Piece("ok", "help"), Piece(f" {program.name}", "strong"), Piece("" if spec == program.name else f" ({spec})"))]
-    lines += [(Piece("   assumed", "warning"), Piece(f" {a.property}: {a.reason}")) for a in program.assumptions]
+def _lines(spec: str, found: Checked) -> list[Line]:
+    name = found.program.name
+    lines: list[Line] = [(Piece("ok", "help"), Piece(f" {name}", "strong"), Piece("" if spec == name else f" ({spec})"))]
+    decoded = found.flow.decoded
+    if decoded is not None and decoded.answer == "proved":
+        lines.append((Piece("   proved", "help"), Piece(f" causal: no position of `{decoded.output}` sees later positions of `{decoded.input}`")))
+    lines += [(Piece("   assumed", "warning"), Piece(f" {a.property}: {a.reason}")) for a in found.program.assumptions]
     return lines
 
 
-def _record(checked: Checked) -> dict[str, object]:
-    program = checked.program
-    return {
-        "spec": checked.spec,
-        "model": program.name if program else None,
-        "ok": program is not None,
-        "assumptions": [{"property": a.property, "reason": a.reason} for a in program.assumptions] if program else [],
-    }
+def _record(spec: str, found: Checked | None) -> dict[str, object]:
+    if found is None:
+        return {"spec": spec, "model": None, "ok": False, "flow": [], "assumptions": []}
+    flow = [
+        {"output": v.output, "input": v.input, "answer": v.answer, "because": v.cause.what if v.cause else None} for v in found.flow.verdicts
+    ]
+    assumptions = [{"property": a.property, "reason": a.reason} for a in found.program.assumptions]
+    return {"spec": spec, "model": found.program.name, "ok": True, "flow": flow, "assumptions": assumptions}

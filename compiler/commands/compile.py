@@ -9,6 +9,7 @@ import click
 
 from ..diagnostics import Diagnostics
 from ..write_whole import write_whole
+from .check_program import check_program
 from .reporting import finish, format_option, guarded, output_option, set_option
 
 if TYPE_CHECKING:
@@ -28,12 +29,11 @@ def command(spec: str, target: str, emit: Literal["code", "ir"], output: str, se
     write = _printer() if emit == "ir" else _backend(target)
     diagnostics = Diagnostics()
     with guarded(diagnostics):
-        from ..elaborate import elaborate_file
         from ..pipeline import run
 
-        program = elaborate_file(spec, list(sets), diagnostics)
-        if program is not None and not diagnostics.failed:
-            write_whole(output, write(run(program)))
+        checked = check_program(spec, sets, diagnostics)
+        if checked is not None:
+            write_whole(output, write(run(checked.program)))
     finish(diagnostics, form)
 
 
