@@ -205,10 +205,11 @@ class Resolver:
     def row(self, row: tree.Row) -> ir.CheckpointRow | None:
         """A row as data; none if this program lacks its tensors (a map serves a family of models)."""
         published = tuple(name for node in _alternatives(row.left) for name in self.spellings(node))
-        if isinstance(row.right, tree.Name) and row.right.id == "absent":
-            return ir.CheckpointRow(published=tuple(_SLOT.sub("*", p) for p in published), own=(), groups=ONE, transposed=False, each=None, span=row.span)
-        layout = self.layout(row.right)
+        right, optional = _optional(row.right)
+        layout = self.layout(right) if right is not None else Layout(parts=())
         lacking = [p for p in layout.parts if p.tensor is None]
+        if not layout.parts or (lacking and optional):
+            return ir.CheckpointRow(published=tuple(_SLOT.sub("*", p) for p in published), own=(), groups=ONE, transposed=False, each=None, span=row.span)
         if lacking:
             if len(lacking) < len(layout.parts):
                 p = lacking[0]
@@ -265,6 +266,17 @@ def _alternatives(node: tree.Expr) -> Iterator[tree.Expr]:
         yield from _alternatives(node.right)
     else:
         yield node
+
+
+def _optional(node: tree.Expr) -> tuple[tree.Expr | None, bool]:
+    """`a or absent`: a, where the model has it; `absent` alone: nothing."""
+    match node:
+        case tree.Name(id="absent"):
+            return None, True
+        case tree.Binary(op="or", left=left, right=tree.Name(id="absent")):
+            return left, True
+        case _:
+            return node, False
 
 
 def _path_of(node: tree.Expr) -> tuple[str, ...] | None:

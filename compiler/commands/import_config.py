@@ -24,5 +24,5 @@ def command(config: str, output: str, form: Format) -> None:
     with guarded(diagnostics):
         from ..import_config import import_config
 
-        write_whole(output, import_config(config))
+        write_whole(output, import_config(config, diagnostics))
     finish(diagnostics, form)
