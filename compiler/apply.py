@@ -70,7 +70,8 @@ class Applier(Evaluator):
     def apply_recipe(self, recipe: Recipe, args: Sequence[Static], named: Mapping[str, tuple[Static, tree.Span]], span: tree.Span, frame: Frame) -> Static:
         """A recipe applied where it is named: it must own no weights."""
         assert frame.builder is not None
-        if recipe.component.kind == "fn" or recipe.component.kind in INDEX_KINDS:
+        kind, in_region = recipe.component.kind, len(frame.builder.real._bodies) > 1
+        if kind in INDEX_KINDS or (kind == "fn" and (len(recipe.component.body) == 1 or in_region or frame.builder.inline)):
             return self.run(recipe, frame.builder, args, named, span)
         made = self.instance("", recipe, frame, span)
         result = self.apply_instance(made, args, named, span, frame)
@@ -83,7 +84,7 @@ class Applier(Evaluator):
         here = frame.builder
         assert here is not None and isinstance(instance.recipe, Recipe)
         instance.applied = True
-        if here is not instance.owner or instance.owner.inline or instance.recipe.component.kind != "component":
+        if here is not instance.owner or instance.owner.inline or instance.recipe.component.kind in INDEX_KINDS:
             return self.apply_inline(instance, args, named, span, frame)
         recipe = instance.recipe
         builder = self.builder(recipe, here, instance.name)
@@ -95,6 +96,11 @@ class Applier(Evaluator):
             self.same_weights(instance, builder, span)
         tensors = [v for v in values if isinstance(v, ir.Value)]
         outer = [here.local(v) for v in builder.captured]
+        if module.is_function and not module.body:                         # it only hands on what it was given
+            handed = [*tensors, *outer]
+            passed = tuple(handed[module.inputs.index(o)] for o in outs)
+            instance.builder = builder
+            return passed[0] if len(passed) == 1 else Results.of(passed, names)
         module = generalise_rest(module, rest)
         results = tuple(ir.Value(o.type, "", span) for o in outs)
         target: str | ir.Module = instance.name if owns else module
