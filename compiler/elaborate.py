@@ -109,6 +109,7 @@ class Elaborator(Applier):
         known = [p.name.id for p in recipe.component.parameters]
         given: dict[str, tuple[Thunk, tree.Span]] = {}
         free = [k for k in known if k not in recipe.arguments]
+        scope = frame if frame.builder is not None else Frame(None, frame, frame.title, path=self.path)    # as in a block, arguments see each other
         at = 0
         for argument in node.arguments:
             name = argument.name
@@ -121,8 +122,10 @@ class Elaborator(Applier):
                 at += 1
             if name in given:
                 raise self.error("E305", f"`{name}` is given twice", argument.span)
-            thunk = self.thunk(argument.value, frame, name, explicit=True)
-            if frame.builder is not None:
+            thunk = self.thunk(argument.value, scope, name, explicit=True)
+            if scope is not frame:
+                scope.names[name] = thunk
+            else:
                 value = self.force(thunk)
                 thunk.used = False
                 if isinstance(value, ListValue) and isinstance(thunk.node, tree.List):

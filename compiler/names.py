@@ -203,7 +203,11 @@ class Names:
                 if isinstance(value, ListValue):
                     return self.axes(value.node, value.frame)
                 if isinstance(found.node, tree.Name | tree.Axis) and isinstance(value, Expr):
-                    return self.axes(found.node, found.frame)
+                    found.running = True                          # `head_dim = head_dim` means the outer one
+                    try:
+                        return self.axes(found.node, found.frame)
+                    finally:
+                        found.running = False
                 if isinstance(value, Expr):
                     return (self.text_axis(found.node, value, found.parameter, found.frame, default=not found.explicit),)
             else:
