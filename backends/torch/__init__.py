@@ -1,0 +1,5 @@
+"""The PyTorch backend."""
+
+from .emit import emit
+
+__all__ = ["emit"]

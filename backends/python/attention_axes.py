@@ -1,0 +1,121 @@
+"""What the parts of an `Attend` are, read from its structure: batch and head axes, the kind of its score, the kind of its mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...compiler import ir
+from ...compiler.dims import ONE, Expr
+from ...compiler.ir import Label, Value
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class AttendAxes:
+    """`batch`: axes of dynamic size besides the query; `heads`: those of static size, those that the keys have first; `grouped`: whether
+    several query heads share a key head; `features`: what v brings."""
+
+    batch: tuple[Label, ...]
+    heads: tuple[Label, ...]
+    key_heads: tuple[Label, ...]
+    grouped: bool
+    features: tuple[Label, ...]
+
+
+def attend_axes(node: ir.Attend) -> AttendAxes:
+    others = [a for a in node.q.type.axes if a.label not in (node.query, node.feature)]
+    batch = tuple(a.label for a in others if a.size.is_dynamic or a.label is ir.REST)
+    static = [a for a in others if a.label not in batch]
+    key_heads = tuple(a.label for a in static if node.k.type.has(a.label))
+    extra = [a for a in static if a.label not in key_heads]
+    features = tuple(x for x in node.v.type.labels if x is not node.k_axis and x not in batch and all(x is not a.label for a in static))
+    return AttendAxes(
+        batch=batch,
+        heads=(*key_heads, *(a.label for a in extra)),
+        key_heads=key_heads,
+        grouped=any(a.size != ONE for a in extra),
+        features=features,
+    )
+
+
+def depends_on(value: Value, target: Value, nodes: dict[Value, ir.Node]) -> bool:
+    """Whether a value is computed from another, inside the given nodes."""
+    if value is target:
+        return True
+    node = nodes.get(value)
+    return node is not None and any(depends_on(v, target, nodes) for v in ir.operands(node))
+
+
+def additive_bias(score: ir.Region) -> tuple[Value, bool] | None:
+    """`s + B` or `s - B` with B free of s: B, and whether it is subtracted."""
+    nodes = {out: n for n in score.body for out in n.outs}
+    s = score.params[0]
+    last = nodes.get(score.result)
+    if not isinstance(last, ir.Elementwise) or last.function not in ("add", "sub") or len(last.args) != 2:
+        return None
+    a, b = last.args
+    if last.function == "add" and b is s:
+        a, b = b, a
+    if a is s and isinstance(b, Value) and not depends_on(b, s, nodes):
+        return b, last.function == "sub"
+    return None
+
+
+def is_native(node: ir.Attend) -> bool:
+    """Whether a fused kernel computes it: softmax weights, and no score but an additive one."""
+    return node.weights is None and (node.score is None or additive_bias(node.score) is not None)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class NoMask:
+    """Every query sees every key."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Causal:
+    """Exactly j <= i."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Given:
+    """A bool tensor made outside; `causal_if_none`: where it may be left out, that means causal (else: every key)."""
+
+    value: Value
+    causal_if_none: bool
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Predicate:
+    """Anything else."""
+
+    region: ir.Region
+
+
+MaskKind = NoMask | Causal | Given | Predicate
+
+
+def mask_kind(mask: ir.Region | None) -> MaskKind:
+    if mask is None:
+        return NoMask()
+    if not mask.body and mask.result not in mask.params:
+        return Given(mask.result, causal_if_none=False)
+    if len(mask.body) == 1 and is_causal_term(mask.body[0], mask):
+        return Causal()
+    if len(mask.body) == 2 and is_causal_term(mask.body[0], mask):
+        last = mask.body[1]
+        if isinstance(last, ir.Elementwise) and last.function == "and" and last.args[0] is mask.body[0].outs[0] and isinstance(last.args[1], Value):
+            return Given(last.args[1], causal_if_none=True)
+    return Predicate(mask)
+
+
+def is_causal_term(node: ir.Node, mask: ir.Region) -> bool:
+    i, j = mask.params
+    return isinstance(node, ir.Elementwise) and ((node.function == "le" and node.args == (j, i)) or (node.function == "ge" and node.args == (i, j)))
+
+
+def is_default_scale(node: ir.Attend) -> bool:
+    """Whether the scale is the feature's size to the power -1/2, which kernels take by default."""
+    if not isinstance(node.scale, Expr):
+        return False
+    from ...compiler.dims import apply, const
+
+    return node.scale == apply("pow", node.q.type.axis(node.feature).size, const(-0.5))

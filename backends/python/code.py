@@ -1,0 +1,401 @@
+"""Python source as a small tree: expressions with the parentheses they need and no others, and statements that a formatter leaves alone.
+
+    code      ::= Text | Var | Call | Attribute | Subscript | Binary | Unary | Items | Choice
+    statement ::= Assign | Return | Block | Note
+
+A `Var` is a local variable with an identity; its name is given last (`name_variables`), when it is known which values live at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+WIDTH = 120
+_serial = count()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Var:
+    """A local variable. `hint` is the name it had in the spec (kept), `kind` a name for it if it must have one."""
+
+    hint: str = ""
+    kind: str = "y"
+    serial: int = field(default_factory=lambda: next(_serial))
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A name, a literal, or ready-made source that binds tightest unless `rank` says otherwise."""
+
+    text: str
+    rank: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    function: Code
+    args: tuple[Code, ...] = ()
+    named: tuple[tuple[str, Code], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    value: Code
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscript:
+    """`value[items]`; a slice is an item of Text or a `Range`."""
+
+    value: Code
+    items: tuple[Code, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """`start:stop` inside a subscript."""
+
+    start: Code | None = None
+    stop: Code | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    operator: str
+    left: Code
+    right: Code
+
+
+@dataclass(frozen=True, slots=True)
+class Unary:
+    operator: str
+    value: Code
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A tuple, or a list if `square`."""
+
+    items: tuple[Code, ...]
+    square: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`yes if condition else no`."""
+
+    condition: Code
+    yes: Code
+    no: Code
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """`item for name in values`, as the argument of a call."""
+
+    item: Code
+    name: str
+    values: Code
+
+
+Code = Text | Var | Call | Attribute | Subscript | Range | Binary | Unary | Items | Choice | Each
+
+RANKS = {
+    "or": 1, "and": 2, "not": 3, "<": 4, "<=": 4, ">": 4, ">=": 4, "==": 4, "!=": 4, "is": 4, "is not": 4, "|": 5, "^": 6, "&": 7,
+    "+": 9, "-": 9, "*": 10, "/": 10, "//": 10, "%": 10, "@": 10, "unary": 11, "**": 12,
+}  # fmt: skip
+TIGHT = 20
+
+
+# ---------------------------------------------------------------- building
+
+
+def name(text: str) -> Text:
+    return Text(text)
+
+
+def number(value: float | int | bool) -> Code:
+    """A literal as a person writes it: `1e-5`, not `1e-05`."""
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return Text('float("inf")') if value > 0 else Text('float("-inf")')
+    text = repr(value).replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+    return Unary("-", Text(text[1:])) if text.startswith("-") else Text(text)
+
+
+def call(function: str | Code, *args: Code, **named: Code) -> Call:
+    return Call(Text(function) if isinstance(function, str) else function, args, tuple(named.items()))
+
+
+def method(value: Code, attribute: str, *args: Code, **named: Code) -> Call:
+    return Call(Attribute(value, attribute), args, tuple(named.items()))
+
+
+def binary(operator: str, *values: Code) -> Code:
+    result = values[0]
+    for value in values[1:]:
+        result = Binary(operator, result, value)
+    return result
+
+
+# ---------------------------------------------------------------- walking
+
+
+def parts(code: Code) -> tuple[Code, ...]:
+    """The codes directly inside."""
+    match code:
+        case Call(function, args, named):
+            return (function, *args, *(v for _, v in named))
+        case Attribute(value, _) | Unary(_, value):
+            return (value,)
+        case Subscript(value, items):
+            return (value, *items)
+        case Range(start, stop):
+            return tuple(c for c in (start, stop) if c is not None)
+        case Binary(_, left, right):
+            return (left, right)
+        case Items(items, _):
+            return items
+        case Choice(condition, yes, no):
+            return (yes, condition, no)
+        case Each(item, _, values):
+            return (item, values)
+        case _:
+            return ()
+
+
+def variables(code: Code) -> Iterator[Var]:
+    """Variables as often as they are read."""
+    if isinstance(code, Var):
+        yield code
+    for part in parts(code):
+        yield from variables(part)
+
+
+def substitute(code: Code, mapping: Mapping[Var, Code]) -> Code:
+    def go(c: Code) -> Code:
+        return substitute(c, mapping)
+
+    match code:
+        case Var():
+            return mapping.get(code, code)
+        case Call(function, args, named):
+            return Call(go(function), tuple(map(go, args)), tuple((k, go(v)) for k, v in named))
+        case Attribute(value, attribute):
+            return Attribute(go(value), attribute)
+        case Subscript(value, items):
+            return Subscript(go(value), tuple(map(go, items)))
+        case Range(start, stop):
+            return Range(start and go(start), stop and go(stop))
+        case Binary(operator, left, right):
+            return Binary(operator, go(left), go(right))
+        case Unary(operator, value):
+            return Unary(operator, go(value))
+        case Items(items, square):
+            return Items(tuple(map(go, items)), square)
+        case Choice(condition, yes, no):
+            return Choice(go(condition), go(yes), go(no))
+        case Each(item, each, values):
+            return Each(go(item), each, go(values))
+        case _:
+            return code
+
+
+def size_of(code: Code) -> int:
+    """How much a reader must take in: calls and operators."""
+    own = 1 if isinstance(code, Call | Binary | Choice | Subscript) else 0
+    return own + sum(map(size_of, parts(code)))
+
+
+# ---------------------------------------------------------------- rendering
+
+Names = Callable[[Var], str]
+
+
+def rank(code: Code) -> int:
+    match code:
+        case Text(_, level):
+            return level
+        case Binary(operator, _, _):
+            return RANKS[operator]
+        case Unary(operator, _):
+            return RANKS["not" if operator == "not" else "unary"]
+        case Choice():
+            return 0
+        case _:
+            return TIGHT
+
+
+def render(code: Code, names: Names) -> str:
+    """One line of source."""
+
+    def at(c: Code, least: int) -> str:
+        text = render(c, names)
+        return text if rank(c) >= least else f"({text})"
+
+    match code:
+        case Text(text, _):
+            return text
+        case Var():
+            return names(code)
+        case Call(function, args, named):
+            return f"{at(function, TIGHT)}({', '.join(_arguments(args, named, names))})"
+        case Attribute(value, attribute):
+            text = at(value, TIGHT)
+            return f"({text}).{attribute}" if text.isdigit() else f"{text}.{attribute}"
+        case Subscript(value, items):
+            return f"{at(value, TIGHT)}[{', '.join(_item(i, names) for i in items)}]"
+        case Range():
+            return _item(code, names)
+        case Binary(operator, left, right):
+            return _binary(operator, left, right, names)
+        case Unary(operator, value):
+            if operator == "-" and isinstance(value, Binary) and value.operator == "**":
+                return f"-({render(value, names)})"
+            return f"not {at(value, RANKS['not'])}" if operator == "not" else f"{operator}{at(value, RANKS['unary'])}"
+        case Items(items, square):
+            inner = ", ".join(render(i, names) for i in items)
+            return f"[{inner}]" if square else f"({inner}{',' if len(items) == 1 else ''})"
+        case Choice(condition, yes, no):
+            return f"{at(yes, 1)} if {at(condition, 1)} else {at(no, 0)}"
+        case Each(item, each, values):
+            return f"{render(item, names)} for {each} in {at(values, 1)}"
+    raise TypeError(code)
+
+
+def _arguments(args: tuple[Code, ...], named: tuple[tuple[str, Code], ...], names: Names) -> list[str]:
+    return [render(a, names) for a in args] + [f"{k}={render(v, names)}" for k, v in named]
+
+
+def _binary(operator: str, left: Code, right: Code, names: Names) -> str:
+    level = RANKS[operator]
+    a, b = render(left, names), render(right, names)
+    if operator == "**":
+        a = a if rank(left) > level else f"({a})"
+        b = b if rank(right) >= RANKS["unary"] else f"({b})"
+        return f"{a}**{b}" if _simple(left) and _simple(right) else f"{a} ** {b}"
+    chained = level == RANKS["<"]
+    a = a if rank(left) > level or (rank(left) == level and not chained) else f"({a})"
+    same = operator in ("+", "*", "and", "or", "&", "|") and isinstance(right, Binary) and right.operator == operator
+    b = b if rank(right) > level or (same and operator in ("and", "or")) else f"({b})"
+    return f"{a} {operator} {b}"
+
+
+def _simple(code: Code) -> bool:
+    """Whether the formatter writes `**` beside it without spaces: a name, a number, a dotted name, or the negative of one."""
+    match code:
+        case Text(text, _):
+            return all(p.isidentifier() for p in text.split(".")) or text.replace(".", "").replace("e", "").replace("-", "").isdigit()
+        case Var():
+            return True
+        case Attribute(value, _):
+            return isinstance(value, Text | Var | Attribute) and _simple(value)
+        case Unary("-", value):
+            return isinstance(value, Text | Var | Attribute) and _simple(value)
+        case _:
+            return False
+
+
+def _item(code: Code, names: Names) -> str:
+    if not isinstance(code, Range):
+        return render(code, names)
+    ends = [None if c is None else render(c, names) for c in (code.start, code.stop)]
+    plain = all(c is None or _plain_bound(c, t or "") for c, t in zip((code.start, code.stop), ends, strict=True))
+    left, right = (e or "" for e in ends)
+    if plain:
+        return f"{left}:{right}"
+    return f"{left}{' ' if left else ''}:{' ' if right else ''}{right}"
+
+
+def _plain_bound(code: Code, text: str) -> bool:
+    """Whether the formatter writes a slice's bound without spaces: a name or a number, or its negative."""
+    if isinstance(code, Unary):
+        return _plain_bound(code.value, text[1:])
+    return isinstance(code, Text | Var) and (text.isidentifier() or text.isdigit())
+
+
+# ---------------------------------------------------------------- statements
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Assign:
+    """`targets = value`; a target that is none is unused (`_`). `note` is a shape comment."""
+
+    targets: tuple[Var | None, ...]
+    value: Code
+    note: str = ""
+    pure: bool = True
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Return:
+    value: Code
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Block:
+    """`head:` and an indented body; `reads` are what the head reads. `loop`: the body runs again. The head is text around codes."""
+
+    head: Code
+    keyword: str
+    body: tuple[Statement, ...]
+    loop: bool = False
+    binds: tuple[Var, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Note:
+    """A comment on its own line, or an empty line."""
+
+    text: str = ""
+
+
+Statement = Assign | Return | Block | Note
+
+
+def with_value(statement: Statement, value: Code) -> Statement:
+    return replace(statement, value=value) if isinstance(statement, Assign | Return) else replace(statement, head=value)  # type: ignore[call-arg]
+
+
+def lines(statements: tuple[Statement, ...], names: Names, indent: int) -> list[str]:
+    """Source lines, wrapped as the formatter wraps them."""
+    found: list[str] = []
+    for s in statements:
+        pad = " " * indent
+        match s:
+            case Assign(targets, value, note, _):
+                left = ", ".join("_" if t is None else names(t) for t in targets)
+                found += wrap(f"{left} = ", value, names, indent, note)
+            case Return(value):
+                found += wrap("return ", value, names, indent)
+            case Block(head, keyword, body, _, binds):
+                bound = ", ".join(map(names, binds))
+                start = f"{keyword} {bound} in " if bound else f"{keyword} " if keyword != "else" else keyword
+                found.append(f"{pad}{start}{render(head, names)}:")
+                found += lines(body, names, indent + 4)
+            case Note(text):
+                found.append(f"{pad}# {text}" if text else "")
+    return found
+
+
+def wrap(start: str, value: Code, names: Names, indent: int, note: str = "") -> list[str]:
+    """A statement on one line if it fits, else with the last call's arguments on lines of their own."""
+    pad = " " * indent
+    bare = isinstance(value, Items) and not value.square and len(value.items) > 1
+    text = render(value, names)
+    flat = f"{pad}{start}{text[1:-1] if bare else text}"
+    if len(flat) <= WIDTH:
+        commented = f"{flat}  # {note}"
+        return [commented if note and len(commented) <= WIDTH else flat]
+    if bare and isinstance(value, Items):
+        return [f"{pad}{start}(", *(f"{pad}    {render(i, names)}," for i in value.items), f"{pad})"]
+    if isinstance(value, Call):
+        args = _arguments(value.args, value.named, names)
+        joined = f"{pad}    {', '.join(args)}"
+        head = f"{pad}{start}{render(value.function, names)}("
+        if len(joined) <= WIDTH:
+            return [head, joined, f"{pad})"]
+        return [head, *(f"{pad}    {a}," for a in args), f"{pad})"]
+    return [f"{pad}{start}(", f"{pad}    {text}", f"{pad})"]

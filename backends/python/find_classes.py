@@ -1,0 +1,145 @@
+"""Which modules share a class of generated code: those whose bodies are equal up to labels, names, places and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field, fields
+
+from ...compiler import ir
+from ...compiler.dims import Expr, Sym
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Class:
+    """`uses` are the modules that share it, in the order of a walk from the leaves; `holes[h][u]` is number h in use u."""
+
+    key: int
+    uses: tuple[ir.Module, ...]
+    holes: tuple[tuple[Expr, ...], ...]
+
+    @property
+    def first(self) -> ir.Module:
+        return self.uses[0]
+
+
+@dataclass
+class _Form:
+    """Writes a module without its labels, names and sizes; collects the sizes in the order in which they come."""
+
+    class_of: dict[int, int]
+    numbers: dict[object, int] = field(default_factory=dict)
+    dynamic: dict[Sym, int] = field(default_factory=dict)
+    holes: list[Expr] = field(default_factory=list)
+
+    def count(self, thing: object) -> int:
+        return self.numbers.setdefault(thing, len(self.numbers))
+
+    def of(self, thing: object) -> Hashable:
+        match thing:
+            case ir.Value():
+                return ("value", self.count(thing))
+            case ir.Label():
+                return ("rest",) if thing is ir.REST else ("label", self.count(thing))
+            case Expr():
+                return self.number(thing)
+            case ir.Axis(label, size):
+                return (self.of(label), self.of(size))
+            case ir.Type(axes, dtype):
+                return (tuple(self.of(a.label) for a in axes), dtype)
+            case ir.Region():
+                return ("region", self.types(thing.params), tuple(map(self.node, thing.body)), self.of(thing.result))
+            case ir.Module():
+                return ("module", self.class_of[id(thing)])
+            case tuple():
+                return tuple(map(self.of, thing))
+            case str() | bool() | int() | None:
+                return thing
+        raise TypeError(thing)
+
+    def number(self, expr: Expr) -> Hashable:
+        if expr.constant is not None:
+            return ("constant", repr(expr.constant))
+        if expr.is_dynamic:
+            for s in sorted((s for s in expr.symbols if s.value is None), key=lambda s: s.order):
+                self.dynamic.setdefault(s, len(self.dynamic))
+            return ("dynamic", repr(expr.substitute({s: _stand_in(k) for s, k in self.dynamic.items()})))
+        self.holes.append(expr)
+        return ("number",)
+
+    def types(self, values: tuple[ir.Value, ...]) -> Hashable:
+        return tuple((self.of(v), self.of(v.type)) for v in values)
+
+    def node(self, node: ir.Node) -> Hashable:
+        own = tuple((f.name, self.of(getattr(node, f.name))) for f in fields(node) if f.name not in ("outs", "span"))
+        made = isinstance(node, ir.Index | ir.Full | ir.Expand)
+        sizes = tuple(self.of(a.size) for a in node.outs[0].type.axes) if made else ()
+        return (type(node).__name__, own, self.types(node.outs), sizes)
+
+    def param(self, param: ir.Param) -> Hashable:
+        init = (param.init.kind, self.of(param.init.numbers), self.of(param.init.table))
+        return (param.name, self.types((param.value,)), tuple(self.of(a) for a in param.type.axes), init, param.trainable)
+
+    def child(self, child: ir.Child | ir.Stack | ir.Bank) -> Hashable:
+        match child:
+            case ir.Child(name=name, module=module):
+                return ("child", name, self.of(module))
+            case ir.Stack(name=name, slots=slots, count=count, cycle=cycle):
+                return ("stack", name, tuple((self.of(m), self.of(n)) for m, n in slots), self.of(count), cycle)
+            case ir.Bank(name=name, module=module, axis=axis):
+                return ("bank", name, self.of(module), self.of(axis))
+
+    def module(self, module: ir.Module) -> Hashable:
+        for value in module.inputs:
+            for axis in value.type.axes:
+                if axis.size.is_dynamic:
+                    self.number(axis.size)
+        return (
+            self.types(module.inputs),
+            tuple(map(self.param, module.params)),
+            tuple(map(self.child, module.children)),
+            tuple(map(self.node, module.body)),
+            self.of(module.outputs),
+            module.output_names if len(module.outputs) > 1 else (),
+        )
+
+
+_STAND_INS: dict[int, Expr] = {}
+
+
+def _stand_in(k: int) -> Expr:
+    from ...compiler.dims import sym
+
+    return _STAND_INS.setdefault(k, sym(Sym(name=f"${k}")))
+
+
+def find_classes(root: ir.Module) -> list[Class]:
+    """Every class, those it is made of before it. Modules of one class have equal bodies, parameters and children up to sizes."""
+    class_of: dict[int, int] = {}
+    ids: dict[Hashable, int] = {}
+    uses: dict[int, list[ir.Module]] = {}
+    holes: dict[int, list[list[Expr]]] = {}
+    for module in from_the_leaves(root):
+        form = _Form(class_of)
+        key = form.module(module)
+        number = ids.setdefault(key, len(ids))
+        class_of[id(module)] = number
+        uses.setdefault(number, []).append(module)
+        holes.setdefault(number, []).append(form.holes)
+    return [Class(key=k, uses=tuple(uses[k]), holes=tuple(dict.fromkeys(zip(*holes[k], strict=True)))) for k in uses]
+
+
+def from_the_leaves(root: ir.Module) -> list[ir.Module]:
+    """A module and all below it, each once, children first."""
+    seen: set[int] = set()
+    found: list[ir.Module] = []
+
+    def visit(m: ir.Module) -> None:
+        if id(m) in seen:
+            return
+        seen.add(id(m))
+        for _, below in ir.children_of(m):
+            visit(below)
+        found.append(m)
+
+    visit(root)
+    return found

@@ -1,0 +1,166 @@
+"""Straight-line code that reads as written: dead values go, values used once move into the expression that uses them, copies vanish."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+from .code import Assign, Block, Code, Note, Return, Statement, Var, render, size_of, substitute, variables, with_value
+
+FOLD_WIDTH = 108
+FOLD_SIZE = 12
+
+
+def fold_values(statements: tuple[Statement, ...], inputs: tuple[Var, ...], indent: int) -> tuple[Statement, ...]:
+    """Requires: pure values, each variable assigned before it is read. Ensures: the same result; no dead store and no plain copy.
+
+    A value with a name in the spec keeps its line, unless it is only returned; a nameless one read once moves into its reader while the
+    line stays readable. Nothing moves into a loop, and nothing that reads a variable assigned twice moves across a block."""
+    statements = _drop_dead(statements)
+    statements = _join_copies(statements, inputs)
+    return _fold(statements, Counter(_reads(statements)), _assigned_often(statements), indent)
+
+
+def _value(s: Statement) -> Code | None:
+    return s.value if isinstance(s, Assign | Return) else s.head if isinstance(s, Block) else None
+
+
+def reads_of(statement: Statement) -> Iterator[Var]:
+    """Variables that a statement reads, as often as it does."""
+    yield from _reads((statement,))
+
+
+def _reads(statements: tuple[Statement, ...]) -> Iterator[Var]:
+    for s in statements:
+        value = _value(s)
+        if value is not None:
+            yield from variables(value)
+        if isinstance(s, Block):
+            yield from _reads(s.body)
+
+
+def _targets(statements: tuple[Statement, ...]) -> Iterator[Var]:
+    for s in statements:
+        if isinstance(s, Assign):
+            yield from (t for t in s.targets if t is not None)
+        elif isinstance(s, Block):
+            yield from s.binds
+            yield from _targets(s.body)
+
+
+def _assigned_often(statements: tuple[Statement, ...]) -> set[Var]:
+    return {v for v, n in Counter(_targets(statements)).items() if n > 1}
+
+
+def _drop_dead(statements: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    while True:
+        read = set(_reads(statements))
+        kept = _living(statements, read)
+        if len(list(_targets(kept))) == len(list(_targets(statements))):
+            return kept
+        statements = kept
+
+
+def _living(statements: tuple[Statement, ...], read: set[Var]) -> tuple[Statement, ...]:
+    kept: list[Statement] = []
+    for s in statements:
+        if isinstance(s, Assign) and s.pure:
+            targets = tuple(t if t in read else None for t in s.targets)
+            if any(t is not None for t in targets):
+                kept.append(replace(s, targets=targets))
+        elif isinstance(s, Block):
+            body = _living(s.body, read)
+            if body:
+                kept.append(replace(s, body=body))
+        else:
+            kept.append(s)
+    return tuple(kept)
+
+
+def _join_copies(statements: tuple[Statement, ...], inputs: tuple[Var, ...]) -> tuple[Statement, ...]:
+    """`c = v` where v is read nowhere else: v is c from the start (an input lends its name instead)."""
+    reads, often = Counter(_reads(statements)), _assigned_often(statements)
+    mapping: dict[Var, Code] = {}
+    kept: list[Statement] = []
+    for s in statements:
+        if isinstance(s, Assign) and len(s.targets) == 1 and isinstance(s.value, Var) and s.targets[0] in often and reads[s.value] == 1:
+            target, source = s.targets[0], s.value
+            if source in inputs:
+                mapping[target] = source
+                continue
+            if any(isinstance(k, Assign) and source in k.targets for k in kept):
+                mapping[source] = target
+                continue
+        kept.append(s)
+    return _rename(tuple(kept), mapping) if mapping else statements
+
+
+def _rename(statements: tuple[Statement, ...], mapping: dict[Var, Code]) -> tuple[Statement, ...]:
+    def target(t: Var | None) -> Var | None:
+        new = mapping.get(t) if t is not None else None
+        return new if isinstance(new, Var) else t
+
+    found: list[Statement] = []
+    for s in statements:
+        value = _value(s)
+        if value is not None:
+            s = with_value(s, substitute(value, mapping))
+        if isinstance(s, Assign):
+            s = replace(s, targets=tuple(map(target, s.targets)))
+        elif isinstance(s, Block):
+            s = replace(s, body=_rename(s.body, mapping))
+        found.append(s)
+    return tuple(found)
+
+
+def _fold(statements: tuple[Statement, ...], reads: Counter[Var], often: set[Var], indent: int) -> tuple[Statement, ...]:
+    kept: list[Statement] = []
+    ready: dict[Var, Assign] = {}  # single-use values of this block that may still move
+    for s in statements:
+        if isinstance(s, Block):
+            body = _fold(s.body, reads, often, indent + 4)
+            s = replace(s, body=body)
+            ready = {v: a for v, a in ready.items() if not often & set(variables(a.value))}
+            kept.append(s)
+            continue
+        value = _value(s)
+        if value is not None:
+            s = with_value(s, _absorb(s, value, ready, kept, indent))
+        if isinstance(s, Assign) and s.pure and len(s.targets) == 1 and s.targets[0] is not None:
+            target = s.targets[0]
+            if reads[target] == 1 and target not in often:
+                ready[target] = s
+            if target in often:
+                ready = {v: a for v, a in ready.items() if target not in variables(a.value)}
+        kept.append(s)
+    return tuple(kept)
+
+
+def _absorb(s: Statement, value: Code, ready: dict[Var, Assign], kept: list[Statement], indent: int) -> Code:
+    """The value with what is read once only here moved into it, as far as it stays readable."""
+    width = indent + (7 if isinstance(s, Return) else sum(len(t.hint or t.kind) + 2 if t else 3 for t in s.targets) + 1 if isinstance(s, Assign) else 0)
+    for var in list(variables(value)):
+        if var not in ready:
+            continue
+        whole = value is var
+        if var.hint and not whole:
+            continue
+        new = substitute(value, {var: ready[var].value})
+        fits = width + len(render(new, lambda v: v.hint or v.kind)) <= FOLD_WIDTH and size_of(new) <= FOLD_SIZE
+        if whole or fits:
+            value = new
+            kept.remove(ready.pop(var))
+    return value
+
+
+def trim_notes(statements: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    """No empty line first, last or twice."""
+    kept: list[Statement] = []
+    for s in statements:
+        if isinstance(s, Note) and not s.text and (not kept or (isinstance(kept[-1], Note) and not kept[-1].text)):
+            continue
+        kept.append(s)
+    while kept and isinstance(kept[-1], Note) and not kept[-1].text:
+        kept.pop()
+    return tuple(kept)

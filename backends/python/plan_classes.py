@@ -1,0 +1,215 @@
+"""What each class of generated code is called and which numbers its constructor takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from ...compiler import ir
+from ...compiler.dims import Expr, Sym, sym
+from .code import Attribute, Code, Text, number
+from .find_classes import Class, find_classes
+from .numbers import expression
+
+Vector = tuple[Expr, ...]
+MANY = 5
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Plan:
+    """A class (or a function, if it owns nothing). `numbers`: explicit arguments, each a name and its number in every use; everything
+    else comes from `config` if `takes_config`. `native`: the framework has it, so that none is written."""
+
+    name: str
+    of: Class
+    is_function: bool
+    is_native: bool
+    takes_config: bool
+    numbers: tuple[tuple[str, Vector], ...]
+
+    @property
+    def first(self) -> ir.Module:
+        return self.of.first
+
+
+@dataclass
+class Plans:
+    """All classes of a program, leaves first, and where to find that of a module."""
+
+    program: ir.Program
+    plans: list[Plan]
+    by_module: dict[int, tuple[Plan, int]]
+    fields: dict[Sym, str]
+
+    def of(self, module: ir.Module) -> Plan:
+        return self.by_module[id(module)][0]
+
+    def arguments(self, module: ir.Module) -> tuple[tuple[str, Expr], ...]:
+        """The explicit numbers of one use."""
+        plan, use = self.by_module[id(module)]
+        return tuple((n, vector[use]) for n, vector in plan.numbers)
+
+    def static(self, plan: Plan, expr: Expr, own: Callable[[str], Code], config: Code) -> Code:
+        """A static number in a class: an argument by its name (`own` says how), the rest from `config`."""
+        for name, vector in plan.numbers:
+            if vector[0] == expr:
+                return own(name)
+        table = {vector[0]: name for name, vector in plan.numbers}
+
+        def lookup(s: Sym) -> Code:
+            name = table.get(sym(s))
+            if name is not None:
+                return own(name)
+            return Attribute(config, self.fields[s]) if s in self.fields else number(s.value or 0)
+
+        return expression(expr, lookup)
+
+
+def plan_classes(program: ir.Program, is_native: Callable[[ir.Module], bool]) -> Plans:
+    """Requires: a typed program. Ensures: a plan for every module below the root; names are distinct."""
+    classes = find_classes(program.root)
+    plans = Plans(program, [], {}, {s: n for n, s in program.config})
+    names = _names(classes, program)
+    for c in classes:
+        native = is_native(c.first)
+        needed, child_config = _needed(c, plans)
+        root = program.root in c.uses
+        agree = all(len(set(v)) == 1 for v in needed)
+        explicit: tuple[tuple[str, Vector], ...] = ()
+        config = not native and (root or child_config or (agree and bool(needed)))
+        if c.first.is_function and not root:
+            explicit, config = _choose(c, needed, all_of_them=True), False
+        elif not agree:
+            config = config or (not native and len(needed) > MANY)
+            explicit = _choose(c, needed, all_of_them=not config)
+        elif native:
+            explicit = ()
+        plan = Plan(
+            name=names[c.key], of=c, is_function=c.first.is_function and not root, is_native=native, takes_config=config, numbers=explicit,
+        )  # fmt: skip
+        plans.plans.append(plan)
+        for use, module in enumerate(c.uses):
+            plans.by_module[id(module)] = (plan, use)
+    return plans
+
+
+def _needed(c: Class, plans: Plans) -> tuple[list[Vector], bool]:
+    """Every number that a class needs, its children's arguments included; whether a child wants `config`."""
+    needed = dict.fromkeys(c.holes)
+    config = False
+    below = [[m for _, m in ir.children_of(use)] for use in c.uses]
+    for same in zip(*below, strict=True):
+        plan = plans.of(same[0])
+        config |= plan.takes_config
+        found = [plans.by_module[id(m)][1] for m in same]
+        for _, vector in plan.numbers:
+            needed[tuple(vector[use] for use in found)] = None
+        if plan.is_native:
+            for hole in plan.of.holes:
+                needed[tuple(hole[use] for use in found)] = None
+    return [v for v in needed if all(not e.is_dynamic for e in v)], config
+
+
+def _choose(c: Class, needed: Sequence[Vector], all_of_them: bool) -> tuple[tuple[str, Vector], ...]:
+    """Names for the numbers that must be arguments: the spec's own where a local of every use has that value."""
+    named: dict[str, Vector] = {}
+    local = {n: tuple(dict(use.locals)[n] for use in c.uses) for n, _ in c.first.locals if all(n in dict(use.locals) for use in c.uses)}
+    local = {n: v for n, v in local.items() if not any(e.is_dynamic or e.constant is not None for e in v) and n.isidentifier()}
+    for vector in needed:
+        if vector in named.values() or (not all_of_them and len(set(vector)) == 1):
+            continue
+        exact = next((n for n, v in local.items() if v == vector), None)
+        if exact is not None:
+            named[exact] = vector
+            continue
+        pieces = _from_symbols(vector, local, all_of_them)
+        if pieces is None:
+            named[_fresh("size", named)] = vector
+        else:
+            named.update(pieces)
+    return tuple(named.items())
+
+
+def _from_symbols(vector: Vector, local: dict[str, Vector], all_of_them: bool) -> dict[str, Vector] | None:
+    """Locals from which the number follows by the first use's formula, in every use."""
+    pieces: dict[str, Vector] = {}
+    for s in sorted(vector[0].symbols, key=lambda s: s.order):
+        found = next((n for n, v in local.items() if v[0] == sym(s)), None)
+        if found is not None and (all_of_them or len(set(local[found])) > 1):
+            pieces[found] = local[found]
+        elif all_of_them:
+            return None
+    for use, expr in enumerate(vector):
+        table = {s: v[use] for v in pieces.values() for s in v[0].symbols}
+        if vector[0].substitute(table) != expr:
+            return None
+    return pieces
+
+
+def _fresh(base: str, taken: Collection[str]) -> str:
+    return next(n for n in [base, *(f"{base}{k}" for k in range(2, 99))] if n not in taken)
+
+
+# ---------------------------------------------------------------- names
+
+
+def camel(name: str) -> str:
+    """`rms_norm` is RMSNorm's cousin RmsNorm; digits keep their underscore: `llama3_8b` is Llama3_8b."""
+    text = ""
+    for piece in name.split("_"):
+        digit_border = text and text[-1].isdigit() and piece[:1].isdigit()
+        text += ("_" if digit_border else "") + piece[:1].upper() + piece[1:]
+    return text
+
+
+def _names(classes: Sequence[Class], program: ir.Program) -> dict[int, str]:
+    """The component's name; where two classes have one component, what tells them apart stands in front."""
+    slots = _slots(program.root)
+    base = {c.key: program.name if program.root in c.uses else c.first.name for c in classes}
+    groups: dict[str, list[Class]] = {}
+    for c in classes:
+        groups.setdefault(base[c.key], []).append(c)
+    found: dict[int, str] = {}
+    taken = {"Model", "Config", "Cache", "Tensor", "NamedTuple"}
+    for name, group in groups.items():
+        for c in group:
+            styled = (lambda n: n) if c.first.is_function and program.root not in c.uses else camel
+            wanted = [name] if len(group) == 1 else _distinct(c, group, name, slots, base)
+            wanted += [f"{camel(program.name)}_{name}", *(f"{name}{k}" for k in range(2, 99))]
+            found[c.key] = next(n for n in map(styled, wanted) if n not in taken)
+            taken.add(found[c.key])
+    return found
+
+
+def _distinct(c: Class, group: Sequence[Class], name: str, slots: dict[int, tuple[str, ...]], base: dict[int, str]) -> list[str]:
+    """Names for one of several classes of a component: by its slot, then by a component inside that the others lack."""
+    paths = {other.key: {slots[id(u)] for u in other.uses} for other in group}
+    wanted: list[str] = []
+    last = {p[-1] for p in paths[c.key] if p}
+    if len(last) == 1 and not any(p and p[-1] in last for k, ps in paths.items() if k != c.key for p in ps):
+        slot = next(iter(last))
+        wanted.append(slot if name in slot else f"{slot}_{name}")
+    inside = {other.key: {m.name for m in ir.walk(other.first)} for other in group}
+    others = set().union(*(inside[k] for k in inside if k != c.key))
+    own = [m.name for m in ir.walk(c.first) if m.name not in others]
+    if own:
+        wanted.append(f"{own[0]}_{name}")
+    owners = {p[-2] for p in paths[c.key] if len(p) > 1}
+    if len(owners) == 1:
+        wanted.append(f"{next(iter(owners))}_{name}")
+    if c is group[0]:
+        wanted.append(name)
+    return wanted
+
+
+def _slots(root: ir.Module) -> dict[int, tuple[str, ...]]:
+    """The path of child names to each module (the first one found)."""
+    found: dict[int, tuple[str, ...]] = {id(root): ()}
+    stack = [root]
+    while stack:
+        module = stack.pop()
+        for child, below in ir.children_of(module):
+            if id(below) not in found:
+                found[id(below)] = (*found[id(module)], child or below.name)
+                stack.append(below)
+    return found

@@ -1,0 +1,251 @@
+"""Writes the straight line of one module as statements of code. What a node becomes is the dialect's table; here is what all dialects share:
+where values are, in which layout, under which sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from ...compiler import ir
+from ...compiler.diagnostics import Diagnostic, SpecError
+from ...compiler.dims import ONE, Expr, Sym, sym
+from ...compiler.ir import REST, Label, Value
+from .arrange import Moves, arrange, spread
+from .code import Assign, Attribute, Code, Statement, Subscript, Text, Var, number
+from .layouts import Dim, Layout, Tensor, common_layout, declared, flat, note_of
+from .numbers import expression
+from .plan_classes import Plan, Plans
+
+RESERVED_ATTRIBUTES = frozenset(
+    "half float double type train eval to cpu cuda apply children modules parameters buffers forward state_dict training compile dump_patches".split()
+)
+
+
+@dataclass
+class Numbers:
+    """The numbers that one class's methods read, and what the constructor must keep for them."""
+
+    plans: Plans
+    plan: Plan
+    is_root: bool
+    kept: dict[str, Code] = field(default_factory=dict)
+
+    def init(self, expr: Expr) -> Code:
+        """In the constructor."""
+        return self.plans.static(self.plan, expr, Text, Text("config"))
+
+    def forward(self, expr: Expr) -> Code:
+        """In a method: `self.head_dim`, kept by the constructor; in a function an argument; in the model `self.config.layers`."""
+        constant = expr.constant
+        if constant is not None:
+            value = expr.value()
+            assert value is not None
+            return number(value)
+        if self.plan.is_function:
+            return self.plans.static(self.plan, expr, Text, Text("config"))
+        named = self._named(expr)
+        if named is not None:
+            return self._keep(named, expr)
+        if self.is_root:
+            return self.plans.static(self.plan, expr, Text, Text("self.config"))
+        return expression(expr, self._symbol)
+
+    def _symbol(self, s: Sym) -> Code:
+        if s not in self.plans.fields:
+            return number(s.value or 0)
+        return self._keep(self._named(sym(s)) or self.plans.fields[s], sym(s))
+
+    def _named(self, expr: Expr) -> str | None:
+        """The spec's name of a number, if it has one here."""
+        for name, vector in self.plan.numbers:
+            if vector[0] == expr:
+                return name
+        if self.is_root:
+            return None
+        found = [n for n, e in self.plan.first.locals if e == expr and n.isidentifier()]
+        own = {c.name for c in self.plan.first.children} | {p.name for p in self.plan.first.params} | RESERVED_ATTRIBUTES
+        return next((n for n in found if n not in own and len(n) > 1), None)
+
+    def _keep(self, name: str, expr: Expr) -> Code:
+        self.kept.setdefault(name, self.init(expr))
+        return Attribute(Text("self"), name)
+
+
+@dataclass
+class BodyWriter:
+    """One body being written. `lower` is the dialect's table: node type to a function of this writer and the node."""
+
+    module: ir.Module
+    numbers: Numbers
+    moves: Moves
+    lower: Mapping[type, Callable[[BodyWriter, ir.Node], None]]
+    env: dict[Value, Tensor] = field(default_factory=dict)
+    statements: list[Statement] = field(default_factory=list)
+    axis_sizes: dict[Label, Expr] = field(default_factory=dict)
+    shapes: dict[tuple[Value, int], Var] = field(default_factory=dict)
+    inputs: dict[Value, Var] = field(default_factory=dict)
+    helpers: set[str] = field(default_factory=set)
+    optional: set[Value] = field(default_factory=set)
+    constructing: bool = False
+    node: ir.Node | None = None
+
+    # ------------------------------------------------ values
+
+    def start(self) -> None:
+        """Bring inputs, in their declared layout, into scope."""
+        for k, value in enumerate(self.module.inputs):
+            var = Var(hint=value.hint or f"x{k}")
+            self.inputs[value] = var
+            self.env[value] = Tensor(var, declared(value.type))
+            self.see(value)
+
+    def see(self, value: Value) -> None:
+        for axis in value.type.axes:
+            self.axis_sizes.setdefault(axis.label, axis.size)
+
+    def write(self, nodes: Sequence[ir.Node]) -> None:
+        for node in nodes:
+            self.node = node
+            for out in node.outs:
+                self.see(out)
+            self.lower[type(node)](self, node)
+
+    def read(self, value: Value) -> Tensor:
+        return self.env[value]
+
+    def define(self, out: Value, code: Code, layout: Layout, kind: str = "y", pure: bool = True) -> None:
+        """`out = code`; a shape comment where its axes are not those of an operand."""
+        var = Var(hint=out.hint, kind=kind)
+        self.statements.append(Assign((var,), code, self._note(layout), pure))
+        self.env[out] = Tensor(var, layout)
+
+    def define_several(self, outs: Sequence[Value], code: Code, layouts: Sequence[Layout], kinds: Sequence[str]) -> None:
+        targets = tuple(Var(hint=o.hint, kind=k) for o, k in zip(outs, kinds, strict=True))
+        same = len(set(layouts)) == 1
+        self.statements.append(Assign(targets, code, self._note(layouts[0]) if same else ""))
+        for out, var, layout in zip(outs, targets, layouts, strict=True):
+            self.env[out] = Tensor(var, layout)
+
+    def temporary(self, code: Code, kind: str, note: str = "") -> Var:
+        var = Var(kind=kind)
+        self.statements.append(Assign((var,), code, note))
+        return var
+
+    def alias(self, out: Value, tensor: Tensor) -> None:
+        """The same tensor under another name or with other labels: no code. A variable without a name takes this one."""
+        if out.hint and isinstance(tensor.code, Var) and not tensor.code.hint:
+            tensor = Tensor(self._rename(tensor.code, out.hint), tensor.layout)
+        self.env[out] = tensor
+
+    def _rename(self, old: Var, hint: str) -> Var:
+        for k in range(len(self.statements) - 1, -1, -1):
+            s = self.statements[k]
+            if isinstance(s, Assign) and s.targets == (old,):
+                new = Var(hint=hint)
+                if any(old in _vars(t) for t in self.statements[k + 1 :]):
+                    return old
+                self.statements[k] = Assign((new,), s.value, s.note, s.pure)
+                self.env = {v: Tensor(new, t.layout) if t.code is old else t for v, t in self.env.items()}
+                return new
+        return old
+
+    def _note(self, layout: Layout) -> str:
+        if self.node is None or not layout:
+            return ""
+        before = [self.env[v].layout for v in ir.operands(self.node) if v in self.env]
+        names = [[d.name for d in flat(b)] for b in before]
+        return "" if [d.name for d in flat(layout)] in names else note_of(layout)
+
+    # ------------------------------------------------ sizes
+
+    def number(self, expr: Expr) -> Code:
+        if not expr.is_dynamic:
+            return self.numbers.forward(expr)
+        exact = self._shape(expr)
+        if exact is not None:
+            return exact
+        if all(s.value is not None or self._shape(sym(s)) is not None for s in expr.symbols):
+            return expression(expr, lambda s: self._shape(sym(s)) or self.numbers.forward(sym(s)))
+        for value, tensor in self.env.items():
+            for k, dim in enumerate(tensor.layout):
+                if len(dim) == 1 and dim[0] is not REST and self.axis_sizes.get(dim[0]) == expr and value not in self.optional:
+                    return Subscript(Attribute(tensor.code, "shape"), (number(k if REST not in flat(tensor.layout[:k]) else k - len(tensor.layout)),))
+        self.refuse(f"the size {expr} cannot be read from the shapes of the inputs")
+
+    def _shape(self, expr: Expr) -> Code | None:
+        for value in self.module.inputs:
+            if value in self.optional:
+                continue
+            for k, axis in enumerate(value.type.axes):
+                if axis.size == expr and axis.label is not REST:
+                    name = axis.label.name.rstrip("'")
+                    key = (value, k)
+                    if key not in self.shapes:
+                        self.shapes[key] = Var(hint=name.upper() if len(name) == 1 else name)
+                    return self.shapes[key]
+        return None
+
+    def size(self, dim: Dim) -> Code:
+        total = ONE
+        for label in dim:
+            total = total * self.axis_sizes[label]
+        return self.number(total)
+
+    def shape_statements(self) -> list[Statement]:
+        """`B, T, _ = x.shape`, for the sizes that were asked for."""
+        found: list[Statement] = []
+        for value in self.module.inputs:
+            wanted = {k: var for (v, k), var in self.shapes.items() if v is value}
+            if not wanted:
+                continue
+            shape = Attribute(self.inputs[value], "shape")
+            rank = len(value.type.axes)
+            rest = value.type.has(REST)
+            if len(wanted) == 1 or rest:
+                found += [Assign((var,), Subscript(shape, (number(k - rank if rest else k),))) for k, var in wanted.items()]
+            else:
+                found.append(Assign(tuple(wanted.get(k) for k in range(rank)), shape))
+        return found
+
+    # ------------------------------------------------ layouts
+
+    def arranged(self, t: Tensor, layout: Layout) -> Code:
+        return arrange(t, layout, self.moves, self.size)
+
+    def spread(self, t: Tensor, layout: Layout) -> Code:
+        return spread(t, layout, self.moves, self.size)
+
+    def apart(self, t: Tensor, *labels: Label) -> Tensor:
+        """The tensor with each of these axes a dimension of its own."""
+        dims: list[Dim] = []
+        for dim in t.layout:
+            run: list[Label] = []
+            for label in dim:
+                if label in labels:
+                    dims += [tuple(run)] if run else []
+                    dims.append((label,))
+                    run = []
+                else:
+                    run.append(label)
+            dims += [tuple(run)] if run else []
+        layout = tuple(dims)
+        return Tensor(self.arranged(t, layout), layout)
+
+    def aligned(self, values: Sequence[Value], wanted: Sequence[Label]) -> tuple[Layout, list[Code]]:
+        """A common layout of several operands, and the code of each, ready to broadcast."""
+        tensors = [self.read(v) for v in values]
+        layout = common_layout([t.layout for t in tensors], wanted)
+        return layout, [self.spread(t, layout) for t in tensors]
+
+    # ------------------------------------------------ what cannot be written
+
+    def refuse(self, why: str) -> NoReturn:
+        span = self.node.span if self.node is not None else self.module.span
+        raise SpecError([Diagnostic("E601", f"this backend cannot write it: {why}", span)])
+
+
+def _vars(s: Statement) -> set[Var]:
+    from .fold_values import reads_of
+
+    return set(reads_of(s))

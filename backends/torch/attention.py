@@ -1,0 +1,198 @@
+"""Attend in torch: `F.scaled_dot_product_attention` where it is legal, else products and a softmax written out."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from ...compiler import ir
+from ...compiler.dims import Expr
+from ...compiler.ir import Label, Value
+from ..python.attention_axes import (
+    AttendAxes, Causal, Given, NoMask, additive_bias, attend_axes, is_default_scale, is_native, mask_kind,
+)  # fmt: skip
+from ..python.code import Attribute, Binary, Code, Subscript, Text, Unary, call, method, number
+from ..python.layouts import Dim, Layout, Tensor, flat, has
+from ..python.write_body import BodyWriter
+from .pointwise import on_device, to_dtype
+
+
+def lower_attend(w: BodyWriter, node: ir.Node) -> None:
+    node = cast(ir.Attend, node)
+    axes = attend_axes(node)
+    (lower_native if is_native(node) else lower_written)(w, node, axes)
+
+
+def _dims(*dims: Dim) -> Layout:
+    return tuple(dim for dim in dims if dim)
+
+
+# ---------------------------------------------------------------- the kernel
+
+
+def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
+    """q [batch.., heads, t, e]; heads of a group stand together, as the kernel's grouped-query mode wants them."""
+    batch = tuple((label,) for label in axes.batch)
+    q = w.arranged(w.read(node.q), (*batch, *_dims(axes.heads), (node.query,), (node.feature,)))
+    k, v = (keys(w, x, axes, node.k_axis, last) for x, last in ((node.k, (node.feature,)), (node.v, axes.features)))
+    if isinstance(node.scale, Value):
+        q = Binary("*", q, w.spread(w.read(node.scale), (*batch, *_dims(axes.heads), (node.query,), (node.feature,))))
+    named: dict[str, Code] = mask_arguments(w, node, axes)
+    if not is_default_scale(node):
+        named["scale"] = w.number(node.scale) if isinstance(node.scale, Expr) else number(1.0)
+    if axes.grouped:
+        named["enable_gqa"] = Text("True")
+    code = call("F.scaled_dot_product_attention", q, k, v, **named)
+    w.define(node.out, code, (*batch, *_dims(axes.heads), (node.query,), axes.features))
+
+
+def keys(w: BodyWriter, value: Value, axes: AttendAxes, k_axis: Label, last: Dim) -> Code:
+    """Keys or values as [batch.., key heads, s, e]; batch or head axes that they lack have size one, or are repeated where the kernel wants it."""
+    t = w.read(value)
+    own = [label for label in axes.key_heads if has(t.layout, label)]
+    batch = tuple((label,) for label in axes.batch)
+    target = (*batch, *_dims(tuple(own)), (k_axis,), last)
+    code = w.spread(t, target)
+    if axes.heads and not own:
+        code = Subscript(code, (*(Text(":"),) * len(batch), Text("None")))
+    return code
+
+
+def mask_arguments(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> dict[str, Code]:
+    layout = (*((label,) for label in axes.batch), *_dims(axes.heads), (node.query,), (node.key,))
+    bias = None if node.score is None else additive_bias(node.score)
+    kind = mask_kind(node.mask)
+    if bias is not None:
+        return {"attn_mask": bias_with_mask(w, node, layout, bias)}
+    match kind:
+        case NoMask():
+            return {}
+        case Causal():
+            return {"is_causal": Text("True")}
+        case Given(value, causal_if_none):
+            mask = given_mask(w, value, layout)
+            if causal_if_none:
+                return {"attn_mask": mask, "is_causal": Binary("is", mask, Text("None"))}
+            return {"attn_mask": mask}
+    assert node.mask is not None
+    return {"attn_mask": w.spread(predicate(w, node, node.mask), layout)}
+
+
+def given_mask(w: BodyWriter, value: Value, layout: Layout) -> Code:
+    """A mask made outside comes ready to broadcast, with axes of size one; one made here is spread."""
+    t = w.read(value)
+    if any(not has(layout, label) for label in t.labels):
+        return t.code
+    return w.spread(t, layout)
+
+
+def predicate(w: BodyWriter, node: ir.Attend, mask: ir.Region) -> Tensor:
+    """A mask written here, over slots 0, 1, ..."""
+    slots(w, mask.params[0], mask.params[1], node)
+    w.write(mask.body)
+    return w.read(mask.result)
+
+
+def slots(w: BodyWriter, i: Value, j: Value, node: ir.Attend) -> None:
+    for value, size in ((i, node.q.type.axis(node.query).size), (j, node.k.type.axis(node.k_axis).size)):
+        w.see(value)
+        if value not in w.env:
+            label = value.type.axes[0].label
+            w.define(value, call("torch.arange", w.number(size), **on_device(w)), ((label,),))
+
+
+def bias_with_mask(w: BodyWriter, node: ir.Attend, layout: Layout, bias: tuple[Value, bool]) -> Code:
+    assert node.score is not None
+    score_inputs(w, node, node.score)
+    w.write([n for n in node.score.body if n.outs[0] is not node.score.result])
+    value, negative = bias
+    code = w.spread(w.read(value), layout)
+    if negative:
+        code = Unary("-", code)
+    code = to_dtype(w, code, value.type.dtype, node.q.type.dtype) if value.type.dtype != node.q.type.dtype else code
+    keep = mask_tensor(w, node, layout)
+    if keep is None:
+        return code
+    return method(code, "masked_fill", Unary("~", keep), number(float("-inf")))
+
+
+def score_inputs(w: BodyWriter, node: ir.Attend, score: ir.Region) -> None:
+    """i, j and h as numbers; heads are counted over all head axes, row-major."""
+    if len(score.params) < 4:
+        return
+    _, h, i, j = score.params
+    used = {v for n in score.body for v in ir.operands(n)} | {score.result}
+    if i in used or j in used:
+        slots(w, i, j, node)
+    if h in used:
+        w.see(h)
+        labels = h.type.labels
+        w.define(h, call("torch.arange", w.size(labels), **on_device(w)), (labels,))
+
+
+def mask_tensor(w: BodyWriter, node: ir.Attend, layout: Layout) -> Code | None:
+    match mask_kind(node.mask):
+        case NoMask():
+            return None
+        case Given(value, _):
+            return given_mask(w, value, layout)
+        case _:
+            assert node.mask is not None
+            return w.spread(predicate(w, node, node.mask), layout)
+
+
+# ---------------------------------------------------------------- written out
+
+
+def lower_written(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
+    """Scores and softmax in at least float32; a row that may see no key gives 0."""
+    extra = tuple(label for label in axes.heads if label not in axes.key_heads)
+    batch = (*((label,) for label in axes.batch), *_dims(axes.key_heads), *_dims(extra))
+    layout = (*batch, (node.query,), (node.key,))
+    q = w.arranged(w.read(node.q), (*batch, (node.query,), (node.feature,)))
+    k = w.spread(w.read(node.k), (*batch, (node.feature,), (node.k_axis,)))
+    v = w.spread(w.read(node.v), (*batch, (node.k_axis,), axes.features))
+    product = to_dtype(w, Binary("@", q, k), node.q.type.dtype, "float32")
+    if isinstance(node.scale, Expr):
+        product = product if node.scale.constant == 1 else Binary("*", product, w.number(node.scale))
+    else:
+        product = Binary("*", product, w.spread(w.read(node.scale), layout))
+    from ..python.write_body import note_of
+
+    scores = Tensor(w.temporary(product, "scores", note_of(layout)), layout)
+    if node.score is not None:
+        score_inputs(w, node, node.score)
+        w.see(node.score.params[0])
+        w.env[node.score.params[0]] = scores
+        w.write(node.score.body)
+        scores = Tensor(w.spread(w.read(node.score.result), layout), layout)
+    weights = _weights(w, node, layout, scores)
+    code = Binary("@", to_dtype(w, weights, "float32", node.v.type.dtype), v)
+    w.define(node.out, code, (*batch, (node.query,), axes.features))
+
+
+def _weights(w: BodyWriter, node: ir.Attend, layout: Layout, scores: Tensor) -> Code:
+    keep = mask_tensor(w, node, layout)
+    never_empty = isinstance(mask_kind(node.mask), Causal)
+    code = scores.code
+    if keep is not None:
+        if not isinstance(keep, Text) and isinstance(keep, Binary):
+            keep = w.temporary(keep, "mask")
+        if not never_empty:
+            code = w.temporary(code, "scores")
+        lowest: Code = number(float("-inf")) if never_empty else Attribute(call("torch.finfo", Attribute(code, "dtype")), "min")
+        code = method(code, "masked_fill", Unary("~", keep), lowest)
+    if node.weights is None:
+        weights: Code = method(code, "softmax", number(-1))
+    else:
+        param = node.weights.params[0]
+        w.see(param)
+        w.env[param] = Tensor(w.temporary(code, "scores"), layout)
+        w.write(node.weights.body)
+        result = w.read(node.weights.result)
+        weights = w.arranged(result, tuple(dim for dim in layout if any(label in flat(result.layout) for label in dim)))
+    if keep is not None and not never_empty:
+        weights = method(weights, "masked_fill", Unary("~", keep), number(0))
+    return w.temporary(weights, "weights")
+
+
+__all__ = ["lower_attend"]

@@ -1,0 +1,145 @@
+"""`__init__`: one line a layer, in the order of the spec, widths as products of symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...compiler import ir
+from ...compiler.dims import ONE, ZERO, Expr
+from ..python.code import Attribute, Binary, Call, Choice, Code, Each, Items, Text, Unary, Var, call, method, number, wrap
+from ..python.layouts import Layout
+from ..python.write_body import Numbers
+from .calls import slot_conditions
+from .natives import Embedding, Linear, Norm, match_native
+
+
+def constructor_lines(module: ir.Module, numbers: Numbers, helpers: set[str]) -> list[str]:
+    """The body of `__init__` after the numbers kept for methods, in the order parameters, children."""
+    found: list[str] = []
+    for param in module.params:
+        found += param_lines(param, numbers)
+    for child in module.children:
+        found += _child_lines(child, numbers)
+    return found
+
+
+def _line(name: str, code: Code) -> list[str]:
+    return wrap(f"self.{name} = ", code, _no_variables, 8)
+
+
+def _no_variables(v: Var) -> str:
+    return v.hint
+
+
+def _child_lines(child: ir.Child | ir.Stack | ir.Bank, numbers: Numbers) -> list[str]:
+    match child:
+        case ir.Child(name=name, module=module):
+            if numbers.plans.of(module).is_function:
+                return []
+            return _line(name, construct(module, numbers))
+        case ir.Stack(name=name, slots=slots, count=count, cycle=cycle):
+            return _line(name, call("nn.ModuleList", _stack(child, numbers)))
+        case ir.Bank(name=name, module=module, axis=axis):
+            plan = numbers.plans.of(module)
+            return _line(name, Call(Text(plan.name), _arguments(module, numbers)))
+
+
+def _stack(stack: ir.Stack, numbers: Numbers) -> Code:
+    made = [construct(m, numbers) for m, _ in stack.slots]
+    if len(set(made)) == 1:
+        return Each(made[0], "_", call("range", numbers.init(stack.count)))
+    if stack.cycle:
+        conditions = slot_conditions(stack, Text("i"), numbers.init)
+        item = made[-1]
+        for code, condition in zip(reversed(made[:-1]), reversed(conditions[:-1]), strict=True):
+            item = Choice(condition, code, item)
+        return Each(item, "i", call("range", numbers.init(stack.count)))
+    parts: list[Code] = []
+    for code, (_, count) in zip(made, stack.slots, strict=True):
+        parts.append(code if count == ONE else Unary("*", Text(f"({_text(Each(code, '_', call('range', numbers.init(count))))})")))
+    return Items(tuple(parts), square=True)
+
+
+def _text(code: Code) -> str:
+    from ..python.code import render
+
+    return render(code, _no_variables)
+
+
+def construct(module: ir.Module, numbers: Numbers) -> Code:
+    """`Attention(config)`, `nn.Linear(config.d_model, config.hidden, bias=False)`."""
+    plan = numbers.plans.of(module)
+    native = match_native(module) if plan.is_native else None
+    match native:
+        case Linear():
+            named = {} if native.bias else {"bias": Text("False")}
+            return call("nn.Linear", numbers.init(native.size_in), numbers.init(native.size_out), **named)
+        case Embedding():
+            return call("nn.Embedding", numbers.init(native.rows), numbers.init(native.width))
+        case Norm():
+            return call(f"nn.{native.kind}", numbers.init(native.size), eps=numbers.init(native.eps), **_no_bias(native))
+        case None:
+            return Call(Text(plan.name), _arguments(module, numbers))
+
+
+def _no_bias(norm: Norm) -> dict[str, Code]:
+    return {"bias": Text("False")} if norm.kind == "LayerNorm" and not norm.bias else {}
+
+
+def _arguments(module: ir.Module, numbers: Numbers) -> tuple[Code, ...]:
+    config = (Text("config"),) if numbers.plans.of(module).takes_config else ()
+    return (*config, *(numbers.init(e) for _, e in numbers.plans.arguments(module)))
+
+
+# ---------------------------------------------------------------- parameters
+
+
+def param_lines(param: ir.Param, numbers: Numbers) -> list[str]:
+    sizes = [numbers.init(a.size) for a in param.type.axes]
+    value = initial(param.init, sizes, numbers, param)
+    if param.trainable:
+        return _line(param.name, call("nn.Parameter", value))
+    return wrap("", call("self.register_buffer", Text(f'"{param.name}"'), value), _no_variables, 8)
+
+
+def initial(init: ir.Init, sizes: Sequence[Code], numbers: Numbers, param: ir.Param) -> Code:
+    """A tensor as the spec starts it; on the meta device it has only its shape."""
+    a = [numbers.init(n) for n in init.numbers]
+    shape: tuple[Code, ...] = tuple(sizes) if sizes else (Items(()),)
+    options = {"dtype": Text("torch.long")} if param.type.dtype == "int" else {"dtype": Text("torch.bool")} if param.type.dtype == "bool" else {}
+    match init.kind:
+        case "zeros":
+            return call("torch.zeros", *shape, **options)
+        case "ones":
+            return call("torch.ones", *shape, **options)
+        case "constant":
+            return call("torch.full", Items(tuple(sizes)), a[0], **options)
+        case "normal":
+            return method(call("torch.empty", *shape), "normal_", std=a[0])
+        case "uniform":
+            return method(call("torch.empty", *shape), "uniform_", *a)
+        case "table":
+            return table(init, numbers, param)
+
+
+def table(init: ir.Init, numbers: Numbers, param: ir.Param) -> Code:
+    """A fixed table, written as an expression over index tensors."""
+    from .tables import table_code
+
+    assert init.table is not None
+    return table_code(init.table, numbers, param)
+
+
+def init_rule(native: Linear | Embedding | Norm, module: ir.Module) -> tuple[str, tuple[Expr, ...]] | None:
+    """How the spec starts a native module's weight, where that is not what torch does anyway."""
+    weight = next(p for p in module.params if p.name == "weight")
+    if isinstance(native, Norm) and weight.init.kind == "ones":
+        return None
+    return weight.init.kind, weight.init.numbers
+
+
+def negative(code: Code) -> Code:
+    return Unary("-", code)
+
+
+__all__ = ["ZERO", "Attribute", "Binary", "Layout", "construct", "constructor_lines", "init_rule", "number", "param_lines"]

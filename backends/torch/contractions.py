@@ -1,0 +1,120 @@
+"""Einsum and recurrences in torch."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from ...compiler import ir
+from ...compiler.ir import REST, Label, Value
+from ..python.code import Attribute, Binary, Code, Text, call, number
+from ..python.layouts import Dim, Layout, Tensor, common_layout, flat
+from ..python.write_body import BodyWriter
+from .pointwise import to_dtype
+
+
+def lower_einsum(w: BodyWriter, node: ir.Node) -> None:
+    """A product where nothing is summed; `F.linear` for activations by a weight; `@` for plain matrix products; else `torch.einsum`."""
+    node = cast(ir.Einsum, node)
+    dtype = node.out.type.dtype
+    tensors = []
+    for v in node.args:
+        t = w.read(v)
+        tensors.append(Tensor(to_dtype(w, t.code, v.type.dtype, dtype), t.layout))
+    if not node.over:
+        layout = common_layout([t.layout for t in tensors], node.out.type.labels)
+        code: Code = w.spread(tensors[0], layout)
+        for t in tensors[1:]:
+            code = Binary("*", code, w.spread(t, layout))
+        w.define(node.out, code, layout)
+        return
+    if len(tensors) == 2 and (_as_linear(w, node, tensors[0], tensors[1]) or _as_linear(w, node, tensors[1], tensors[0])):
+        return
+    _as_einsum(w, node, tensors)
+
+
+def is_weight(w: BodyWriter, t: Tensor) -> bool:
+    code = t.code
+    while isinstance(code, Attribute):
+        code = code.value
+    return isinstance(code, Text) and code.text.startswith("self")
+
+
+def _as_linear(w: BodyWriter, node: ir.Einsum, x: Tensor, weight: Tensor) -> bool:
+    """F.linear(x, weight), the weight [out, in] or, as `x @ weight`, [in, out]."""
+    over = set(node.over)
+    if is_weight(w, x) or not is_weight(w, weight):
+        return False
+    outside = [label for label in weight.labels if label not in over]
+    inside = tuple(label for label in weight.labels if label in over)
+    if set(inside) != over or not outside or any(label in x.labels for label in outside):
+        return False
+    rest = tuple(dim for dim in apart_from(x.layout, over) if not set(dim) & over)
+    merged = (tuple(outside), inside)
+    if weight.layout == (inside, tuple(outside)) and len(weight.layout) == 2:
+        w.define(node.out, Binary("@", w.arranged(x, (*rest, inside)), weight.code), (*rest, tuple(outside)))
+        return True
+    if flat(weight.layout) != flat(merged):
+        return False
+    w.define(node.out, call("F.linear", w.arranged(x, (*rest, inside)), w.arranged(weight, merged)), (*rest, tuple(outside)))
+    return True
+
+
+def apart_from(layout: Layout, over: set[Label]) -> Layout:
+    """The layout with dimensions split where some of their axes are in `over` and some are not."""
+    dims: list[Dim] = []
+    for dim in layout:
+        run: list[Label] = []
+        for label in dim:
+            if run and (label in over) != (run[-1] in over):
+                dims.append(tuple(run))
+                run = []
+            run.append(label)
+        dims.append(tuple(run))
+    return tuple(dims)
+
+
+def _as_einsum(w: BodyWriter, node: ir.Einsum, tensors: list[Tensor]) -> None:
+    """Letters for dimensions; merged dimensions stay merged where all operands merge them alike."""
+    layouts = [apart_from(t.layout, set(node.over)) for t in tensors]
+    groups: dict[Label, Dim] = {}
+    for layout in layouts:
+        for dim in layout:
+            shared = all(dim in other or not set(dim) & set(flat(other)) for other in layouts)
+            for label in dim:
+                groups[label] = dim if shared else (label,)
+    ready: list[Tensor] = []
+    for t in tensors:
+        target = tuple(dict.fromkeys(groups[label] for label in t.labels))
+        ready.append(Tensor(w.arranged(t, target), target))
+    letters: dict[Dim, str] = {}
+    for t in ready:
+        for dim in t.layout:
+            if dim not in letters:
+                letters[dim] = "..." if REST in dim else _letter(dim, set(letters.values()))
+    lead = ready[0].layout
+    out: list[Dim] = [d for d in lead if d[0] not in node.over]
+    for t in ready[1:]:
+        out += [d for d in t.layout if d[0] not in node.over and d not in out]
+    wanted = [label for label in node.out.type.labels]
+    out.sort(key=lambda d: (REST not in d, wanted.index(d[0])))
+    spec = ",".join("".join(letters[d] for d in t.layout) for t in ready) + "->" + "".join(letters[d] for d in out)
+    w.define(node.out, call("torch.einsum", Text(f'"{spec}"'), *(t.code for t in ready)), tuple(out))
+
+
+def _letter(dim: Dim, taken: set[str]) -> str:
+    name = "".join(c for c in dim[0].name.lower() if "a" <= c <= "z")
+    return next(c for c in name + "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in taken)
+
+
+def lower_linear_recurrence(w: BodyWriter, node: ir.Node) -> None:
+    """Calls the helper, which takes both operands in one shape with the axis of time second."""
+    node = cast(ir.LinearRecurrence, node)
+    values: list[Value] = [node.a, node.b]
+    tensors = [w.apart(w.read(v), node.over) for v in values]
+    layout = common_layout([t.layout for t in tensors], node.out.type.labels)
+    at = layout.index((node.over,))
+    codes = [w.spread(t, layout) for t in tensors]
+    w.helpers.add("linear_recurrence")
+    code = call("linear_recurrence", *codes, number(at))
+    w.define(node.out, code, layout, kind="h")
+

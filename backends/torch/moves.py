@@ -1,0 +1,28 @@
+"""How torch moves dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..python.code import Code, Items, method, number
+from ..python.layouts import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class TorchMoves:
+    def permute(self, x: Code, order: Sequence[int], rest: bool) -> Code:
+        """`.transpose(1, 2)` where two dimensions change places, else `.permute(...)`."""
+        moved = [k for k, o in enumerate(order) if k != o]
+        rank = len(order)
+        if len(moved) == 2:
+            last = moved[1] == rank - 1 or rest
+            first, second = (moved[0] - rank, moved[1] - rank) if last and (rest or moved[0] == rank - 2) else (moved[0], moved[1])
+            return method(x, "transpose", number(first), number(second - rank if last and second > 0 else second))
+        return method(x, "permute", *(number(o) for o in order))
+
+    def unflatten(self, x: Code, axis: int, sizes: Sequence[Code]) -> Code:
+        return method(x, "unflatten", number(axis), Items(tuple(sizes)))
+
+    def flatten(self, x: Code, first: int, last: int, layout: Layout) -> Code:
+        return method(x, "flatten", number(first)) if last == -1 else method(x, "flatten", number(first), number(last))

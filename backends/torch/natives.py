@@ -1,0 +1,233 @@
+"""Modules that torch has: matched on the structure of a body, never on a component's name. A parameter's own name must be the one that torch
+gives it, since it is a key of the state dict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...compiler import ir
+from ...compiler.dims import ONE, Expr
+from ...compiler.ir import Label, Value
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Linear:
+    """`nn.Linear(size_in, size_out, bias)`: contracts the last axes `inside` of the input, gives the axes `outside`."""
+
+    inside: tuple[Label, ...]
+    outside: tuple[Label, ...]
+    size_in: Expr
+    size_out: Expr
+    bias: bool
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Embedding:
+    """`nn.Embedding(rows, width)`: an int tensor becomes rows with the axes `outside`."""
+
+    outside: tuple[Label, ...]
+    rows: Expr
+    width: Expr
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Norm:
+    """`nn.LayerNorm` or `nn.RMSNorm` over the last axis."""
+
+    kind: str
+    size: Expr
+    eps: Expr
+    bias: bool
+
+
+Native = Linear | Embedding | Norm
+
+
+def match_native(module: ir.Module) -> Native | None:
+    """The native module that is exactly this one, if there is one."""
+    if module.children or not module.params or len(module.inputs) != 1 or len(module.outputs) != 1:
+        return None
+    if any(not p.trainable or p.name not in ("weight", "bias") for p in module.params):
+        return None
+    return next((found for match in MATCHERS if (found := match(module)) is not None), None)
+
+
+def _product(axes: tuple[ir.Axis, ...]) -> Expr:
+    total = ONE
+    for axis in axes:
+        total = total * axis.size
+    return total
+
+
+def _producers(module: ir.Module) -> dict[Value, ir.Node]:
+    return {out: node for node in module.body for out in node.outs}
+
+
+def _match_linear(module: ir.Module) -> Linear | None:
+    """[Rename] Einsum(x, weight) [+ bias], the weight's axes being those of the result and then those contracted."""
+    params = {p.name: p.value for p in module.params}
+    body = [n for n in module.body if not isinstance(n, ir.Transpose)]
+    x = module.inputs[0]
+    names = x.type.labels
+    if body and isinstance(body[0], ir.Rename) and body[0].x is x:
+        x, names = body[0].out, body[0].out.type.labels
+        body = body[1:]
+    if not body or not isinstance(body[0], ir.Einsum) or set(body[0].args) != {x, params.get("weight")} or len(body[0].args) != 2:
+        return None
+    contraction = body[0]
+    weight = params["weight"]
+    inside = tuple(label for label in names if label in contraction.over)
+    outside = tuple(label for label in weight.type.labels if label not in contraction.over)
+    in_order = weight.type.labels == (*outside, *inside) and names[len(names) - len(inside) :] == inside
+    if not in_order or len(inside) != len(contraction.over) or not inside or not outside or set(outside) & set(names):
+        return None
+    if x.type.dtype != "float" or not _ends_with_bias(body[1:], contraction.out, params.get("bias"), outside, module):
+        return None
+    axes = weight.type.axes
+    return Linear(
+        inside=inside, outside=outside, size_in=_product(axes[len(outside) :]), size_out=_product(axes[: len(outside)]), bias="bias" in params,
+    )  # fmt: skip
+
+
+def _ends_with_bias(rest: list[ir.Node], y: Value, bias: Value | None, outside: tuple[Label, ...], module: ir.Module) -> bool:
+    order = (*(label for label in y.type.labels if label not in outside), *outside)
+    last = module.outputs[0]
+    if last.type.labels != order:
+        return False
+    if bias is None:
+        return not rest and _is_result(module, y)
+    if bias.type.labels != outside or len(rest) != 1 or not isinstance(rest[0], ir.Elementwise):
+        return False
+    add = rest[0]
+    return add.function == "add" and set(add.args) == {y, bias} and _is_result(module, add.out)
+
+
+def _is_result(module: ir.Module, value: Value) -> bool:
+    last = module.outputs[0]
+    made = _producers(module).get(last)
+    while isinstance(made, ir.Transpose) and last is not value:
+        last = made.x
+        made = _producers(module).get(last)
+    return last is value
+
+
+def _match_embedding(module: ir.Module) -> Embedding | None:
+    """weight[row = ids], and nothing else."""
+    body = [n for n in module.body if not isinstance(n, ir.Transpose)]
+    if len(body) != 1 or len(module.params) != 1 or not isinstance(body[0], ir.Take):
+        return None
+    take, weight = body[0], module.params[0].value
+    if take.x is not weight or len(take.over) != 1 or take.indices[0] is not module.inputs[0] or weight.type.labels[0] is not take.over[0]:
+        return None
+    outside = weight.type.labels[1:]
+    if module.outputs[0].type.labels != (*module.inputs[0].type.labels, *outside) or not outside:
+        return None
+    return Embedding(outside=outside, rows=weight.type.axes[0].size, width=_product(weight.type.axes[1:]))
+
+
+# ---------------------------------------------------------------- norms, as terms
+
+Term = tuple["str | Term", ...]
+
+
+class _Unlike(Exception):
+    pass
+
+
+@dataclass
+class _Terms:
+    """A body as a term in x, weight and bias; sums and products have no order; `eps` stands for a number; casts are left out."""
+
+    module: ir.Module
+    eps: Expr | None = None
+
+    def of(self, v: ir.Operand) -> Term:
+        if isinstance(v, Expr):
+            return ("number", repr(v.constant)) if v.constant in (2, 0.5, -0.5, 1) else self._number(v)
+        if v is self.module.inputs[0]:
+            return ("x",)
+        param = next((p for p in self.module.params if p.value is v), None)
+        if param is not None:
+            return (param.name,)
+        node = _producers(self.module).get(v)
+        match node:
+            case ir.Cast() | ir.Transpose():
+                return self.of(node.x)
+            case ir.Reduce(function="mean"):
+                if len(node.over) != 1 or node.over[0] is not self.module.inputs[0].type.labels[-1]:
+                    raise _Unlike
+                return ("mean", self.of(node.x))
+            case ir.Elementwise():
+                return self._pointwise(node)
+        raise _Unlike
+
+    def _number(self, v: Expr) -> Term:
+        if self.eps is not None and self.eps != v:
+            raise _Unlike
+        self.eps = v
+        return ("eps",)
+
+    def _pointwise(self, node: ir.Elementwise) -> Term:
+        args = [self.of(a) for a in node.args]
+        match node.function:
+            case "mul" if node.args[0] is node.args[1]:
+                return ("square", args[0])
+            case "mul" | "add":
+                flat = [p for a in args for p in (a[1:] if a[0] == node.function else (a,))]
+                return (node.function, *sorted(flat, key=repr))
+            case "pow" if args[1] == ("number", "2"):
+                return ("square", args[0])
+            case "pow" if args[1] == ("number", "-0.5"):
+                return ("rsqrt", args[0])
+            case "pow" if args[1] == ("number", "0.5"):
+                return ("sqrt", args[0])
+            case "div" if args[1][0] == "sqrt":
+                return self._times(args[0], ("rsqrt", *args[1][1:]))
+            case "sub" | "rsqrt" | "sqrt":
+                return (node.function, *args)
+        raise _Unlike
+
+    def _times(self, *args: Term) -> Term:
+        flat = [p for a in args for p in (a[1:] if a[0] == "mul" else (a,))]
+        return ("mul", *sorted(flat, key=repr))  # type: ignore[arg-type]
+
+
+def _mul(*terms: Term) -> Term:
+    return ("mul", *sorted(terms, key=repr))
+
+
+def _add(*terms: Term) -> Term:
+    return ("add", *sorted(terms, key=repr))
+
+
+_X: Term = ("x",)
+_CENTRED: Term = ("sub", _X, ("mean", _X))
+_RMS = _mul(_X, ("rsqrt", _add(("mean", ("square", _X)), ("eps",))), ("weight",))
+_LAYER = _mul(_CENTRED, ("rsqrt", _add(("mean", ("square", _CENTRED)), ("eps",))), ("weight",))
+NORMS: tuple[tuple[Term, str, bool], ...] = (
+    (_RMS, "RMSNorm", False),
+    (_LAYER, "LayerNorm", False),
+    (_add(_LAYER, ("bias",)), "LayerNorm", True),
+)
+"""Where the result is cast back matters in half precision only, by one rounding."""
+
+
+def _match_norm(module: ir.Module) -> Norm | None:
+    kind = module.inputs[0].type
+    if not kind.axes or kind.dtype != "float" or module.outputs[0].type.dtype != "float" or module.outputs[0].type.labels != kind.labels:
+        return None
+    if any(p.type.labels != kind.labels[-1:] for p in module.params) or kind.labels[-1] is ir.REST:
+        return None
+    terms = _Terms(module)
+    try:
+        term = terms.of(module.outputs[0])
+    except _Unlike:
+        return None
+    for form, name, bias in NORMS:
+        if term == form and terms.eps is not None:
+            return Norm(kind=name, size=kind.axes[-1].size, eps=terms.eps, bias=bias)
+    return None
+
+
+MATCHERS: tuple[Callable[[ir.Module], Native | None], ...] = (_match_linear, _match_embedding, _match_norm)

@@ -1,0 +1,264 @@
+"""Elementwise functions, casts, reductions and what acts along one axis, in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from ...compiler import ir
+from ...compiler.dims import Expr
+from ...compiler.ir import Value
+from ..python.code import Attribute, Binary, Call, Code, Items, Text, Unary, Var, call, method, number
+from ..python.layouts import Layout, axis_number, place, without
+from ..python.write_body import BodyWriter
+
+OPERATORS = {
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "floor_div": "//", "mod": "%", "pow": "**",
+    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "and": "&", "or": "|",
+}  # fmt: skip
+METHODS = {"exp", "log", "log1p", "sqrt", "rsqrt", "abs", "sign", "floor", "sin", "cos", "tanh", "sigmoid", "relu", "erf"}
+FUNCTIONS: dict[str, Callable[[Code], Code]] = {
+    "silu": lambda x: call("F.silu", x),
+    "relu": lambda x: call("F.relu", x),
+    "gelu": lambda x: call("F.gelu", x),
+    "gelu_tanh": lambda x: call("F.gelu", x, approximate=Text('"tanh"')),
+    "softplus": lambda x: call("F.softplus", x),
+    "neg": lambda x: Unary("-", x),
+    "not": lambda x: Unary("~", x),
+}
+REDUCTIONS = {"max": "amax", "min": "amin"}
+
+
+# ---------------------------------------------------------------- references for dtype and device
+
+
+def reference(w: BodyWriter, floating: bool) -> Code:
+    """A tensor in scope that has the model's device, and its dtype if `floating`."""
+    for value in w.module.inputs:
+        if value in w.inputs and value not in w.optional and (not floating or value.type.dtype == "float"):
+            return w.inputs[value]
+    found = first_parameter(w.module)
+    if found is not None and not w.numbers.plan.is_function:
+        return Text("self." + ".".join(found))
+    for value, tensor in w.env.items():
+        if isinstance(tensor.code, Var) and (not floating or value.type.dtype == "float"):
+            return tensor.code
+    w.refuse("nothing here says of which dtype and on which device it is")
+
+
+def first_parameter(module: ir.Module) -> tuple[str, ...] | None:
+    for param in module.params:
+        if param.type.dtype == "float":
+            return (param.name,)
+    for child in module.children:
+        if isinstance(child, ir.Stack):
+            below = first_parameter(child.slots[0][0])
+            if below is not None:
+                return (f"{child.name}[0]", *below)
+            continue
+        below = first_parameter(child.module)
+        if below is not None:
+            return (child.name, *below)
+    return None
+
+
+def device(w: BodyWriter) -> Code:
+    return Attribute(reference(w, floating=False), "device")
+
+
+def on_device(w: BodyWriter) -> dict[str, Code]:
+    """`device=...`, which a constructor leaves to the context."""
+    return {} if w.constructing else {"device": device(w)}
+
+
+def dtype_code(w: BodyWriter, dtype: ir.DType) -> Code:
+    if w.constructing and dtype in ("float", "float32"):
+        return Text("torch.float32")
+    if dtype in ("int", "bool"):
+        return Text({"int": "torch.long", "bool": "torch.bool"}[dtype])
+    own = Attribute(reference(w, floating=True), "dtype")
+    return own if dtype == "float" else call("torch.promote_types", own, Text("torch.float32"))
+
+
+def to_dtype(w: BodyWriter, x: Code, old: ir.DType, new: ir.DType) -> Code:
+    """A conversion, none where the dtypes are the same."""
+    if old == new:
+        return x
+    if new == "int":
+        return method(x, "long")
+    if new == "bool":
+        return method(x, "bool")
+    if isinstance(x, Call) and x.function == Text("torch.arange"):
+        return Call(x.function, x.args, (("dtype", dtype_code(w, new)), *x.named))
+    if new == "float32":
+        if old in ("int", "bool"):
+            return method(x, "to", dtype_code(w, new))
+        w.helpers.add("float32")
+        return call("float32", x)
+    return method(x, "to", Attribute(reference(w, floating=True), "dtype"))
+
+
+# ---------------------------------------------------------------- elementwise
+
+
+def lower_elementwise(w: BodyWriter, node: ir.Node) -> None:
+    node = cast(ir.Elementwise, node)
+    values = list(dict.fromkeys(a for a in node.args if isinstance(a, Value)))
+    layout, codes = w.aligned(values, node.out.type.labels)
+    by_value = dict(zip(values, codes, strict=True))
+    dtype = node.out.type.dtype
+    floats = [v for v in values if v.type.dtype in ("float", "float32")]
+    if dtype in ("float", "float32") and not floats and values:
+        by_value = {v: to_dtype(w, c, v.type.dtype, dtype) for v, c in by_value.items()}
+    args = [by_value[a] if isinstance(a, Value) else w.number(a) for a in node.args]
+    w.define(node.out, apply_function(node.function, args, node.args), layout, kind=_kind(node.function))
+
+
+def _kind(function: str) -> str:
+    return {"exp": "exp", "where": "chosen", "eq": "equal"}.get(function, "y")
+
+
+def apply_function(function: str, args: list[Code], operands: tuple[ir.Operand, ...]) -> Code:
+    if function == "pow" and isinstance(operands[1], Expr) and operands[1].constant == 2:
+        return method(args[0], "square")
+    if function in FUNCTIONS:
+        return FUNCTIONS[function](args[0])
+    if function in OPERATORS:
+        return Binary(OPERATORS[function], *args)
+    if function in METHODS:
+        return method(args[0], function)
+    if function == "where":
+        return call("torch.where", *args)
+    if function in ("maximum", "minimum"):
+        return _bounded(function, args, operands)
+    assert function == "clamp", function
+    return _clamp(args, operands)
+
+
+def _bounded(function: str, args: list[Code], operands: tuple[ir.Operand, ...]) -> Code:
+    numbers = [isinstance(o, Expr) for o in operands]
+    if any(numbers):
+        x, bound = (args[1], args[0]) if numbers[0] else (args[0], args[1])
+        return method(x, "clamp", **{"min" if function == "maximum" else "max": bound})
+    return call(f"torch.{function}", *args)
+
+
+def _clamp(args: list[Code], operands: tuple[ir.Operand, ...]) -> Code:
+    low, high = (None if isinstance(o, Expr) and o.constant in (float("inf"), float("-inf")) else a for o, a in zip(operands[1:], args[1:], strict=True))
+    if low is not None and high is not None:
+        return method(args[0], "clamp", low, high)
+    return method(args[0], "clamp", **({"min": low} if low is not None else {"max": high} if high is not None else {}))
+
+
+def lower_cast(w: BodyWriter, node: ir.Node) -> None:
+    node = cast(ir.Cast, node)
+    t = w.read(node.x)
+    old, new = node.x.type.dtype, node.out.type.dtype
+    if old == new:
+        w.alias(node.out, t)
+        return
+    w.define(node.out, to_dtype(w, t.code, old, new), t.layout)
+
+
+# ---------------------------------------------------------------- reductions, along one axis
+
+
+def lower_reduce(w: BodyWriter, node: ir.Node) -> None:
+    node = cast(ir.Reduce, node)
+    t = w.apart(w.read(node.x), *node.over)
+    layout = without(t.layout, node.over)
+    if ir.REST in node.over:
+        if layout:
+            w.refuse("a reduction over the rest of the axes")
+        w.define(node.out, method(t.code, REDUCTIONS.get(node.function, node.function)), ())
+        return
+    dims = [axis_number(t.layout, place(t.layout, label)) for label in node.over]
+    code = t.code
+    if node.function == "mean" and node.x.type.dtype in ("int", "bool"):
+        code = to_dtype(w, code, node.x.type.dtype, node.out.type.dtype)
+    if node.function == "prod" and len(dims) > 1:
+        w.refuse("a product over several axes")
+    where = number(dims[0]) if len(dims) == 1 else Items(tuple(map(number, sorted(dims))))
+    w.define(node.out, method(code, REDUCTIONS.get(node.function, node.function), where), layout, kind=node.function)
+
+
+def along(t_layout: Layout, label: ir.Label) -> Code:
+    return number(axis_number(t_layout, place(t_layout, label)))
+
+
+def lower_along(w: BodyWriter, node: ir.Node) -> None:
+    node = cast(ir.Along, node)
+    t = w.apart(w.read(node.x), node.over)
+    dim = along(t.layout, node.over)
+    match node.function:
+        case "sort":
+            code: Code = Attribute(method(t.code, "sort", dim, stable=Text("True")), "values")
+        case "argsort":
+            code = method(t.code, "argsort", dim, stable=Text("True"))
+        case "flip":
+            code = method(t.code, "flip", dim)
+        case _:
+            code = method(t.code, node.function, dim)
+    w.define(node.out, code, t.layout, kind="order" if node.function == "argsort" else "y")
+
+
+def lower_roll(w: BodyWriter, node: ir.Node) -> None:
+    node = cast(ir.Roll, node)
+    t = w.apart(w.read(node.x), node.over)
+    w.define(node.out, method(t.code, "roll", w.number(node.shift), along(t.layout, node.over)), t.layout)
+
+
+def lower_top(w: BodyWriter, node: ir.Node) -> None:
+    node = cast(ir.Top, node)
+    t = w.apart(w.read(node.x), node.over)
+    layout = tuple((node.label,) if dim == (node.over,) else dim for dim in t.layout)
+    dim = along(t.layout, node.over)
+    k = w.number(node.k)
+    args = (k,) if dim == number(-1) else (k, dim)
+    w.define_several(node.outs, method(t.code, "topk", *args), (layout, layout), ("values", "index"))
+
+
+def lower_dropout(w: BodyWriter, node: ir.Node) -> None:
+    node = cast(ir.Dropout, node)
+    t = w.read(node.x)
+    w.define(node.out, call("F.dropout", t.code, w.number(node.rate), Text("self.training")), t.layout)
+
+
+def lower_stop_gradient(w: BodyWriter, node: ir.Node) -> None:
+    node = cast(ir.StopGradient, node)
+    t = w.read(node.x)
+    w.define(node.out, method(t.code, "detach"), t.layout)
+
+
+def lower_index(w: BodyWriter, node: ir.Node) -> None:
+    axis = node.outs[0].type.axes[0]
+    w.define(node.outs[0], call("torch.arange", w.number(axis.size), **on_device(w)), ((axis.label,),), kind="index")
+
+
+def lower_full(w: BodyWriter, node: ir.Node) -> None:
+    node = cast(ir.Full, node)
+    kind = node.out.type
+    sizes = Items(tuple(w.number(a.size) for a in kind.axes))
+    layout = tuple((a.label,) for a in kind.axes)
+    options = {"dtype": dtype_code(w, kind.dtype), **on_device(w)}
+    constant = node.value.constant
+    if kind.dtype == "bool":
+        code = call("torch.full", sizes, Text(str(bool(constant))), **options)
+    elif constant in (0, 1) and kind.axes:
+        code = call("torch.zeros" if constant == 0 else "torch.ones", *sizes.items, **options)
+    else:
+        code = call("torch.full", sizes, w.number(node.value), **options)
+    w.define(node.out, code, layout, kind="full")
+
+
+def lower_cross_entropy(w: BodyWriter, node: ir.Node) -> None:
+    node = cast(ir.CrossEntropy, node)
+    t = w.apart(w.read(node.logits), node.over)
+    rows = without(t.layout, [node.over])
+    logits = w.arranged(t, (*rows, (node.over,)))
+    target = w.arranged(w.read(node.target), rows)
+    if node.logits.type.dtype != "float32":
+        logits = to_dtype(w, logits, node.logits.type.dtype, "float32")
+    if len(rows) != 1:
+        logits, target = method(logits, "flatten", number(0), number(-2)), method(target, "flatten")
+    w.define(node.out, call("F.cross_entropy", logits, target), (), kind="loss")

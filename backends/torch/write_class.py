@@ -1,0 +1,109 @@
+"""One class (or function) of the file, as a view for the template."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from ...compiler import ir
+from ..python.code import Assign, Attribute, Call, Code, Items, Return, Statement, Text, Var, lines, wrap
+from ..python.fold_values import fold_values, trim_notes
+from ..python.layouts import note_of
+from ..python.name_variables import name_variables
+from ..python.plan_classes import Plan, Plans
+from ..python.write_body import BodyWriter, Numbers
+from .constructors import constructor_lines
+from .lowerings import LOWERINGS
+from .moves import TorchMoves
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassView:
+    """What the template places: ready lines of source."""
+
+    name: str
+    is_function: bool
+    doc: str
+    init: list[str]
+    init_signature: list[str]
+    forward: list[str]
+    signature: list[str]
+
+
+def signature_lines(start: str, arguments: list[str], result: str, indent: int) -> list[str]:
+    """A `def`, wrapped as the formatter does."""
+    pad = " " * indent
+    flat = f"{pad}{start}({', '.join(arguments)}) -> {result}:"
+    if len(flat) <= 120:
+        return [flat]
+    joined = f"{pad}    {', '.join(arguments)}"
+    if len(joined) <= 120:
+        return [f"{pad}{start}(", joined, f"{pad}) -> {result}:"]
+    return [f"{pad}{start}(", *(f"{pad}    {a}," for a in arguments), f"{pad}) -> {result}:"]
+
+
+def doc_of(module: ir.Module) -> str:
+    return " ".join(module.doc.split())
+
+
+def nullable(module: ir.Module, masks: Collection[ir.Value]) -> set[ir.Value]:
+    return {v for v in module.inputs if v in masks}
+
+
+def result_type(module: ir.Module) -> str:
+    count = len(module.outputs)
+    return "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
+
+
+def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], reserved: Collection[str], helpers: set[str]) -> ClassView:
+    """The class of a plan, written from its first use."""
+    module = plan.first
+    numbers = Numbers(plans, plan, is_root=False)
+    w = BodyWriter(module=module, numbers=numbers, moves=TorchMoves(), lower=LOWERINGS)
+    w.start()
+    w.write(module.body)
+    outs = [w.arranged(w.read(v), _out_layout(v)) for v in module.outputs]
+    w.statements.append(Return(outs[0] if len(outs) == 1 else Items(tuple(outs))))
+    helpers |= w.helpers
+    body, names = finish(w, reserved, {}, 4 if plan.is_function else 8)
+    indent = 4 if plan.is_function else 8
+    arguments = [f"{names[w.inputs[v]]}: Tensor{' | None' if v in maybe_none else ''}" for v in module.inputs]
+    explicit = [f"{n}: {'float' if v[0].is_real else 'int'}" for n, v in plan.numbers]
+    if plan.is_function:
+        signature = signature_lines(f"def {plan.name}", arguments + explicit, result_type(module), 0)
+        init: list[str] = []
+        init_signature: list[str] = []
+    else:
+        signature = signature_lines("def forward", ["self", *arguments], result_type(module), 4)
+        config = ["config: Config"] if plan.takes_config else []
+        init_signature = signature_lines("def __init__", ["self", *config, *explicit], "None", 4)
+        kept = [line for n, code in numbers.kept.items() for line in wrap(f"self.{n} = ", code, lambda v: v.hint, 8)]
+        init = kept + constructor_lines(module, numbers, helpers)
+    return ClassView(
+        name=plan.name, is_function=plan.is_function, doc=doc_of(module), init=init, init_signature=init_signature,
+        forward=lines(body, names.__getitem__, indent), signature=signature,
+    )  # fmt: skip
+
+
+def _out_layout(value: ir.Value):  # type: ignore[no-untyped-def]
+    return tuple((label,) for label in value.type.labels)
+
+
+def finish(w: BodyWriter, reserved: Collection[str], given: dict[Var, str], indent: int) -> tuple[tuple[Statement, ...], dict[Var, str]]:
+    """Shapes read once at the top, values folded, names given."""
+    inputs = tuple(w.inputs.values())
+    statements = (*w.shape_statements(), *w.statements)
+    folded = trim_notes(fold_values(statements, inputs, indent))
+    taken = {v: v.hint for v in inputs} | given
+    seen: set[str] = set()
+    for var in inputs:
+        name = taken[var]
+        while name in seen:
+            name += "2" if not name[-1].isdigit() else ""
+            name = name[:-1] + str(int(name[-1]) + 1) if name in seen else name
+        seen.add(name)
+        taken[var] = name
+    return folded, name_variables(folded, taken, reserved)
+
+
+__all__ = ["Assign", "Attribute", "Call", "ClassView", "Code", "Text", "finish", "note_of", "write_class"]

@@ -1,0 +1,270 @@
+"""The model: the class that stands last, with the optional inputs, the loss, and the outputs by name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+from ...compiler import ir
+from ...compiler.ir import Value
+from ..python.code import Assign, Attribute, Binary, Block, Call, Code, Note, Range, Return, Statement, Subscript, Text, Unary, Var, call, lines, method, number
+from ..python.layouts import Tensor
+from ..python.plan_classes import Plan, Plans, camel
+from ..python.prepare_masks import Masks
+from ..python.write_body import BodyWriter, Numbers
+from .constructors import constructor_lines
+from .lowerings import LOWERINGS
+from .moves import TorchMoves
+from .pointwise import device, dtype_code
+from .write_class import ClassView, finish, signature_lines
+
+
+@dataclass
+class _Model:
+    """What is known while the model's forward is written."""
+
+    program: ir.Program
+    masks: Masks
+    w: BodyWriter
+    outputs: set[Value] = field(default_factory=set)
+
+    def needed(self, targets: Collection[Value]) -> set[ir.Node]:
+        """Nodes that some of the values are computed by."""
+        made = {out: n for n in self.program.root.body for out in n.outs}
+        found: set[ir.Node] = set()
+        todo = list(targets)
+        while todo:
+            node = made.get(todo.pop())
+            if node is not None and node not in found:
+                found.add(node)
+                todo += ir.operands(node)
+        return found
+
+
+def write_model(program: ir.Program, plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str], helpers: set[str], outputs: str) -> ClassView:
+    root = program.root
+    numbers = Numbers(plans, plan, is_root=True)
+    optional = {i.value for i in program.inputs if not i.required}
+    w = BodyWriter(module=root, numbers=numbers, moves=TorchMoves(), lower=LOWERINGS, optional=set(optional))
+    w.start()
+    for given in program.inputs:
+        var = Var(hint=given.name)
+        w.inputs[given.value] = var
+        w.env[given.value] = Tensor(var, tuple((label,) for label in given.value.type.labels))
+    model = _Model(program, masks, w)
+    keep = _keeps_logits(program)
+    main, losses = _parts(model)
+    _defaults(model, main)
+    _write_main(model, main, keep)
+    _write_loss(model, losses)
+    _write_return(model, outputs)
+    helpers |= w.helpers
+    body, names = finish(w, {*reserved, "logits_to_keep"}, {w.inputs[i.value]: i.name for i in program.inputs}, 8)
+    arguments = [f"{i.name}: Tensor" if i.required else f"{i.name}: Tensor | None = None" for i in sorted(program.inputs, key=lambda i: not i.required)]
+    if keep is not None:
+        arguments.append("logits_to_keep: int = 0")
+    many = len(root.outputs) > 1
+    result = (f"{outputs} | Tensor" if program.losses else outputs) if many else "Tensor"
+    return ClassView(
+        name=plan.name, is_function=False, doc="", init=constructor_lines(root, numbers, helpers),
+        init_signature=signature_lines("def __init__", ["self", "config: Config | None = None"], "None", 4),
+        forward=lines(body, names.__getitem__, 8), signature=signature_lines("def forward", ["self", *arguments], result, 4),
+    )  # fmt: skip
+
+
+def _parts(model: _Model) -> tuple[list[ir.Node], list[ir.Node]]:
+    """Nodes for the outputs, and those that only the losses need."""
+    root = model.program.root
+    outputs = model.needed(root.outputs)
+    losses = model.needed([loss.value for loss in model.program.losses])
+    return [n for n in root.body if n in outputs], [n for n in root.body if n in losses and n not in outputs]
+
+
+# ---------------------------------------------------------------- optional inputs
+
+
+def _defaults(model: _Model, main: Sequence[ir.Node]) -> None:
+    """`if position_ids is None: ...`, for inputs that something else than a mask reads."""
+    only_masks = model.masks.only_for_masks
+    read = {v for n in main if n not in only_masks for v in ir.operands(n)}
+    read |= set(model.program.root.outputs)
+    for given in model.program.inputs:
+        if given.default is None or given.value not in read:
+            continue
+        w = model.w
+        outer, w.statements = w.statements, []
+        w.write(given.default.body)
+        value = w.read(given.default.result)
+        var = w.inputs[given.value]
+        code = _full_default(model, given, value)
+        body = (*w.statements, Assign((var,), code))
+        w.statements = [*outer, Block(Binary("is", var, Text("None")), "if", body)]
+        w.optional.discard(given.value)
+
+
+def _full_default(model: _Model, given: ir.ModelInput, value: Tensor) -> Code:
+    """The default in the declared shape."""
+    w, kind = model.w, given.value.type
+    sizes = [w.number(a.size) for a in kind.axes]
+    node = given.default.body[-1] if given.default is not None and given.default.body else None
+    if isinstance(node, ir.Full) and not value.layout:
+        options = {"dtype": dtype_code(w, kind.dtype), "device": device(w)}
+        constant = node.value.constant
+        if constant in (0, 1):
+            return call("torch.zeros" if constant == 0 else "torch.ones", *sizes, **options)
+        return call("torch.full", Text("(" + ")"), w.number(node.value), **options)
+    layout = tuple((label,) for label in kind.labels)
+    code = w.spread(value, layout)
+    present = {label for dim in value.layout for label in dim}
+    if len(present) < len(layout):
+        missing = [number(-1) if dim[0] in present else size for dim, size in zip(layout, sizes, strict=True)]
+        return method(code, "expand", *missing)
+    return code
+
+
+# ---------------------------------------------------------------- body
+
+
+def _write_main(model: _Model, main: Sequence[ir.Node], keep: Value | None) -> None:
+    masks, w = model.masks, model.w
+    for node in main:
+        if node in masks.only_for_masks and node.outs[0] not in masks.made:
+            continue
+        if node.outs[0] in masks.made:
+            _write_mask(model, node.outs[0])
+            continue
+        w.write([node])
+        if keep is not None and keep in node.outs:
+            t = w.read(keep)
+            at = next(k for k, dim in enumerate(t.layout) if dim[0] is _token_axis(model.program))
+            items = (*(Range(),) * at, Range(Unary("-", Text("logits_to_keep"))))
+            if isinstance(t.code, Var) and not t.code.hint:
+                w.env[keep] = Tensor(Subscript(t.code, items), t.layout)
+            else:
+                w.env[keep] = Tensor(Subscript(t.code, items), t.layout)
+
+
+def _write_mask(model: _Model, value: Value) -> None:
+    """A mask that several layers read, once. What depends on an optional input stands under one `if`."""
+    w, plan = model.w, model.masks.made[value]
+    layout = tuple((label,) for label in value.type.labels)
+    hint = value.hint or "mask"
+    var = Var(hint=hint)
+    if plan.absent != "tensor":
+        w.statements.append(Assign((var,), Text("None")))
+        _branch(model, plan, var, plan.always + plan.given, layout, None)
+        w.env[value] = Tensor(var, layout)
+        return
+    w.write([n for n in plan.nodes if n not in plan.optional_nodes])
+    always = [w.spread(w.read(v), layout) for v in plan.always]
+    w.statements.append(Assign((var,), _all(always) if always else Text("None")))
+    if plan.given:
+        _branch(model, plan, var, plan.given, layout, var)
+    w.env[value] = Tensor(var, layout)
+
+
+def _branch(model: _Model, plan, var: Var, terms: Sequence[Value], layout, before: Code | None) -> None:  # type: ignore[no-untyped-def]
+    w = model.w
+    outer, w.statements = w.statements, []
+    w.optional -= plan.inputs
+    w.write([n for n in plan.nodes if before is None or n in plan.optional_nodes])
+    code = _all([*([before] if before is not None else []), *(w.spread(w.read(v), layout) for v in terms)])
+    body = (*w.statements, Assign((var,), code))
+    w.optional |= plan.inputs
+    condition = None
+    for given in model.program.inputs:
+        if given.value in plan.inputs:
+            test = Binary("is not", w.inputs[given.value], Text("None"))
+            condition = test if condition is None else Binary("and", condition, test)
+    assert condition is not None
+    w.statements = [*outer, Block(condition, "if", body)]
+
+
+def _all(codes: Sequence[Code]) -> Code:
+    result = codes[0]
+    for code in codes[1:]:
+        result = Binary("&", result, code)
+    return result
+
+
+def _write_loss(model: _Model, nodes: Sequence[ir.Node]) -> None:
+    """With labels, the loss alone."""
+    program, w = model.program, model.w
+    if not program.losses:
+        return
+    training = [i for i in program.inputs if i.training]
+    outer, w.statements = w.statements, []
+    w.optional -= {i.value for i in training}
+    w.write(nodes)
+    total: Code | None = None
+    for loss in program.losses:
+        code = w.read(loss.value).code
+        total = code if total is None else Binary("+", total, code)
+    assert total is not None
+    inner: tuple[Statement, ...] = (*w.statements, Return(total))
+    w.statements = outer
+    if training:
+        condition: Code = Binary("is not", w.inputs[training[0].value], Text("None"))
+        w.statements.append(Block(condition, "if", inner))
+
+
+def _write_return(model: _Model, outputs: str) -> None:
+    w, root = model.w, model.program.root
+    codes = [w.arranged(w.read(v), tuple((label,) for label in v.type.labels)) for v in root.outputs]
+    w.statements.append(Return(codes[0] if len(codes) == 1 else Call(Text(outputs), tuple(codes))))
+
+
+# ---------------------------------------------------------------- logits_to_keep
+
+
+def _token_axis(program: ir.Program) -> ir.Label | None:
+    """The axis that the logits share with an integer input, past the first."""
+    root = program.root
+    if "logits" not in root.output_names:
+        return None
+    logits = root.outputs[root.output_names.index("logits")]
+    for given in program.inputs:
+        if given.value.type.dtype == "int" and given.required:
+            for axis in given.value.type.axes[1:]:
+                for own in logits.type.axes[1:-1]:
+                    if own.label is axis.label:
+                        return own.label
+    return None
+
+
+def _keeps_logits(program: ir.Program) -> Value | None:
+    """The value whose last positions are enough for the last logits: above it nothing mixes tokens."""
+    axis, root = _token_axis(program), program.root
+    if axis is None:
+        return None
+    value = root.outputs[root.output_names.index("logits")]
+    made = {out: n for n in root.body for out in n.outs}
+    start = value
+    while True:
+        node = made.get(value)
+        below = _per_token(node, axis, root) if node is not None else None
+        if below is None or not below.type.has(axis):
+            return None if value is start else value
+        value = below
+
+
+def _per_token(node: ir.Node, axis: ir.Label, root: ir.Module) -> Value | None:
+    """The one operand that has the token axis, if the node treats tokens alike."""
+    with_axis = list(dict.fromkeys(v for v in ir.operands(node) if v.type.has(axis)))
+    if len(with_axis) != 1 or len(node.outs) != 1:
+        return None
+    match node:
+        case ir.Elementwise() | ir.Cast():
+            return with_axis[0]
+        case ir.Einsum() if axis not in node.over:
+            return with_axis[0]
+        case ir.Call():
+            module = node.target if isinstance(node.target, ir.Module) else root.child(node.target).module  # type: ignore[union-attr]
+            formal = module.inputs[node.args.index(with_axis[0])].type
+            generic = formal.has(ir.REST) and with_axis[0].type.labels.index(axis) < len(with_axis[0].type.labels) - (len(formal.labels) - 1)
+            return with_axis[0] if generic else None
+        case _:
+            return None
+
+
+__all__ = ["Attribute", "Note", "camel", "replace", "write_model"]
