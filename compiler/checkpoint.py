@@ -327,7 +327,8 @@ def resolve_checkpoint(program: ir.Program, library: Library, diagnostics: Diagn
         rows += [_ignored(pattern) for pattern in given.ignored]
     missing = [t for t in resolver.tensors.values() if not all((t.path, n) in covered for n in t.layers) and not _is_table(t)]
     if missing:
-        _report_missing(program, maps[0], missing, resolver)
+        if not diagnostics.failed:  # a row that is wrong is why its tensor is missing
+            _report_missing(program, maps[0], missing, resolver)
         return ()
     return tuple(rows)
 

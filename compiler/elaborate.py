@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from .model_tree import flatten
 from .name_config import name_config
 from .operations import Poison
 from .passes.check_unused import check_unused
+from .passes.prove_causality import check_causality
 from .scope import Frame, Thunk
 from .values import NONE, POISON, BankRecipe, Builtin, Instance, ListValue, MaskOp, Pattern, Recipe, Static, Times, describe
 
@@ -490,6 +492,7 @@ def elaborate_file(path_or_name: str, sets: list[str], diagnostics: Diagnostics)
         return None
     if not diagnostics.failed:
         check_unused(program, diagnostics)
+        check_causality(program, diagnostics)
         program = replace(program, checkpoint=resolve_checkpoint(program, library, diagnostics))
     return None if diagnostics.failed else program
 
@@ -503,7 +506,7 @@ def find_model(path_or_name: str, sets: list[str], diagnostics: Diagnostics) -> 
     if not path.suffix and path_or_name in shipped_models():
         model = library.model(path_or_name)
     else:
-        if not path.suffix and not path.exists():
+        if not path.suffix and not os.path.exists(path):
             diagnostics.error("E306", f"there is no file or shipped spec `{path_or_name}`", None, help=suggest(path_or_name, shipped_models()) or "`xfc list` shows the shipped specs")
             return None
         file = library.load(path)

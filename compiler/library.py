@@ -6,6 +6,7 @@ grow with the library."""
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class Library:
         from ..grammar.cache import cached_load
         from .problems import report
 
-        path = path.resolve() if path.exists() else path
+        path = path.resolve() if os.path.exists(path) else path
         if path in self._loaded:
             return None
         self._loaded.add(path)
@@ -69,7 +70,7 @@ class Library:
         self._add(file)
         for wanted in file.imports:
             target = path.parent / wanted.path
-            if not target.exists():
+            if not os.path.exists(target):
                 self.diagnostics.error("E301", f"there is no file {wanted.path!r}", wanted.span, help="paths are relative to this file")
                 continue
             self.load(target)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from xfc.compiler.codes import TITLES
+from xfc.compiler.commands.check_program import check_program
 from xfc.compiler.commands.reporting import guarded
 from xfc.compiler.diagnostics import Diagnostics
 
@@ -64,11 +65,9 @@ def test_page_has_its_parts(code: str) -> None:
 
 @pytest.mark.parametrize("example", SPECS, ids=lambda e: f"{e.code}-{'right' if e.right else 'wrong'}")
 def test_examples_are_true(example: Example, tmp_path: Path) -> None:
-    from xfc.compiler.elaborate import elaborate_file
-
     path = tmp_path / f"spec.{example.language}"
     path.write_text(example.text, encoding="utf-8")
     diagnostics = Diagnostics()
     with guarded(diagnostics):
-        elaborate_file(str(path), [], diagnostics)
+        check_program(str(path), [], diagnostics)
     assert {d.code for d in diagnostics.found} == (set() if example.right else {example.code})
