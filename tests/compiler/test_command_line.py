@@ -156,5 +156,6 @@ def _umask() -> int:
 
 def test_list() -> None:
     rows = json.loads(xfc("list", "--format", "json").stdout)["specs"]
-    assert all(set(row) == {"name", "file", "paper"} for row in rows)
-    assert [row["name"] for row in rows] == xfc("list").stdout.split()[:: 1] or rows
+    assert all(set(row) == {"name", "file", "about"} for row in rows)
+    assert [line.split()[0] for line in xfc("list").stdout.splitlines()] == [row["name"] for row in rows]
+    assert "llama3_8b" in {row["name"] for row in rows}

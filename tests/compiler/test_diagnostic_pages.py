@@ -12,6 +12,7 @@ from xfc.compiler.codes import TITLES
 from xfc.compiler.commands.check_program import check_program
 from xfc.compiler.commands.reporting import guarded
 from xfc.compiler.diagnostics import Diagnostics
+from xfc.compiler.import_config import import_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {path.stem: path for path in sorted((ROOT / "docs" / "diagnostics").glob("E*.md"))}
@@ -35,7 +36,7 @@ def examples() -> list[Example]:
 
 
 EXAMPLES = examples()
-SPECS = [e for e in EXAMPLES if e.language in ("xf", "yaml")]
+RUN = [e for e in EXAMPLES if e.language in ("xf", "yaml", "json")]
 
 
 def used_codes() -> dict[str, str]:
@@ -63,11 +64,14 @@ def test_page_has_its_parts(code: str) -> None:
     assert [e.right for e in EXAMPLES if e.code == code] == [False, True]
 
 
-@pytest.mark.parametrize("example", SPECS, ids=lambda e: f"{e.code}-{'right' if e.right else 'wrong'}")
+@pytest.mark.parametrize("example", RUN, ids=lambda e: f"{e.code}-{'right' if e.right else 'wrong'}")
 def test_examples_are_true(example: Example, tmp_path: Path) -> None:
     path = tmp_path / f"spec.{example.language}"
     path.write_text(example.text, encoding="utf-8")
     diagnostics = Diagnostics()
     with guarded(diagnostics):
-        check_program(str(path), [], diagnostics)
+        if example.language == "json":
+            import_config(str(path), diagnostics)
+        else:
+            check_program(str(path), [], diagnostics)
     assert {d.code for d in diagnostics.found} == (set() if example.right else {example.code})

@@ -1,0 +1,78 @@
+"""`xfc info SPEC`: what a model costs, from formulas, with nothing allocated."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from ..diagnostics import Diagnostics
+from ..render_diagnostics import Line, Piece, print_lines
+from .check_program import check_program
+from .reporting import finish, format_option, guarded, set_option
+
+if TYPE_CHECKING:
+    from ..count import Counts
+    from ..render_diagnostics import Format
+
+BYTES = {"float32": 4, "bfloat16": 2}
+
+
+@click.command("info")
+@click.argument("spec")
+@click.option("--length", type=click.IntRange(1, 2**40), default=2048, show_default=True, help="Tokens in the sequence that FLOPs are counted for.")
+@set_option
+@format_option
+def command(spec: str, length: int, sets: tuple[str, ...], form: Format) -> None:
+    """Count the parameters of SPEC, the FLOPs of a forward pass and the memory of the weights; and the parameters of each module.
+
+    The JSON document has `model`, `parameters`, `active_parameters`, `buffers`, `flops_per_token`, `length`, `memory_bytes` (by dtype),
+    `formulas`, `modules` (`path`, `component`, `copies`, `parameters`); then `diagnostics`, `errors` and `warnings`."""
+    diagnostics = Diagnostics()
+    document: dict[str, object] = {}
+    lines: list[Line] = []
+    with guarded(diagnostics):
+        from ..count import count, whole
+
+        checked = check_program(spec, sets, diagnostics)
+        if checked is not None:
+            counts = count(checked.program)
+            memory = {name: whole(counts.parameters) * size for name, size in BYTES.items()}
+            document = {"model": checked.program.name, **counts.json(length), "memory_bytes": memory}
+            lines = _lines(checked.program.name, checked.program.paper, counts, length, memory)
+    if form != "json":
+        print_lines(lines, sys.stdout)
+    finish(diagnostics, form, document=document)
+
+
+def _lines(name: str, paper: str | None, counts: Counts, length: int, memory: Mapping[str, int]) -> list[Line]:
+    from ..count import at_length, whole
+
+    flops = at_length(counts.flops_per_token, length)
+    facts = [
+        ("parameters", f"{whole(counts.parameters):,}"),
+        ("active per token", f"{whole(counts.active_parameters):,}"),
+        ("FLOPs per token", f"{_short(flops)} ({flops:,}) at length {length:,}"),
+        ("weights", ", ".join(f"{_short(size)}B in {dtype}" for dtype, size in memory.items())),
+    ]
+    lines: list[Line] = [(Piece(name, "strong"), Piece(f": {paper}" if paper else ""))]
+    lines += [(Piece(f"  {what:<18}", "gutter"), Piece(text)) for what, text in facts]
+    table = [("  " * row.depth + (row.path.rsplit(".", 1)[-1] or name), row.component, whole(row.copies), whole(row.parameters)) for row in counts.rows]
+    path_width, kind_width = (max(len(row[k]) for row in table) for k in (0, 1))
+    width = max(len(f"{row[3]:,}") for row in table)
+    lines.append(())
+    lines.append((Piece(f"  {'module':<{path_width}}  {'component':<{kind_width}}  {'copies':>6}  {'parameters':>{width}}", "gutter"),))
+    lines += [(Piece(f"  {path:<{path_width}}  {kind:<{kind_width}}  {copies:>6,}  {size:>{width},}"),) for path, kind, copies, size in table]
+    return lines
+
+
+def _short(number: int) -> str:
+    """`8.03 G`: three digits and a decimal unit."""
+    value = float(number)
+    for unit in ("", "k", "M", "G", "T", "P"):
+        if value < 999.5 or unit == "P":
+            return f"{value:.3g} {unit}" if unit else f"{number} "
+        value /= 1000
+    raise AssertionError
