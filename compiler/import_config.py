@@ -15,10 +15,11 @@ from pathlib import Path
 
 from ..grammar import tree
 from ..grammar.print_expression import text_of
+from .checkpoint import map_chain
 from .config_values import ConfigReader, Json, Value, is_syntax, keys_of, literal, shown
 from .diagnostics import Diagnostics, SpecError
 from .library import SPECS, Library, shipped_models, suggest
-from .model_tree import _as_block, _merge, flatten
+from .model_tree import as_block, flatten, merge
 from .operations import Poison
 
 _LARGEST = 16_000_000
@@ -57,7 +58,7 @@ def import_config(path: str, diagnostics: Diagnostics | None = None) -> str:
     try:
         config = read_config(path, found)
         library = Library(found)
-        return _spec(config, find_family(config, library, found), library, found)
+        return _spec(config, _with_inherited(find_family(config, library, found), library), library, found)
     except Poison:
         raise SpecError(found.found) from None
 
@@ -87,7 +88,7 @@ def _spec(config: ConfigFile, family: tree.Map, library: Library, diagnostics: D
         old = value_at(block, path, library)
         new = _like(old, new)
         if old is None or text_of(old) != text_of(new):
-            spec = _merge(spec, path, tree.Argument(span=row.span, name=path[-1], name_span=row.left.span, value=new))
+            spec = merge(spec, path, tree.Argument(span=row.span, name=path[-1], name_span=row.left.span, value=new), library)
     _check_guards(family, config, diagnostics)
     if diagnostics.failed:
         raise Poison
@@ -95,6 +96,18 @@ def _spec(config: ConfigFile, family: tree.Map, library: Library, diagnostics: D
     name = tree.Name(span=family.span, id=_name(config, library))
     made = tree.Model(span=family.span, name=name, base=None, extends=family.model, component=None, arguments=spec.arguments)
     return to_yaml(tree.File(span=family.span, imports=(), declarations=(made,)))
+
+
+def _with_inherited(family: tree.Map, library: Library) -> tree.Map:
+    """The map with those rows of the maps of the models that its model extends which it does not replace."""
+    rows = {text_of(r.left): r for r in family.rows}
+    ignored = list(family.ignored)
+    library.model(family.model.id)
+    for given in map_chain(family.model.id, library, "config"):
+        if given.format == family.format:
+            rows |= {text_of(r.left): r for r in given.rows if text_of(r.left) not in rows and not _is_match(r)}
+            ignored += given.ignored
+    return replace(family, rows=tuple(rows.values()), ignored=tuple(ignored))
 
 
 # ---------------------------------------------------------------- the config
@@ -213,7 +226,8 @@ def _reader(config: ConfigFile, base: tree.Model, library: Library, diagnostics:
     from .builtins import table
 
     own = {t.id for let in base.lets for t in let.targets} | {a.name or "" for a in base.arguments}
-    own |= {t.id for a in base.arguments if isinstance(a.value, tree.Block) for let in a.value.lets for t in let.targets}
+    inner = [a.value for a in base.arguments if isinstance(a.value, tree.Block)]
+    own |= {t.id for block in inner for let in block.lets for t in let.targets} | {a.name or "" for block in inner for a in block.arguments}
     builtins = table()
     return ConfigReader(config.values, lambda name: name in own or name in builtins or library.component(name) is not None, diagnostics, config.place)
 
@@ -304,7 +318,7 @@ def value_at(node: tree.Expr, path: list[str], library: Library, scope: tuple[tr
         node = let
     if not path:
         return node
-    block = _as_block(node)
+    block = as_block(node, library)
     inner = (*scope, block)
     for argument in block.arguments:
         if argument.name == path[0]:

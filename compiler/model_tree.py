@@ -27,10 +27,10 @@ def flatten(model: tree.Model, library: Library, sets: list[tree.Argument], diag
         lets = {t.id: let for let in (*block.lets, *child.lets) for t in let.targets}
         block = replace(block, lets=tuple({id(v): v for v in lets.values()}.values()))
         for argument in child.arguments:
-            block = _merge(block, _path(argument), argument)
+            block = merge(block, _path(argument), argument, library)
     for argument in sets:
-        block = _merge(block, _path(argument), argument)
-    block = _nest(block, diagnostics)
+        block = merge(block, _path(argument), argument, library)
+    block = _nest(block, diagnostics, library)
     assumes = tuple(a for m in reversed(chain) for a in m.assumes)
     return replace(model, base=root.base, extends=None, component=root.component, lets=block.lets, arguments=block.arguments, assumes=assumes,
                    paper=next((m.paper for m in chain if m.paper), None))  # fmt: skip
@@ -40,7 +40,7 @@ def _path(argument: tree.Argument) -> list[str]:
     return (argument.name or "").split(".")
 
 
-def _nest(block: tree.Block, diagnostics: Diagnostics) -> tree.Block:
+def _nest(block: tree.Block, diagnostics: Diagnostics, library: Library) -> tree.Block:
     """Dotted arguments of a block become nested blocks; a name given twice is reported."""
     plain = replace(block, arguments=())
     seen: dict[str, tree.Argument] = {}
@@ -52,44 +52,54 @@ def _nest(block: tree.Block, diagnostics: Diagnostics) -> tree.Block:
             continue
         seen[name] = argument
         if isinstance(argument.value, tree.Block):
-            argument = replace(argument, value=_nest(argument.value, diagnostics))
-        plain = _merge(plain, name.split("."), argument)
+            argument = replace(argument, value=_nest(argument.value, diagnostics, library))
+        plain = merge(plain, name.split("."), argument, library)
     return plain
 
 
-def _merge(block: tree.Block, path: list[str], new: tree.Argument) -> tree.Block:
+def merge(block: tree.Block, path: list[str], new: tree.Argument, library: Library) -> tree.Block:
     """Replace at a path; on the way, a call becomes a block and a missing argument a refinement of the default."""
     name, rest = path[0], path[1:]
     for let in block.lets:
         if any(t.id == name for t in let.targets) and len(let.targets) == 1 and not any(a.name == name for a in block.arguments):
-            value = _merge(_as_block(let.value), rest, new) if rest else _replaced(let.value, new.value)
+            value = merge(as_block(let.value, library), rest, new, library) if rest else _replaced(let.value, new.value, library)
             return replace(block, lets=tuple(replace(x, value=value) if x is let else x for x in block.lets))
     for old in block.arguments:
         if old.name == name:
-            value = _merge(_as_block(old.value), rest, new) if rest else _replaced(old.value, new.value)
+            value = merge(as_block(old.value, library), rest, new, library) if rest else _replaced(old.value, new.value, library)
             changed = replace(old, value=value, name_span=old.name_span if rest else new.name_span)
             return replace(block, arguments=tuple(changed if a is old else a for a in block.arguments))
-    value = _merge(tree.Block(span=new.value.span, base=None, lets=(), arguments=()), rest, new) if rest else new.value
+    value = merge(tree.Block(span=new.value.span, base=None, lets=(), arguments=()), rest, new, library) if rest else new.value
     added = tree.Argument(span=new.span, name=name, name_span=new.name_span, value=value)
     return replace(block, arguments=(*block.arguments, added))
 
 
-def _replaced(old: tree.Expr, new: tree.Expr) -> tree.Expr:
+def _replaced(old: tree.Expr, new: tree.Expr, library: Library) -> tree.Expr:
     """A refining block merges into what stands there; anything else replaces it whole."""
     if isinstance(new, tree.Block) and new.base is None:
-        block = _as_block(old)
+        block = as_block(old, library)
         for argument in new.arguments:
-            block = _merge(block, _path(argument), argument)
+            block = merge(block, _path(argument), argument, library)
         return replace(block, lets=(*block.lets, *new.lets))
     return new
 
 
-def _as_block(value: tree.Expr) -> tree.Block:
+def _named(call: tree.Call, component: tree.Component) -> tree.Call:
+    """A call with the names of its positional arguments, so that a path can reach them."""
+    names = iter(p.name.id for p in component.parameters)
+    arguments = tuple(replace(a, name=next(names, None)) if a.name is None else a for a in call.arguments)
+    return replace(call, arguments=arguments)
+
+
+def as_block(value: tree.Expr, library: Library) -> tree.Block:
     """A recipe expression as a block with the same arguments: `f(a, b = 1)` keeps `f(a)` as base."""
     match value:
         case tree.Block():
             return value
         case tree.Call():
+            component = library.component(value.function.id) if isinstance(value.function, tree.Name) else None
+            if component is not None:
+                value = _named(value, component)
             positional = tuple(a for a in value.arguments if a.name is None)
             base = replace(value, arguments=positional) if positional else value.function
             return tree.Block(span=value.span, base=base, lets=(), arguments=tuple(a for a in value.arguments if a.name is not None))
