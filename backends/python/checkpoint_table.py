@@ -13,8 +13,8 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from ...compiler import ir
-from ...compiler.dims import ONE
-from .code import Attribute, Code, Text, render
+from ...compiler.dims import ONE, Sym
+from .code import Attribute, Code, Text, number, render
 from .numbers import expression
 
 WIDTH = 120
@@ -24,37 +24,58 @@ _LAYERS = "ijklmn"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointView:
-    """What the templates place. `rows` are lines of the table; the flags say what its rows need of the loader."""
+    """What the templates place. `rows` are lines of the table, `ignored` those of the patterns that are not loaded, `source` the expression
+    for a published name; the flags say what the rows need of the loader."""
 
     model: str
     rows: tuple[str, ...]
     ignored: tuple[str, ...]
+    legend: str
+    joined_doc: str
+    source: str
     has_config: bool
-    has_layers: bool
     has_experts: bool
     has_joined: bool
     has_groups: bool
     has_transposed: bool
-    has_alternatives: bool
     has_tables: bool
 
 
 def checkpoint_view(program: ir.Program, model: str) -> CheckpointView:
     """Requires: rows proved to cover the program (compiler/checkpoint.py). `model` is the name of the model's class."""
     stored = [r for r in program.checkpoint if r.own]
+    experts = any(r.each is not None for r in stored)
+    groups = any(r.groups != ONE for r in stored)
+    transposed = any(r.transposed for r in stored)
+    in_config = any(_in_config(r, program) for r in stored)
     return CheckpointView(
         model=model,
-        rows=tuple(line for row in stored for line in _row_lines(row, program)),
-        ignored=tuple(p for r in program.checkpoint if not r.own for p in r.published),
-        has_config=any(r.groups.symbols for r in stored),
-        has_layers=any("{" in r.own[0] for r in stored),
-        has_experts=any(r.each is not None for r in stored),
+        rows=tuple(line for row in stored for line in _row_lines(row, program, 8 if in_config else 4)),
+        ignored=tuple(_tuple_lines("IGNORED = ", [p for r in program.checkpoint if not r.own for p in r.published])),
+        legend=_legend(stored),
+        joined_doc="Tensors published as one" + (", side by side in each of `groups` equal parts" if groups else ", side by side")
+        + (", the last two axes swapped where `transposed`." if transposed else "."),
+        source=_source(experts, any(len(r.published) > 1 for r in stored)),
+        has_config=in_config,
+        has_experts=experts,
         has_joined=any(_is_joined(r) for r in stored),
-        has_groups=any(r.groups != ONE for r in stored),
-        has_transposed=any(r.transposed for r in stored),
-        has_alternatives=any(len(r.published) > 1 for r in stored),
+        has_groups=groups,
+        has_transposed=transposed,
         has_tables=any(p.init.kind == "table" for m in ir.walk(program.root) for p in m.params),
-    )
+    )  # fmt: skip
+
+
+def _legend(rows: Sequence[ir.CheckpointRow]) -> str:
+    parts = ["{i} is the number of a layer"] if any("{" in r.own[0] for r in rows) else []
+    parts += ["{e} that of an expert"] if any(r.each is not None for r in rows) else []
+    parts += ["| stands between spellings"] if any(len(r.published) > 1 for r in rows) else []
+    return f"; {', '.join(parts)}" if parts else ""
+
+
+def _source(experts: bool, alternatives: bool) -> str:
+    """The published name of one tensor."""
+    name = f"published.format(**match.groupdict(){', e=e' if experts else ''})"
+    return f"spelling({name}, stored)" if alternatives else name
 
 
 def write_checkpoint(view: CheckpointView, target: str) -> str:
@@ -76,27 +97,38 @@ def _is_joined(row: ir.CheckpointRow) -> bool:
     return len(row.own) > 1 or row.transposed
 
 
-def _row_lines(row: ir.CheckpointRow, program: ir.Program) -> list[str]:
-    """`"published": "own",`, wrapped as the formatter does."""
+def _row_lines(row: ir.CheckpointRow, program: ir.Program, indent: int) -> list[str]:
+    """`"published": "own",`, wrapped as the formatter does; lines are indented by 4 (the template adds the rest)."""
     slots = _slots(row)
     published = _quoted(" | ".join(_renamed(p, slots) for p in row.published))
     own = [_quoted(_renamed(o, slots)) for o in row.own]
     if not _is_joined(row):
-        return _entry(published, own[0])
+        return [f"    {published}: {own[0]},"]
+    names = f"({', '.join(own)}{',' if len(own) == 1 else ''})"
     options = [] if row.groups == ONE else [f"groups={_groups(row, program)}"]
     options += ["transposed=True"] if row.transposed else []
-    if len(own) == 1:
-        return _entry(published, f"Joined({', '.join([*own, *options])})")
-    flat = f"Joined({', '.join([*own, *options])})"
-    if len(f"    {published}: {flat},") <= WIDTH:
-        return [f"    {published}: {flat},"]
-    inner = f"        {', '.join([*own, *options])}"
-    body = [inner] if len(inner) <= WIDTH else [f"        {x}," for x in (*own, *options)]
-    return [f"    {published}: Joined(", *body, "    ),"]
+    room = WIDTH - indent
+    flat = f"{published}: Joined({', '.join([names, *options])}),"
+    if len(flat) <= room:
+        return [f"    {flat}"]
+    inner = ", ".join([names, *options])
+    if len(inner) + 4 <= room:
+        return [f"    {published}: Joined(", f"        {inner}", "    ),"]
+    if len(names) + 5 <= room:
+        return [f"    {published}: Joined(", *(f"        {x}," for x in (names, *options)), "    ),"]
+    listed = ["        (", *(f"            {x}," for x in own), "        ),"]
+    return [f"    {published}: Joined(", *listed, *(f"        {x}," for x in options), "    ),"]
 
 
-def _entry(published: str, value: str) -> list[str]:
-    return [f"    {published}: {value},"]
+def _tuple_lines(start: str, patterns: Sequence[str]) -> list[str]:
+    """A tuple of strings after `start`, which is not written; empty if there are none."""
+    if not patterns:
+        return []
+    items = [_quoted(p) for p in dict.fromkeys(patterns)]
+    flat = f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+    if len(start) + len(flat) <= WIDTH:
+        return [flat]
+    return ["(", *(f"    {x}," for x in items), ")"]
 
 
 def _slots(row: ir.CheckpointRow) -> dict[str, str]:
@@ -115,15 +147,15 @@ def _quoted(name: str) -> str:
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def _in_config(row: ir.CheckpointRow, program: ir.Program) -> bool:
+    known = [s for _, s in program.config]
+    return any(s in known for s in row.groups.symbols)
+
+
 def _groups(row: ir.CheckpointRow, program: ir.Program) -> str:
     names = {s: n for n, s in program.config}
 
-    def look(s: object) -> Code:
-        return Attribute(Text("config"), next(n for known, n in names.items() if known is s))
+    def look(s: Sym) -> Code:
+        return Attribute(Text("config"), names[s]) if s in names else number(s.value or 0)
 
     return render(expression(row.groups, look), lambda v: v.hint)
-
-
-def names_of(rows: Sequence[ir.CheckpointRow]) -> list[str]:
-    """Every own pattern that rows fill."""
-    return [o for r in rows for o in r.own]

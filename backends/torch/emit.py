@@ -11,7 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ...compiler import ir
 from ...compiler.dims import Expr
+from ...compiler.passes.remove_dead_nodes import remove_dead_nodes
+from ..python.checkpoint_table import checkpoint_view, write_checkpoint
 from ..python.code import Code, Text, number, render
+from ..python.inline_functions import inline_functions
+from ..python.merge_heads import merge_heads
 from ..python.numbers import expression
 from ..python.plan_classes import Plans, plan_classes
 from ..python.prepare_masks import prepare_masks
@@ -28,8 +32,9 @@ def emit(program: ir.Program) -> str:
     """Requires: a verified program, after the passes. Ensures: a file that needs torch alone, formatted, the same bytes for the same program.
 
     Raises SpecError (E601) where this backend cannot write an operation."""
-    program, masks = prepare_masks(program)
-    plans = plan_classes(program, lambda m: match_native(m) is not None)
+    program, masks = prepare_masks(inline_functions(program))
+    program, merged = merge_heads(remove_dead_nodes(program))
+    plans = plan_classes(program, merged, lambda m: match_native(m) is not None)
     functions = {p.name for p in plans.plans if p.is_function}
     reserved = RESERVED | functions
     helpers: set[str] = set()
@@ -41,10 +46,12 @@ def emit(program: ir.Program) -> str:
     outputs = "Output" if len(program.root.outputs) > 1 else ""
     model = write_model(program, plans.of(program.root), plans, masks, reserved, helpers, outputs)
     rules = _init_rules(plans)
+    checkpoint = checkpoint_view(program, model.name)
     text = _template().render(
         header=_header(program), imports=[], config=_config(program), asserts=_asserts(program), helpers=[HELPERS[h] for h in sorted(helpers)],
         classes=views, model=model, init_rules=rules,
         outputs={"name": outputs, "fields": program.root.output_names} if outputs else None,
+        checkpoint=write_checkpoint(checkpoint, "torch"), builds_on_meta=not checkpoint.has_tables,
     )  # fmt: skip
     return _with_imports(text)
 
@@ -136,7 +143,13 @@ IMPORTS = (
     (r"^from __future__", ""),
     (r"\bjson\.", "import json"),
     (r"\bmath\.", "import math"),
+    (r"\boperator\.", "import operator"),
+    (r"\bre\.", "import re"),
+    (r"\bCollection\[", "from collections.abc import Collection, Sequence"),
+    (r"\bSequence\[", "from collections.abc import Sequence"),
     (r"@dataclass", "from dataclasses import dataclass"),
+    (r"\bfnmatch\(", "from fnmatch import fnmatch"),
+    (r"\baccumulate\(", "from itertools import accumulate"),
     (r"\bPath\b", "from pathlib import Path"),
     (r"\bNamedTuple\b", "from typing import NamedTuple"),
 )
@@ -147,13 +160,19 @@ THIRD = (
 )
 
 
+def _used(group: tuple[tuple[str, str], ...], body: str) -> list[str]:
+    """The import lines whose pattern occurs; the first of those for one module."""
+    found = {line.partition(" import ")[0] if line.startswith("from") else line: line for pattern, line in reversed(group) if re.search(pattern, body)}
+    return [line for _, line in group if line in found.values()]
+
+
 def _with_imports(text: str) -> str:
     """The header, then the imports that the text uses, in the formatter's order."""
     head, body = text.split('\n"""\n', 1)
-    lines = ["from __future__ import annotations", ""]
+    lines = ["from __future__ import annotations", ""]  # annotations name classes that stand further down
     for group in (IMPORTS[1:], THIRD):
-        lines += [line for pattern, line in group if re.search(pattern, body)] + [""]
-    return f'{head}\n"""\n\n' + "\n".join(lines) + "\n" + body.lstrip("\n").rjust(0) if body else text
+        lines += _used(group, body) + [""]
+    return f'{head}\n"""\n\n' + "\n".join(lines) + "\n" + body.lstrip("\n")
 
 
 __all__ = ["ClassView", "Code", "emit"]
