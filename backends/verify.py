@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..compiler import ir
 from ..compiler.dims import Sym
 from ..compiler.ir import Program
+from ..compiler.passes.prove_causality import prove
 from ..compiler.pipeline import run as run_passes
 from . import interpreter
 from .verify_inputs import Inputs, input_sets
@@ -198,7 +199,43 @@ class _Verification:
     # ------------------------------------------------ flow
 
     def flow(self) -> list[Row]:
-        return []
+        """Later tokens must not move earlier outputs, where that is proved; where it is assumed, how far they do is told."""
+        proof = prove(self.program)
+        inputs = next(iter(self.sets.values()))
+        rows: list[Row] = []
+        for verdict in proof.verdicts:
+            assumed = proof.assumed is not None and verdict is proof.decoded
+            if verdict.input not in inputs or (verdict.answer != "proved" and not assumed):
+                continue
+            moved = self._moved(inputs, verdict.input, verdict.output)
+            if moved is None:
+                continue
+            what = f"flow, later {verdict.input} in earlier {verdict.output}"
+            if verdict.answer == "proved":
+                rows.append(Row(what=what, error=moved, tolerance=TOLERANCE[self.dtype]))
+            else:
+                reason = proof.assumed.reason if proof.assumed else ""
+                rows.append(Row(what=what, error=moved, tolerance=float("inf"), note=f"assumed: {reason}"))
+        return rows
+
+    def _moved(self, inputs: Inputs, name: str, output: str) -> float | None:
+        """How far the outputs up to a position move when the tokens behind it change, in both modules and the interpreter."""
+        item = next(i for i in self.program.inputs if i.name == name)
+        value = self.program.root.outputs[(self.program.root.output_names or (output,)).index(output)]
+        axis = len(item.value.type.axes) - 1 - next(k for k, a in enumerate(reversed(item.value.type.axes)) if a.size.is_dynamic)
+        size = item.value.type.axes[axis].size
+        place = next((k for k, a in enumerate(value.type.axes) if a.size == size), None)
+        if place is None or inputs[name].shape[axis] < 3:
+            return None
+        position = inputs[name].shape[axis] // 2
+        changed = changed_after(inputs, item, axis, position, self.chosen.under)
+        earlier = (*(slice(None),) * place, slice(position + 1))
+        kept = {i.name for i in self.emitted.inputs}
+        worst = difference(self.interpret(changed)[output][earlier], self.interpret(inputs)[output][earlier])
+        for module in (self.torch, self.numpy):
+            before, after = (module({n: a for n, a in given.items() if n in kept}) for given in (inputs, changed))
+            worst = max(worst, difference(after[output][earlier], before[output][earlier]))
+        return worst
 
 
 def _layers(module: ir.Module) -> str:

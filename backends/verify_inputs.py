@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -74,12 +74,11 @@ def _labels(item: ModelInput, under: Mapping[Sym, int | float], rng: np.random.G
     return found
 
 
-def changed_after(program: Program, inputs: Inputs, item: ModelInput, axis: int, position: int, under: Mapping[Sym, int | float]) -> Inputs:
-    """The inputs with other tokens behind a position of one input."""
+def changed_after(inputs: Inputs, item: ModelInput, axis: int, position: int, under: Mapping[Sym, int | float]) -> Inputs:
+    """The inputs with every token of one of them changed behind a position."""
     size = int(item.bound.value(under) or 2) if item.bound is not None else 2
     array = inputs[item.name].copy()
-    later: Sequence[slice] = (slice(None),) * axis + (slice(position + 1, None),)
-    array[tuple(later)] = (
-        array[tuple(later)] + 1 + np.arange(array[tuple(later)].size).reshape(array[tuple(later)].shape) % (size - 1 or 1)
-    ) % size
+    later = (*(slice(None),) * axis, slice(position + 1, None))
+    step = 1 + np.arange(array[later].size).reshape(array[later].shape) % max(size - 1, 1)
+    array[later] = (array[later] + step) % size
     return {**inputs, item.name: array}

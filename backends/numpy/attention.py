@@ -1,0 +1,86 @@
+"""Attend in NumPy: scores, score, mask, weights, and the sum of the values, written out."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from ...compiler import ir
+from ...compiler.dims import Expr
+from ...compiler.ir import Value
+from ..python.attention_axes import attend_axes
+from ..python.code import Binary, Code, Text, Var, call, method, number
+from ..python.layouts import Layout, Tensor, has, note_of
+from ..python.write_body import BodyWriter
+from .pointwise import to_dtype
+
+
+def lower_attend(w: BodyWriter, node: ir.Node) -> None:
+    """Head axes stay apart, so that keys without the query's group broadcast."""
+    node = cast(ir.Attend, node)
+    axes = attend_axes(node)
+    batch: Layout = tuple((label,) for label in (*axes.batch, *axes.heads))
+    layout = (*batch, (node.query,), (node.key,))
+    if not axes.features:
+        w.refuse("values without an axis of their own")
+    q = w.arranged(w.read(node.q), (*batch, (node.query,), (node.feature,)))
+    k = w.spread(w.read(node.k), (*batch, (node.feature,), (node.k_axis,)))
+    v = w.spread(w.read(node.v), (*batch, (node.k_axis,), axes.features))
+    product: Code = Binary("@", q, k)
+    if not isinstance(node.scale, Expr):
+        product = Binary("*", product, w.spread(w.read(node.scale), layout))
+    elif node.scale.constant != 1:
+        product = Binary("*", product, w.number(node.scale))
+    scores = Tensor(w.temporary(product, "scores", note_of(layout)), layout)
+    if node.score is not None:
+        scores = _scored(w, node, node.score, scores)
+    weights = _weights(w, node, scores)
+    w.define(node.out, Binary("@", weights, v), (*batch, (node.query,), axes.features))
+
+
+def _slots(w: BodyWriter, region: ir.Region, i: Value, j: Value, node: ir.Attend) -> None:
+    used = {v for n in region.body for v in ir.operands(n)} | {region.result}
+    for value, size in ((i, node.q.type.axis(node.query).size), (j, node.k.type.axis(node.k_axis).size)):
+        w.see(value)
+        if value in used and value not in w.env:
+            w.define(value, call("np.arange", w.number(size)), ((value.type.axes[0].label,),))
+
+
+def _scored(w: BodyWriter, node: ir.Attend, score: ir.Region, scores: Tensor) -> Tensor:
+    s, h, i, j = score.params
+    w.see(s)
+    w.env[s] = scores
+    _slots(w, score, i, j, node)
+    used = {v for n in score.body for v in ir.operands(n)} | {score.result}
+    if h in used:
+        w.see(h)
+        labels = h.type.labels
+        w.define(h, call("np.arange", w.size(labels)), (labels,) if labels else ())
+    w.write(score.body)
+    return Tensor(w.spread(w.read(score.result), scores.layout), scores.layout)
+
+
+def _weights(w: BodyWriter, node: ir.Attend, scores: Tensor) -> Code:
+    """-inf where masked; then softmax, or the node's own weights, a row without keys being 0."""
+    layout, code = scores.layout, scores.code
+    mask: Code | None = None
+    if node.mask is not None:
+        _slots(w, node.mask, *node.mask.params, node)
+        w.write(node.mask.body)
+        result = w.read(node.mask.result)
+        mask = w.spread(result, layout)
+        if node.weights is not None and not isinstance(mask, Var):
+            mask = w.temporary(mask, "mask")
+        code = call("np.where", mask, code, number(float("-inf")))
+    if node.weights is None:
+        return w.temporary(call("softmax", code, number(-1)), "weights")
+    param = node.weights.params[0]
+    w.see(param)
+    w.env[param] = Tensor(w.temporary(code, "scores"), layout)
+    w.write(node.weights.body)
+    result = w.read(node.weights.result)
+    order = (*(dim for dim in layout[:-1] if has(result.layout, dim[0])), (node.key,))
+    weights = w.arranged(Tensor(to_dtype(w, result.code, node.weights.result.type.dtype, "float32"), result.layout), order)
+    if mask is not None:
+        seen = method(mask, "any", number(-1), keepdims=Text("True"))
+        weights = call("np.where", seen, weights, number(0))
+    return w.temporary(weights, "weights")

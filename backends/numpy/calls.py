@@ -1,0 +1,214 @@
+"""Applying children, functions, stacks of layers and experts. A function takes the parameters of its module first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from ...compiler import ir
+from ...compiler.ir import Label, Value
+from ..python.code import Assign, Binary, Block, Call, Code, Each, Items, Statement, Subscript, Text, Var, call, method, number
+from ..python.layouts import Layout, Tensor
+from ..python.plan_classes import Plan
+from ..python.write_body import BodyWriter
+from ..torch.calls import _renamed, bind, out_layout, slot_conditions
+from ..torch.natives import Embedding, Linear, match_native
+from .contractions import apart_from
+from .helpers import free_name
+from .pointwise import dtype_code
+
+PARAMS = Text("params")
+
+
+def function_name(plan: Plan) -> str:
+    """`RmsNorm` is the function `rms_norm`."""
+    if plan.is_function:
+        return free_name(plan.name.lower())
+    pieces: list[str] = []
+    for k, c in enumerate(plan.name):
+        starts = c.isupper() and k and not plan.name[k - 1].isupper() and plan.name[k - 1] != "_"
+        pieces.append(f"_{c.lower()}" if starts else c.lower())
+    return free_name("".join(pieces))
+
+
+def lower_call(w: BodyWriter, node: ir.Node) -> None:
+    node = cast(ir.Call, node)
+    if isinstance(node.target, str):
+        child = w.module.child(node.target)
+        assert isinstance(child, ir.Child)
+        module = child.module
+        params: Code | None = call("part", PARAMS, Text(f'"{node.target}"'))
+    else:
+        module, params = node.target, None
+    kind = node.target if isinstance(node.target, str) else module.name
+    if w.numbers.plans.of(module).is_native:
+        assert isinstance(node.target, str)
+        _call_native(w, node, node.target, module)
+        return
+    bound = bind(w, module, node.args)
+    code = applied(w, module, params, bound.args)
+    layouts = [out_layout(f, a, bound) for f, a in zip(module.outputs, node.outs, strict=True)]
+    if len(node.outs) == 1:
+        w.define(node.out, code, layouts[0], kind=kind)
+    else:
+        w.define_several(node.outs, code, layouts, [f.hint or kind for f in module.outputs])
+
+
+def applied(w: BodyWriter, module: ir.Module, params: Code | None, args: Sequence[Code]) -> Code:
+    """`gated(part(params, "ffn"), x, config)`."""
+    plan = w.numbers.plans.of(module)
+    if plan.is_native:
+        return native(module, params, args[0])
+    numbers = [w.number(e) for _, e in w.numbers.plans.arguments(module)]
+    own = [] if plan.is_function or params is None else [params]
+    config = [Text("config")] if plan.takes_config else []
+    return Call(Text(function_name(plan)), (*own, *args, *numbers, *config))
+
+
+def native(module: ir.Module, params: Code | None, x: Code) -> Code:
+    """A module that is a matrix product or a table of rows."""
+    assert params is not None
+    match match_native(module):
+        case Linear(bias=bias):
+            return call("affine" if bias else "linear", params, x)
+        case Embedding():
+            (start, name) = params.args if isinstance(params, Call) else (params, None)
+            if isinstance(name, Text) and params.function == Text("part") and start == PARAMS:  # type: ignore[union-attr]
+                return Subscript(Subscript(PARAMS, (Text(f'{name.text[:-1]}.weight"'),)), (x,))
+            return Subscript(Subscript(params, (Text('"weight"'),)), (x,))
+        case _:
+            raise AssertionError(module.name)
+
+
+def _call_native(w: BodyWriter, node: ir.Call, name: str, module: ir.Module) -> None:
+    """Native modules act on the last dimension and leave the others as they lie."""
+    t = w.read(node.args[0])
+    labels, outs = node.args[0].type.labels, node.out.type.labels
+    params = call("part", PARAMS, Text(f'"{name}"'))
+    match match_native(module):
+        case Linear() as found:
+            inside = labels[len(labels) - len(found.inside) :]
+            rest = tuple(d for d in apart_from(t.layout, set(inside)) if not set(d) & set(inside))
+            code = w.arranged(t, (*rest, inside))
+            layout: Layout = (*_renamed(rest, labels, outs), outs[len(outs) - len(found.outside) :])
+        case Embedding() as found:
+            code, layout = t.code, (*_renamed(t.layout, labels, outs), outs[len(outs) - len(found.outside) :])
+        case _:
+            raise AssertionError(module.name)
+    w.define(node.out, native(module, params, code), layout, kind=name)
+
+
+# ---------------------------------------------------------------- stacks
+
+
+def lower_fold(w: BodyWriter, node: ir.Node) -> None:
+    """A loop over the layers' numbers; where the slots of the pattern differ, the number chooses."""
+    node = cast(ir.Fold, node)
+    stack = w.module.child(node.target)
+    assert isinstance(stack, ir.Stack)
+    carried: list[Var] = []
+    for k in range(node.carried):
+        var = Var(hint=node.outs[k].hint or node.args[k].hint or "x")
+        w.statements.append(Assign((var,), w.arranged(w.read(node.args[k]), _apart(node.args[k]))))
+        carried.append(var)
+    params = call("part", PARAMS, Text(f'f"{node.target}.{{i}}"'))
+    calls: list[Code] = []
+    for slot, (module, _) in enumerate(stack.slots):
+        args = [_argument(w, node, at, formal, carried) for at, formal in zip(node.inputs[slot], module.inputs, strict=True)]
+        calls.append(applied(w, module, params, args))
+    targets = tuple(carried)
+    groups: dict[Code, Code] = {}
+    for code, condition in zip(calls, slot_conditions(stack, Text("i"), w.number), strict=True):
+        groups[code] = Binary("or", groups[code], condition) if code in groups else condition
+    body: list[Statement] = []
+    for k, (code, condition) in enumerate(groups.items()):
+        if len(groups) == 1:
+            body.append(Assign(targets, code))
+            continue
+        last = k == len(groups) - 1
+        keyword = "if" if k == 0 else "else" if last else "elif"
+        body.append(Block(Text("") if last else condition, keyword, (Assign(targets, code),)))
+    w.statements.append(Block(call("range", w.number(stack.count)), "for i in", tuple(body), loop=True))
+    for out, var in zip(node.outs, carried, strict=True):
+        w.env[out] = Tensor(var, _apart(out))
+
+
+def _apart(value: Value) -> Layout:
+    return tuple((label,) for label in value.type.labels)
+
+
+def _argument(w: BodyWriter, node: ir.Fold, at: int, formal: Value, carried: Sequence[Var]) -> Code:
+    if at < node.carried:
+        return carried[at]
+    code = w.arranged(w.read(node.args[at]), _apart(node.args[at]))
+    return code if isinstance(code, Var) else w.temporary(code, formal.hint or "y")
+
+
+# ---------------------------------------------------------------- experts
+
+
+def lower_route(w: BodyWriter, node: ir.Node) -> None:
+    """Every expert on everything, weighed by what chose it: plain rather than fast."""
+    node = cast(ir.Route, node)
+    bank = w.module.child(node.target)
+    assert isinstance(bank, ir.Bank)
+    bound = bind(w, bank.module, (node.x, *node.args))
+    layout = out_layout(bank.module.outputs[0], node.out, bound)
+    args = tuple(a if isinstance(a, Var) else w.temporary(a, "x") for a in bound.args)
+    index, weight = w.apart(w.read(node.index), node.choice), w.apart(w.read(node.weight), node.choice)
+    kept = tuple(dim for dim in layout if any(label in (*index.labels, *weight.labels) for label in dim))
+    gates = (*kept, (node.choice,))
+    chosen = [w.spread(t, gates) for t in (index, weight)]
+    chosen = [c if isinstance(c, Var) else w.temporary(c, kind) for c, kind in zip(chosen, ("index", "weight"), strict=True)]
+    total, gate = Var(hint=node.out.hint or "total"), Var(kind="gate")
+    start: Code = call("np.zeros", (Items(())), dtype_code(w, node.out.type.dtype))
+    expert = call("member", call("part", PARAMS, Text(f'"{node.target}"')), Text("expert"))
+    picked = call("np.where", Binary("==", chosen[0], Text("expert")), chosen[1], number(0))
+    code = applied(w, bank.module, expert, args)
+    if w.numbers.plans.of(bank.module).is_native:
+        w.refuse("a bank of bare linear maps that is routed")
+    term = Binary("*", w.spread(Tensor(gate, kept), layout), code)
+    body = (Assign((gate,), method(picked, "sum", number(-1))), Assign((total,), Binary("+", total, term)))
+    w.statements.append(Assign((total,), start))
+    w.statements.append(Block(call("range", w.number(bank.axis.size)), "for expert in", body, loop=True))
+    w.env[node.out] = Tensor(total, layout)
+
+
+def lower_pairwise(w: BodyWriter, node: ir.Node) -> None:
+    """Expert e on slice e, stacked in front."""
+    node = cast(ir.Pairwise, node)
+    bank = w.module.child(node.target)
+    assert isinstance(bank, ir.Bank)
+    label = bank.axis.label
+    if len(node.outs) != 1:
+        w.refuse("a bank with several results")
+    args: list[Code] = []
+    for value in node.args:
+        rest = tuple((x,) for x in value.type.labels if x is not label)
+        if not value.type.has(label):
+            args.append(_name(w, w.arranged(w.read(value), rest)))
+            continue
+        args.append(Subscript(_name(w, w.arranged(w.read(value), ((label,), *rest))), (Text("expert"),)))
+    expert = call("member", _name(w, call("part", PARAMS, Text(f'"{node.target}"')), node.target), Text("expert"))
+    inner = _merged(bank.module, args, node, label, w)
+    code, layout = applied(w, bank.module, expert, inner[0]), inner[1]
+    made = Each(code, "expert", call("range", w.number(bank.axis.size)))
+    w.define(node.out, call("np.stack", Items((made,), square=True)), ((label,), *layout))
+
+
+def _merged(module: ir.Module, args: list[Code], node: ir.Pairwise, label: Label, w: BodyWriter) -> tuple[list[Code], Layout]:
+    """Arguments and the layout of a result; a bare linear map works on merged dimensions."""
+    labels = tuple(x for x in node.out.type.labels if x is not label)
+    found = match_native(module) if w.numbers.plans.of(module).is_native else None
+    if not isinstance(found, Linear):
+        return args, tuple((x,) for x in labels)
+    if len(found.inside) > 1:
+        args = [call("flatten", args[0], number(-len(found.inside)), number(-1))]
+    cut = len(labels) - len(found.outside)
+    return args, (*((x,) for x in labels[:cut]), labels[cut:])
+
+
+def _name(w: BodyWriter, code: Code, kind: str = "x") -> Code:
+    return code if isinstance(code, Var) else w.temporary(code, kind)
+
+

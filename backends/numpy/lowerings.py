@@ -1,0 +1,57 @@
+"""What each node becomes in NumPy, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ...compiler import ir
+from ..python.write_body import BodyWriter
+from .attention import lower_attend
+from .calls import lower_call, lower_fold, lower_pairwise, lower_route
+from .contractions import lower_einsum, lower_linear_recurrence
+from .pointwise import (
+    lower_along, lower_cast, lower_cross_entropy, lower_elementwise, lower_full, lower_index, lower_reduce, lower_roll, lower_top,
+    lower_unchanged,
+)  # fmt: skip
+from .shapes import (
+    lower_child_param, lower_concat, lower_expand, lower_flatten, lower_one_hot, lower_pad, lower_rename, lower_scatter_add, lower_slice,
+    lower_split, lower_squeeze, lower_stack, lower_take, lower_transpose, lower_unflatten, lower_unfold, lower_unstack,
+)  # fmt: skip
+
+LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
+    ir.ChildParam: lower_child_param,
+    ir.Index: lower_index,
+    ir.Full: lower_full,
+    ir.Elementwise: lower_elementwise,
+    ir.Cast: lower_cast,
+    ir.Reduce: lower_reduce,
+    ir.Along: lower_along,
+    ir.Roll: lower_roll,
+    ir.Top: lower_top,
+    ir.Einsum: lower_einsum,
+    ir.Split: lower_split,
+    ir.Unflatten: lower_unflatten,
+    ir.Flatten: lower_flatten,
+    ir.Rename: lower_rename,
+    ir.Transpose: lower_transpose,
+    ir.Expand: lower_expand,
+    ir.Squeeze: lower_squeeze,
+    ir.StackTensors: lower_stack,
+    ir.Unstack: lower_unstack,
+    ir.Concat: lower_concat,
+    ir.Pad: lower_pad,
+    ir.Slice: lower_slice,
+    ir.Take: lower_take,
+    ir.ScatterAdd: lower_scatter_add,
+    ir.OneHot: lower_one_hot,
+    ir.Unfold: lower_unfold,
+    ir.LinearRecurrence: lower_linear_recurrence,
+    ir.Attend: lower_attend,
+    ir.Dropout: lower_unchanged,
+    ir.StopGradient: lower_unchanged,
+    ir.CrossEntropy: lower_cross_entropy,
+    ir.Call: lower_call,
+    ir.Fold: lower_fold,
+    ir.Route: lower_route,
+    ir.Pairwise: lower_pairwise,
+}

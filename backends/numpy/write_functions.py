@@ -1,0 +1,190 @@
+"""One function of the file for each class of modules, and `forward` for the model, as views for the template."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from ...compiler import ir
+from ...compiler.dims import Expr
+from ...compiler.ir import Value
+from ..python.code import Assign, Binary, Block, Call, Code, Items, Return, Subscript, Text, Var, call, lines, number
+from ..python.fold_values import fold_values, trim_notes
+from ..python.layouts import Layout, Tensor
+from ..python.name_variables import name_variables
+from ..python.plan_classes import Plan, Plans
+from ..python.write_body import BodyWriter, Numbers
+from .calls import function_name
+from .lowerings import LOWERINGS
+from .moves import NumpyMoves
+from .pointwise import full
+
+
+def _local(module: ir.Module) -> set[str]:
+    """Names that a function uses besides its variables."""
+    found = {"params", "config"}
+    if any(isinstance(n, ir.Fold) for n in module.body):
+        found.add("i")
+    if any(isinstance(n, ir.Route | ir.Pairwise) for n in module.body):
+        found.add("expert")
+    return found
+
+
+@dataclass
+class FunctionNumbers(Numbers):
+    """Numbers in a function: its own arguments by name, the rest from `config`."""
+
+    def forward(self, expr: Expr) -> Code:
+        constant = expr.constant
+        if constant is not None:
+            value = expr.value()
+            assert value is not None
+            return number(value)
+        return self.plans.static(self.plan, expr, Text, Text("config"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FunctionView:
+    """Ready lines of source: the signature and the body."""
+
+    doc: str
+    signature: list[str]
+    body: list[str]
+
+
+def signature_lines(start: str, arguments: list[str], result: str) -> list[str]:
+    """A `def`, wrapped as the formatter does."""
+    flat = f"{start}({', '.join(arguments)}) -> {result}:"
+    if len(flat) <= 120:
+        return [flat]
+    joined = f"    {', '.join(arguments)}"
+    if len(joined) <= 120:
+        return [f"{start}(", joined, f") -> {result}:"]
+    return [f"{start}(", *(f"    {a}," for a in arguments), f") -> {result}:"]
+
+
+def write_function(plan: Plan, plans: Plans, reserved: Collection[str]) -> FunctionView:
+    module = plan.first
+    w = _writer(module, FunctionNumbers(plans, plan, is_root=False))
+    w.write(module.body)
+    outs = [w.arranged(w.read(v), _apart(v)) for v in module.outputs]
+    w.statements.append(Return(outs[0] if len(outs) == 1 else Items(tuple(outs))))
+    explicit = [f"{n}: {'float' if v[0].is_real else 'int'}" for n, v in plan.numbers]
+    taken = {*reserved, *_local(module), *(n for n, _ in plan.numbers)}
+    body, names = _finish(w, taken, {})
+    own = [] if plan.is_function else ["params: Params"]
+    config = ["config: Config"] if plan.takes_config else []
+    arguments = [*own, *(f"{names[w.inputs[v]]}: Array" for v in module.inputs), *explicit, *config]
+    count = len(module.outputs)
+    result = "Array" if count == 1 else f"tuple[{', '.join(['Array'] * count)}]"
+    doc = " ".join(module.doc.split())
+    return FunctionView(doc=doc, signature=signature_lines(f"def {function_name(plan)}", arguments, result), body=body)
+
+
+def _writer(module: ir.Module, numbers: Numbers) -> BodyWriter:
+    w = BodyWriter(module=module, numbers=numbers, moves=NumpyMoves(), lower=LOWERINGS)
+    w.start()
+    for param in module.params:
+        w.see(param.value)
+        w.env[param.value] = Tensor(Subscript(Text("params"), (Text(f'"{param.name}"'),)), _apart(param.value))
+    return w
+
+
+def _apart(value: Value) -> Layout:
+    return tuple((label,) for label in value.type.labels)
+
+
+def _finish(w: BodyWriter, reserved: Collection[str], given: dict[Var, str]) -> tuple[list[str], dict[Var, str]]:
+    """Shapes read once at the top, values folded, names given."""
+    inputs = tuple(w.inputs.values())
+    statements = trim_notes(fold_values((*w.shape_statements(), *w.statements), inputs, 4))
+    taken: dict[Var, str] = dict(given)
+    for var in inputs:
+        if var not in taken:
+            name, k = var.hint, 2
+            while name in taken.values() or name in reserved:
+                name, k = f"{var.hint}{k}", k + 1
+            taken[var] = name
+    names = name_variables(statements, taken, reserved)
+    return lines(statements, names.__getitem__, 4), names
+
+
+# ---------------------------------------------------------------- the model
+
+
+def write_forward(program: ir.Program, plan: Plan, plans: Plans, reserved: Collection[str], outputs: str) -> FunctionView:
+    """`forward(params, input_ids, attention_mask=None, ..., config=Config())`: optional inputs first get their defaults."""
+    root = program.root
+    w = _writer(root, FunctionNumbers(plans, plan, is_root=True))
+    w.optional = {i.value for i in program.inputs if not i.required}
+    for item in program.inputs:
+        w.inputs[item.value] = var = Var(hint=item.name)
+        w.env[item.value] = Tensor(var, _apart(item.value))
+    needed = _needed(root, root.outputs)
+    for item in program.inputs:
+        if item.default is not None:
+            _default(w, item)
+    w.write([n for n in root.body if n in needed])
+    _losses(w, program, needed)
+    codes = [w.arranged(w.read(v), _apart(v)) for v in root.outputs]
+    w.statements.append(Return(codes[0] if len(codes) == 1 else Call(Text(outputs), tuple(codes))))
+    body, _ = _finish(w, {*reserved, *_local(root)}, {w.inputs[i.value]: i.name for i in program.inputs})
+    ordered = sorted(program.inputs, key=lambda i: not i.required)
+    arguments = [f"{i.name}: Array" if i.required else f"{i.name}: Array | None = None" for i in ordered]
+    result = outputs or "Array"
+    if any(i.training for i in program.inputs) and outputs:
+        result += " | Array"
+    signature = signature_lines("def forward", ["params: Params", *arguments, "config: Config = Config()"], result)
+    return FunctionView(doc=" ".join(root.doc.split()), signature=signature, body=body)
+
+
+def _needed(root: ir.Module, targets: Collection[Value]) -> set[ir.Node]:
+    """Nodes that some of the values are computed by."""
+    made = {out: n for n in root.body for out in n.outs}
+    found: set[ir.Node] = set()
+    pending = list(targets)
+    while pending:
+        node = made.get(pending.pop())
+        if node is not None and node not in found:
+            found.add(node)
+            pending += ir.operands(node)
+    return found
+
+
+def _default(w: BodyWriter, item: ir.ModelInput) -> None:
+    """`if position_ids is None: ...`, in the declared shape."""
+    assert item.default is not None
+    kind, var = item.value.type, w.inputs[item.value]
+    sizes = [w.number(a.size) for a in kind.axes]
+    outer, w.statements = w.statements, []
+    last = item.default.body[-1] if item.default.body else None
+    if isinstance(last, ir.Full) and len(item.default.body) == 1 and not last.out.type.axes:
+        code = full(w, sizes, last.value, kind.dtype)
+    else:
+        w.write(item.default.body)
+        found = w.read(item.default.result)
+        code = w.spread(found, _apart(item.value))
+        if set(found.labels) != set(kind.labels):
+            code = call("np.broadcast_to", code, Items(tuple(sizes)))
+    body = (*w.statements, Assign((var,), code))
+    w.statements = [*outer, Block(Binary("is", var, Text("None")), "if", body)]
+    w.optional = w.optional - {item.value}
+
+
+def _losses(w: BodyWriter, program: ir.Program, done: set[ir.Node]) -> None:
+    """With labels, the loss alone."""
+    training = [i for i in program.inputs if i.training]
+    if not program.losses or not training:
+        return
+    needed = _needed(program.root, [loss.value for loss in program.losses])
+    outer, w.statements = w.statements, []
+    w.optional = w.optional - {i.value for i in training}
+    env = dict(w.env)
+    w.write([n for n in program.root.body if n in needed and n not in done])
+    codes = [w.read(loss.value).code for loss in program.losses]
+    total = codes[0]
+    for code in codes[1:]:
+        total = Binary("+", total, code)
+    body = (*w.statements, Return(total))
+    w.env = env
+    w.statements = [*outer, Block(Binary("is not", w.inputs[training[0].value], Text("None")), "if", body)]
