@@ -23,7 +23,6 @@ from .model_tree import flatten
 from .name_config import name_config
 from .operations import Poison
 from .passes.check_unused import check_unused
-from .passes.prove_causality import check_causality
 from .scope import Frame, Thunk
 from .values import NONE, POISON, BankRecipe, Builtin, Instance, ListValue, MaskOp, Pattern, Recipe, Static, Times, describe
 
@@ -492,7 +491,6 @@ def elaborate_file(path_or_name: str, sets: list[str], diagnostics: Diagnostics)
         return None
     if not diagnostics.failed:
         check_unused(program, diagnostics)
-        check_causality(program, diagnostics)
         program = replace(program, checkpoint=resolve_checkpoint(program, library, diagnostics))
     return None if diagnostics.failed else program
 
