@@ -62,7 +62,12 @@ def additive_bias(score: ir.Region) -> tuple[Value, bool] | None:
 
 def is_native(node: ir.Attend) -> bool:
     """Whether a fused kernel computes it: softmax weights, and no score but an additive one."""
-    return node.weights is None and (node.score is None or additive_bias(node.score) is not None)
+    return node.weights is None and (not has_score(node) or (node.score is not None and additive_bias(node.score) is not None))
+
+
+def has_score(node: ir.Attend) -> bool:
+    """Whether the score changes the scores."""
+    return node.score is not None and node.score.result is not node.score.params[0]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -80,11 +80,12 @@ def _living(statements: tuple[Statement, ...], read: set[Var]) -> tuple[Statemen
 
 def _join_copies(statements: tuple[Statement, ...], inputs: tuple[Var, ...]) -> tuple[Statement, ...]:
     """`c = v` where v is read nowhere else: v is c from the start (an input lends its name instead)."""
-    reads, often = Counter(_reads(statements)), _assigned_often(statements)
+    often = _assigned_often(statements)
     mapping: dict[Var, Code] = {}
     kept: list[Statement] = []
-    for s in statements:
-        if isinstance(s, Assign) and len(s.targets) == 1 and isinstance(s.value, Var) and s.targets[0] in often and reads[s.value] == 1:
+    for k, s in enumerate(statements):
+        copies = isinstance(s, Assign) and len(s.targets) == 1 and isinstance(s.value, Var) and s.targets[0] in often
+        if copies and isinstance(s, Assign) and isinstance(s.value, Var) and s.value not in set(_reads(statements[k + 1 :])):
             target, source = s.targets[0], s.value
             if source in inputs:
                 mapping[target] = source
@@ -144,7 +145,8 @@ def _absorb(s: Statement, value: Code, ready: dict[Var, Assign], kept: list[Stat
         if var not in ready:
             continue
         whole = value is var
-        if var.hint and not whole:
+        rebound = isinstance(s, Assign) and len(s.targets) == 1 and s.targets[0] is not None and s.targets[0].hint == var.hint
+        if var.hint and not whole and not rebound:
             continue
         new = substitute(value, {var: ready[var].value})
         fits = width + len(render(new, lambda v: v.hint or v.kind)) <= FOLD_WIDTH and size_of(new) <= FOLD_SIZE

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
+from ...compiler.dims import Expr
 from ...compiler.ir import REST, Label, Type
 from .code import Code
 
@@ -15,16 +17,25 @@ Dim = tuple[Label, ...]
 Layout = tuple[Dim, ...]
 
 
+Sizes = Mapping[Label, Expr]
+UNKNOWN: Sizes = MappingProxyType({})  # nothing is known
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Code of a tensor and the layout it has."""
+    """Code of a tensor and the layout it has; `sizes` of its axes (one label may have different sizes in different tensors)."""
 
     code: Code
     layout: Layout
+    sizes: Sizes = field(default_factory=lambda: UNKNOWN, compare=False)
 
     @property
     def labels(self) -> tuple[Label, ...]:
         return flat(self.layout)
+
+
+def sizes_of(type_: Type) -> Sizes:
+    return {a.label: a.size for a in type_.axes}
 
 
 def flat(layout: Layout) -> tuple[Label, ...]:
@@ -90,7 +101,6 @@ def _position(dims: Sequence[Dim], dim: Dim, wanted: Sequence[Label]) -> int:
     return len(dims)
 
 
-def note_of(layout: Layout, names: dict[Label, str] | None = None) -> str:
+def note_of(layout: Layout, names: Callable[[Label], str] = lambda label: label.name) -> str:
     """`[b, heads, t, head_dim]`: the shape comment."""
-    named = names or {}
-    return f"[{', '.join(' * '.join(named.get(label, label.name) for label in dim) for dim in layout)}]"
+    return f"[{', '.join(' * '.join(names(label) for label in dim) for dim in layout)}]"

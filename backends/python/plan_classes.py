@@ -9,6 +9,7 @@ from ...compiler import ir
 from ...compiler.dims import Expr, Sym, sym
 from .code import Attribute, Code, Text, number
 from .find_classes import Class, find_classes
+from .merge_heads import Merged
 from .numbers import expression
 
 Vector = tuple[Expr, ...]
@@ -40,6 +41,7 @@ class Plans:
     plans: list[Plan]
     by_module: dict[int, tuple[Plan, int]]
     fields: dict[Sym, str]
+    merged: Merged
 
     def of(self, module: ir.Module) -> Plan:
         return self.by_module[id(module)][0]
@@ -65,10 +67,10 @@ class Plans:
         return expression(expr, lookup)
 
 
-def plan_classes(program: ir.Program, is_native: Callable[[ir.Module], bool]) -> Plans:
+def plan_classes(program: ir.Program, is_native: Callable[[ir.Module], bool], merged: Merged | None = None) -> Plans:
     """Requires: a typed program. Ensures: a plan for every module below the root; names are distinct."""
     classes = find_classes(program.root)
-    plans = Plans(program, [], {}, {s: n for n, s in program.config})
+    plans = Plans(program, [], {}, {s: n for n, s in program.config}, merged or Merged())
     names = _names(classes, program)
     for c in classes:
         native = is_native(c.first)

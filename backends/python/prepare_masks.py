@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ...compiler import ir
-from ...compiler.ir import Value
+from ...compiler.dims import ONE, Expr
+from ...compiler.ir import REST, Axis, Label, Type, Value
+from .attention_axes import Predicate, attend_axes, is_native, mask_kind
+from .copy_nodes import Copier
+from .find_sites import Sites, find_sites
 
 Absent = Literal["all", "causal", "tensor"]
 
@@ -34,5 +39,364 @@ class Masks:
     only_for_masks: set[ir.Node] = field(default_factory=set)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class _Recipe:
+    """A mask to be made further out. `terms` of the conjunction, over the inputs of the module where it stands now; `form` is its type there:
+    batch axes, ones for heads, query, key."""
+
+    query: Value
+    key: Value
+    body: tuple[ir.Node, ...]
+    terms: tuple[Value, ...]
+    given: frozenset[int]
+    absent: Absent
+    form: Type
+    hint: str
+
+
 def prepare_masks(program: ir.Program) -> tuple[ir.Program, Masks]:
-    return replace(program), Masks()
+    """Move masks out to the model.
+
+    Requires: a verified program. Ensures: each Attend has no mask, exactly the causal one, a tensor from outside (which may be none where
+    `maybe_none` says so), or a predicate that reads what its layer makes. Leaves alone: what the masks mean."""
+    return _Preparation(program, find_sites(program.root)).run()
+
+
+@dataclass
+class _Preparation:
+    program: ir.Program
+    sites: Sites
+    masks: Masks = field(default_factory=Masks)
+    wanted: dict[int, list[tuple[Value, _Recipe]]] = field(default_factory=dict)  # by id of a rewritten module: its new inputs
+    done: dict[int, ir.Module] = field(default_factory=dict)
+
+    def run(self) -> tuple[ir.Program, Masks]:
+        root = self.visit(self.program.root)
+        self._collect_exclusive(root)
+        return replace(self.program, root=root), self.masks
+
+    def visit(self, original: ir.Module) -> ir.Module:
+        """Rebuild from the leaves; shared modules stay shared."""
+        if id(original) not in self.done:
+            children = tuple(
+                replace(c, slots=tuple((self.visit(m), n) for m, n in c.slots)) if isinstance(c, ir.Stack) else replace(c, module=self.visit(c.module))
+                for c in original.children
+            )
+            body = tuple(
+                replace(n, target=self.visit(n.target)) if isinstance(n, ir.Call) and isinstance(n.target, ir.Module) else n for n in original.body
+            )
+            self.done[id(original)] = self.module(replace(original, children=children, body=body), original)
+        return self.done[id(original)]
+
+    # ------------------------------------------------ modules
+
+    def module(self, module: ir.Module, original: ir.Module) -> ir.Module:
+        is_root = original is self.program.root
+        body: list[ir.Node] = []
+        fresh: list[tuple[Value, _Recipe]] = []  # inputs this module gets
+        made: list[tuple[Value, _Recipe]] = []
+        for node in module.body:
+            if isinstance(node, ir.Attend) and isinstance(mask_kind(node.mask), Predicate):
+                recipe = self.recipe(node, original)
+                if recipe is not None:
+                    value = self.place(recipe, is_root, fresh, made, body)
+                    node = replace(node, mask=_region(node, value, recipe))
+            elif isinstance(node, ir.Call | ir.Fold):
+                node = self.pass_down(node, module, is_root, fresh, made, body)
+            body.append(node)
+        inputs = (*module.inputs, *(v for v, _ in fresh))
+        new = replace(module, body=tuple(body), inputs=inputs, captured=module.captured + len(fresh))
+        self.wanted[id(new)] = fresh
+        return new
+
+    def pass_down(
+        self, node: ir.Call | ir.Fold, module: ir.Module, is_root: bool, fresh: list[tuple[Value, _Recipe]], made: list[tuple[Value, _Recipe]],
+        body: list[ir.Node],
+    ) -> ir.Node:  # fmt: skip
+        """Give a callee the masks that it wants."""
+        if isinstance(node, ir.Call):
+            target = node.target if isinstance(node.target, ir.Module) else module.child(node.target).module  # type: ignore[union-attr]
+            args = list(node.args)
+            for _, recipe in self.wanted.get(id(target), []):
+                args.append(self.place(self.mapped(recipe, target.inputs, node.args), is_root, fresh, made, body))
+            return replace(node, args=tuple(args))
+        stack = module.child(node.target)
+        assert isinstance(stack, ir.Stack)
+        args, inputs = list(node.args), []
+        for (target, _), positions in zip(stack.slots, node.inputs, strict=True):
+            places = list(positions)
+            for _, recipe in self.wanted.get(id(target), []):
+                actual = [node.args[p] for p in positions]
+                value = self.place(self.mapped(recipe, target.inputs, actual), is_root, fresh, made, body)
+                if value not in args:
+                    args.append(value)
+                places.append(args.index(value))
+            inputs.append(tuple(places))
+        return replace(node, args=tuple(args), inputs=tuple(inputs))
+
+    def place(
+        self, recipe: _Recipe, is_root: bool, fresh: list[tuple[Value, _Recipe]], made: list[tuple[Value, _Recipe]], body: list[ir.Node]
+    ) -> Value:
+        """The tensor that the recipe makes, here: an input to be, or in the root the nodes themselves."""
+        known = next((v for v, r in (made if is_root else fresh) if _alike(r, recipe)), None)
+        if known is not None:
+            return known
+        value = Value(recipe.form, recipe.hint, recipe.query.span)
+        if not is_root:
+            fresh.append((value, recipe))
+            if recipe.absent != "tensor":
+                self.masks.maybe_none.add(value)
+            return value
+        made.append((value, recipe))
+        body += self.make(value, recipe)
+        return value
+
+    # ------------------------------------------------ recipes
+
+    def recipe(self, node: ir.Attend, original: ir.Module) -> _Recipe | None:
+        """What the mask of an Attend is, if all that it reads comes from the model."""
+        region = node.mask
+        assert region is not None
+        axes = attend_axes(node)
+        labels = set(region.result.type.labels)
+        free = list(dict.fromkeys(ir.free_values(region)))
+        if labels & set(axes.heads) or any(v.type.has(REST) for v in free) or not self.sites.reaches_root(original):
+            return None
+        if any(v not in original.inputs or self.sites.origin(original, v) is None for v in free):
+            if original is not self.program.root:
+                return None
+        body, terms = _conjunction(region)
+        defaults = {v: d for v in free if (d := self.default(original, v)) is not None}
+        given = frozenset(k for k, t in enumerate(terms) if _reads(t, body, defaults) and _constant(t, body, defaults) is True)
+        always = [t for k, t in enumerate(terms) if k not in given]
+        absent: Absent = "tensor"
+        if is_native(node) and node.score is None and given and not any(_reads(t, body, defaults) for t in always):
+            absent = "all" if not always else "causal" if len(always) == 1 and _is_causal(always[0], body, region) else "tensor"
+        native = is_native(node)
+        return _Recipe(
+            query=region.params[0], key=region.params[1], body=body, terms=terms, given=given, absent=absent,
+            form=_form(node, labels, native), hint=_hint(labels, node, body, terms, region),
+        )  # fmt: skip
+
+    def default(self, module: ir.Module, value: Value) -> Expr | None:
+        """The number that an optional input of the model is full of where it is left out."""
+        origin = self.sites.origin(module, value)
+        given = next((i for i in self.program.inputs if i.value is origin), None)
+        if given is None or given.default is None or not given.default.body:
+            return None
+        last = given.default.body[-1]
+        return last.value if isinstance(last, ir.Full) and last.out is given.default.result else None
+
+    def mapped(self, recipe: _Recipe, formals: Sequence[Value], actuals: Sequence[Value]) -> _Recipe:
+        """The recipe in the caller's values and labels."""
+        copier = Copier()
+        for formal, actual in zip(formals, actuals, strict=False):
+            copier.bind(formal.type, actual.type)
+            copier.values[formal] = actual
+        query, key = copier.result(recipe.query), copier.result(recipe.key)
+        body = tuple(copier.nodes(recipe.body))
+        return replace(
+            recipe, query=query, key=key, body=body, terms=tuple(map(copier.value, recipe.terms)), form=copier.type(recipe.form),
+        )  # fmt: skip
+
+    def make(self, value: Value, recipe: _Recipe) -> list[ir.Node]:
+        span = recipe.query.span
+        assert span is not None
+        slots: list[ir.Node] = [ir.Index(outs=(v,), span=span, slot=True) for v in (recipe.query, recipe.key)]
+        nodes = (*slots, *recipe.body)
+        optional = {i.value for i in self.program.inputs if i.default is not None}
+        tainted: set[Value] = set(optional)
+        for node in nodes:
+            if any(v in tainted for v in ir.operands(node)):
+                tainted |= set(node.outs)
+        given = tuple(t for k, t in enumerate(recipe.terms) if k in recipe.given)
+        read = {v for n in nodes for v in ir.operands(n) if v in optional and any(o in tainted for o in n.outs)}
+        read |= {t for t in given if t in optional}
+        self.masks.made[value] = MaskPlan(
+            always=tuple(t for k, t in enumerate(recipe.terms) if k not in recipe.given), given=given, inputs=frozenset(read) if given else frozenset(),
+            absent=recipe.absent, nodes=nodes, optional_nodes=frozenset(n for n in nodes if n.outs[0] in tainted),
+        )  # fmt: skip
+        last = ir.Elementwise(outs=(value,), span=span, function="and", args=recipe.terms)
+        return [*nodes, last]
+
+    def _collect_exclusive(self, root: ir.Module) -> None:
+        inside = {n for plan in self.masks.made.values() for n in plan.nodes} | {n for n in root.body if n.outs[0] in self.masks.made}
+        read = {v for n in root.body if n not in inside for v in ir.operands(n)} | set(root.outputs)
+        self.masks.only_for_masks = {n for n in inside if not any(o in read and o not in self.masks.made for o in n.outs)}
+
+
+# ---------------------------------------------------------------- reading a predicate
+
+
+def _conjunction(region: ir.Region) -> tuple[tuple[ir.Node, ...], tuple[Value, ...]]:
+    """The nodes that the terms need, and the terms; an index over all keys is a renaming."""
+    nodes: dict[Value, ir.Node] = {}
+    body: list[ir.Node] = []
+    for node in region.body:
+        node = _whole_take(node, region)
+        body.append(node)
+        nodes.update((o, node) for o in node.outs)
+    terms: list[Value] = []
+    todo = [region.result]
+    joins: set[ir.Node] = set()
+    while todo:
+        value = todo.pop(0)
+        made = nodes.get(value)
+        if isinstance(made, ir.Elementwise) and made.function == "and":
+            todo = [a for a in made.args if isinstance(a, Value)] + todo
+            joins.add(made)
+        elif isinstance(made, ir.Transpose) and len(terms) == 0:
+            todo = [made.x, *todo]
+            joins.add(made)
+        else:
+            terms.append(value)
+    return tuple(n for n in body if n not in joins), tuple(dict.fromkeys(terms))
+
+
+def _whole_take(node: ir.Node, region: ir.Region) -> ir.Node:
+    """`mask[s = j]` for all j of the axis is the same tensor with another label."""
+    if isinstance(node, ir.Take) and len(node.over) == 1 and node.indices[0] in region.params:
+        index = node.indices[0]
+        assert isinstance(index, Value)
+        axis = node.x.type.axis(node.over[0])
+        if axis.size == index.type.axes[0].size and not node.x.type.has(index.type.axes[0].label):
+            return ir.Rename(outs=node.outs, span=node.span, x=node.x, old=node.over, new=index.type.labels)
+    return node
+
+
+def _made(body: Sequence[ir.Node]) -> dict[Value, ir.Node]:
+    return {o: n for n in body for o in n.outs}
+
+
+def _reads(value: Value, body: Sequence[ir.Node], targets: dict[Value, Expr]) -> bool:
+    if value in targets:
+        return True
+    node = _made(body).get(value)
+    return node is not None and any(_reads(v, body, targets) for v in ir.operands(node))
+
+
+def _constant(value: Value, body: Sequence[ir.Node], defaults: dict[Value, Expr]) -> float | bool | None:
+    """The one number that a value is full of under the defaults, if it is."""
+    if value in defaults:
+        return defaults[value].value()
+    match _made(body).get(value):
+        case ir.Rename(x=x) | ir.Transpose(x=x) | ir.Expand(x=x) | ir.Cast(x=x) | ir.Take(x=x):
+            return _constant(x, body, defaults)
+        case ir.Full(value=number):
+            return number.value()
+        case ir.Elementwise() as node:
+            args = [a.value() if isinstance(a, Expr) else _constant(a, body, defaults) for a in node.args]
+            return _apply(node.function, args)
+        case _:
+            return None
+
+
+def _apply(function: str, args: list[float | bool | None]) -> float | bool | None:
+    known = [a for a in args if a is not None]
+    if function == "or" and any(a is True for a in known):
+        return True
+    if function == "and" and any(a is False for a in known):
+        return False
+    if len(known) != len(args):
+        return None
+    match function:
+        case "eq":
+            return known[0] == known[1]
+        case "ne":
+            return known[0] != known[1]
+        case "gt":
+            return known[0] > known[1]
+        case "ge":
+            return known[0] >= known[1]
+        case "lt":
+            return known[0] < known[1]
+        case "le":
+            return known[0] <= known[1]
+        case "not":
+            return not known[0]
+        case "and":
+            return bool(known[0]) and bool(known[1])
+        case "or":
+            return bool(known[0]) or bool(known[1])
+        case _:
+            return None
+
+
+def _is_causal(term: Value, body: Sequence[ir.Node], region: ir.Region) -> bool:
+    node = _made(body).get(term)
+    i, j = region.params
+    return isinstance(node, ir.Elementwise) and ((node.function == "le" and node.args == (j, i)) or (node.function == "ge" and node.args == (i, j)))
+
+
+def _hint(labels: set[Label], node: ir.Attend, body: Sequence[ir.Node], terms: Sequence[Value], region: ir.Region) -> str:
+    if node.query not in labels:
+        return "key_mask"
+    if any(_is_causal(t, body, region) for t in terms):
+        compared = sum(isinstance(n, ir.Elementwise) and n.function in ("lt", "le", "gt", "ge") for n in body)
+        return "causal_mask" if compared == 1 else "window_mask"
+    return "mask"
+
+
+def _form(node: ir.Attend, labels: set[Label], native: bool) -> Type:
+    """Batch axes, one for heads, query and key, those that the mask lacks being of size one; none before the first that it has."""
+    axes = attend_axes(node)
+    blocks = min(1, len(axes.heads)) if native else bool(axes.key_heads) + (len(axes.heads) > len(axes.key_heads))
+    order = [*axes.batch, *(Label("1") for _ in range(blocks)), node.query, node.key]
+    sizes = {a.label: a.size for v in (node.q, node.k) for a in v.type.axes}
+    sizes[node.key] = node.k.type.axis(node.k_axis).size
+    found = [Axis(x, sizes[x]) if x in labels else Axis(Label("1"), ONE) for x in order]
+    while found and found[0].label.name == "1":
+        found.pop(0)
+    return Type(tuple(found), "bool")
+
+
+def _region(node: ir.Attend, value: Value, recipe: _Recipe) -> ir.Region:
+    """The mask as a tensor from outside; where it may be none and that means causal, `causal and tensor`."""
+    assert node.mask is not None
+    params = node.mask.params
+    if recipe.absent != "causal":
+        return ir.Region(params=params, body=(), result=value)
+    i, j = params
+    span = node.span
+    le = Value(Type((*i.type.axes, *j.type.axes), "bool"), "", span)
+    both = Value(Type((*i.type.axes, *j.type.axes), "bool"), "", span)
+    body: tuple[ir.Node, ...] = (
+        ir.Elementwise(outs=(le,), span=span, function="le", args=(j, i)),
+        ir.Elementwise(outs=(both,), span=span, function="and", args=(le, value)),
+    )
+    return ir.Region(params=params, body=body, result=both)
+
+
+def _alike(one: _Recipe, other: _Recipe) -> bool:
+    """Whether two recipes at one place make the same tensor."""
+    return _signature(one) == _signature(other)
+
+
+def _signature(recipe: _Recipe) -> object:
+    numbers: dict[object, int] = {}
+
+    def own(x: object) -> object:
+        from dataclasses import fields
+
+        match x:
+            case Value():
+                return ("own", numbers[x]) if x in numbers else x
+            case Label():
+                return x if x in outer else "label"
+            case Axis(label, size):
+                return (own(label), size)
+            case tuple():
+                return tuple(map(own, x))
+            case ir.Op():
+                parts = tuple((f.name, own(getattr(x, f.name))) for f in fields(x) if f.name not in ("outs", "span"))
+                for o in x.outs:
+                    numbers[o] = len(numbers)
+                return (type(x).__name__, parts)
+            case _:
+                return x
+
+    outer = {a.label for a in recipe.form.axes if a.label not in (recipe.key.type.axes[0].label,) and a.label.name != "1"}
+    numbers[recipe.query], numbers[recipe.key] = 0, 1
+    body = tuple(own(n) for n in recipe.body)
+    sizes = tuple((a.label.name == "1", a.size) for a in recipe.form.axes)
+    return body, own(recipe.terms), sizes, recipe.absent

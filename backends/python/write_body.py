@@ -13,7 +13,7 @@ from ...compiler.dims import ONE, Expr, Sym, sym
 from ...compiler.ir import REST, Label, Value
 from .arrange import Moves, arrange, spread
 from .code import Assign, Attribute, Code, Statement, Subscript, Text, Var, number
-from .layouts import Dim, Layout, Tensor, common_layout, declared, flat, note_of
+from .layouts import UNKNOWN, Dim, Layout, Sizes, Tensor, common_layout, declared, flat, note_of, sizes_of
 from .numbers import expression
 from .plan_classes import Plan, Plans
 
@@ -87,6 +87,8 @@ class BodyWriter:
     inputs: dict[Value, Var] = field(default_factory=dict)
     helpers: set[str] = field(default_factory=set)
     optional: set[Value] = field(default_factory=set)
+    ranges: dict[Expr, Code] = field(default_factory=dict)
+    indices: dict[Value, Expr] = field(default_factory=dict)
     constructing: bool = False
     node: ir.Node | None = None
 
@@ -97,7 +99,7 @@ class BodyWriter:
         for k, value in enumerate(self.module.inputs):
             var = Var(hint=value.hint or f"x{k}")
             self.inputs[value] = var
-            self.env[value] = Tensor(var, declared(value.type))
+            self.env[value] = Tensor(var, declared(value.type), sizes_of(value.type))
             self.see(value)
 
     def see(self, value: Value) -> None:
@@ -117,15 +119,16 @@ class BodyWriter:
     def define(self, out: Value, code: Code, layout: Layout, kind: str = "y", pure: bool = True) -> None:
         """`out = code`; a shape comment where its axes are not those of an operand."""
         var = Var(hint=out.hint, kind=kind)
-        self.statements.append(Assign((var,), code, self._note(layout), pure))
-        self.env[out] = Tensor(var, layout)
+        sizes = sizes_of(out.type)
+        self.statements.append(Assign((var,), code, self._note(layout, sizes), pure))
+        self.env[out] = Tensor(var, layout, sizes)
 
     def define_several(self, outs: Sequence[Value], code: Code, layouts: Sequence[Layout], kinds: Sequence[str]) -> None:
         targets = tuple(Var(hint=o.hint, kind=k) for o, k in zip(outs, kinds, strict=True))
         same = len(set(layouts)) == 1
-        self.statements.append(Assign(targets, code, self._note(layouts[0]) if same else ""))
+        self.statements.append(Assign(targets, code, self._note(layouts[0], sizes_of(outs[0].type)) if same else ""))
         for out, var, layout in zip(outs, targets, layouts, strict=True):
-            self.env[out] = Tensor(var, layout)
+            self.env[out] = Tensor(var, layout, sizes_of(out.type))
 
     def temporary(self, code: Code, kind: str, note: str = "") -> Var:
         var = Var(kind=kind)
@@ -136,7 +139,7 @@ class BodyWriter:
         """The same tensor under another name or with other labels: no code. A variable without a name takes this one."""
         if out.hint and isinstance(tensor.code, Var) and not tensor.code.hint:
             tensor = Tensor(self._rename(tensor.code, out.hint), tensor.layout)
-        self.env[out] = tensor
+        self.env[out] = Tensor(tensor.code, tensor.layout, sizes_of(out.type))
 
     def _rename(self, old: Var, hint: str) -> Var:
         for k in range(len(self.statements) - 1, -1, -1):
@@ -146,16 +149,28 @@ class BodyWriter:
                 if any(old in _vars(t) for t in self.statements[k + 1 :]):
                     return old
                 self.statements[k] = Assign((new,), s.value, s.note, s.pure)
-                self.env = {v: Tensor(new, t.layout) if t.code is old else t for v, t in self.env.items()}
+                self.env = {v: Tensor(new, t.layout, t.sizes) if t.code is old else t for v, t in self.env.items()}
                 return new
         return old
 
-    def _note(self, layout: Layout) -> str:
-        if self.node is None or not layout:
+    def _note(self, layout: Layout, sizes: Sizes) -> str:
+        if self.node is None or not layout or isinstance(self.node, ir.Index):
             return ""
         before = [self.env[v].layout for v in ir.operands(self.node) if v in self.env]
         names = [[d.name for d in flat(b)] for b in before]
-        return "" if [d.name for d in flat(layout)] in names else note_of(layout)
+        return "" if [d.name for d in flat(layout)] in names else self.shape_note(layout, sizes)
+
+    def shape_note(self, layout: Layout, sizes: Sizes) -> str:
+        """The shape in the spec's names; an axis that has another size than its namesake elsewhere shows that."""
+
+        def show(label: Label) -> str:
+            size, usual = sizes.get(label), self.axis_sizes.get(label)
+            if size is None or usual is None or size == usual:
+                return label.name
+            ratio = usual.divide(size).constant
+            return f"{label.name} // {ratio}" if isinstance(ratio, int) else str(size)
+
+        return note_of(layout, show)
 
     # ------------------------------------------------ sizes
 
@@ -169,7 +184,7 @@ class BodyWriter:
             return expression(expr, lambda s: self._shape(sym(s)) or self.numbers.forward(sym(s)))
         for value, tensor in self.env.items():
             for k, dim in enumerate(tensor.layout):
-                if len(dim) == 1 and dim[0] is not REST and self.axis_sizes.get(dim[0]) == expr and value not in self.optional:
+                if len(dim) == 1 and dim[0] is not REST and tensor.sizes.get(dim[0]) == expr and value not in self.optional:
                     return Subscript(Attribute(tensor.code, "shape"), (number(k if REST not in flat(tensor.layout[:k]) else k - len(tensor.layout)),))
         self.refuse(f"the size {expr} cannot be read from the shapes of the inputs")
 
@@ -186,10 +201,10 @@ class BodyWriter:
                     return self.shapes[key]
         return None
 
-    def size(self, dim: Dim) -> Code:
+    def size(self, dim: Dim, sizes: Sizes = UNKNOWN) -> Code:
         total = ONE
         for label in dim:
-            total = total * self.axis_sizes[label]
+            total = total * (sizes[label] if label in sizes else self.axis_sizes[label])
         return self.number(total)
 
     def shape_statements(self) -> list[Statement]:
@@ -211,10 +226,10 @@ class BodyWriter:
     # ------------------------------------------------ layouts
 
     def arranged(self, t: Tensor, layout: Layout) -> Code:
-        return arrange(t, layout, self.moves, self.size)
+        return arrange(t, layout, self.moves, lambda dim: self.size(dim, t.sizes))
 
     def spread(self, t: Tensor, layout: Layout) -> Code:
-        return spread(t, layout, self.moves, self.size)
+        return spread(t, layout, self.moves, lambda dim: self.size(dim, t.sizes))
 
     def apart(self, t: Tensor, *labels: Label) -> Tensor:
         """The tensor with each of these axes a dimension of its own."""
@@ -230,7 +245,7 @@ class BodyWriter:
                     run.append(label)
             dims += [tuple(run)] if run else []
         layout = tuple(dims)
-        return Tensor(self.arranged(t, layout), layout)
+        return Tensor(self.arranged(t, layout), layout, t.sizes)
 
     def aligned(self, values: Sequence[Value], wanted: Sequence[Label]) -> tuple[Layout, list[Code]]:
         """A common layout of several operands, and the code of each, ready to broadcast."""

@@ -156,7 +156,7 @@ def lower_written(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
         product = product if node.scale.constant == 1 else Binary("*", product, w.number(node.scale))
     else:
         product = Binary("*", product, w.spread(w.read(node.scale), layout))
-    from ..python.write_body import note_of
+    from ..python.layouts import note_of
 
     scores = Tensor(w.temporary(product, "scores", note_of(layout)), layout)
     if node.score is not None:

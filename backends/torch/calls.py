@@ -10,7 +10,7 @@ from ...compiler import ir
 from ...compiler.dims import ONE, ZERO, Expr
 from ...compiler.ir import REST, Label, Value
 from ..python.code import Assign, Attribute, Binary, Block, Call, Choice, Code, Statement, Text, Var, call
-from ..python.layouts import Dim, Layout, Tensor, flat, relabel
+from ..python.layouts import Dim, Layout, Tensor, flat, relabel, sizes_of
 from ..python.write_body import BodyWriter
 from .contractions import apart_from
 from .natives import Embedding, Linear, Norm, match_native
@@ -34,7 +34,7 @@ def bind(w: BodyWriter, callee: ir.Module, args: Sequence[Value]) -> Bound:
         t = w.read(value)
         labels, wanted = value.type.labels, formal.type.labels
         if REST not in wanted:
-            codes.append(w.arranged(t, tuple((label,) for label in labels)))
+            codes.append(w.arranged(t, grouped(w, formal, labels)))
             continue
         at = wanted.index(REST)
         tail = len(wanted) - at - 1
@@ -48,15 +48,28 @@ def bind(w: BodyWriter, callee: ir.Module, args: Sequence[Value]) -> Bound:
     return Bound(tuple(codes), rest, rest_dims)
 
 
-def out_layout(formal: Value, actual: Value, bound: Bound) -> Layout:
+def out_layout(w: BodyWriter, formal: Value, actual: Value, bound: Bound) -> Layout:
     """The layout of a result: declared, with the dimensions that `...` stood for."""
     labels, wanted = actual.type.labels, formal.type.labels
     if REST not in wanted:
-        return tuple((label,) for label in labels)
+        return grouped(w, formal, labels)
     at = wanted.index(REST)
     tail = len(wanted) - at - 1
     middle = labels[at : len(labels) - tail]
     return (*((x,) for x in labels[:at]), *relabel(bound.rest_dims, bound.rest, middle), *((x,) for x in labels[len(labels) - tail :]))
+
+
+def grouped(w: BodyWriter, formal: Value, labels: tuple[Label, ...]) -> Layout:
+    """One dimension an axis of the formal, which may stand for several axes of the actual."""
+    sizes = w.numbers.plans.merged.groups.get(formal)
+    if sizes is None or len(labels) == len(formal.type.labels):
+        return tuple((label,) for label in labels)
+    dims: list[Dim] = []
+    at = 0
+    for count in sizes:
+        dims.append(labels[at : at + count])
+        at += count
+    return tuple(dims)
 
 
 def lower_call(w: BodyWriter, node: ir.Node) -> None:
@@ -74,7 +87,7 @@ def lower_call(w: BodyWriter, node: ir.Node) -> None:
         numbers, function = [], Attribute(Text("self"), node.target)
     code = Call(function, (*bound.args, *numbers))
     kind = node.target if isinstance(node.target, str) else module.name
-    layouts = [out_layout(f, a, bound) for f, a in zip(module.outputs, node.outs, strict=True)]
+    layouts = [out_layout(w, f, a, bound) for f, a in zip(module.outputs, node.outs, strict=True)]
     if len(node.outs) == 1:
         w.define(node.out, code, layouts[0], kind=kind)
     else:
@@ -142,7 +155,7 @@ def lower_fold(w: BodyWriter, node: ir.Node) -> None:
     else:
         w.statements.append(Block(layers, "for", body, loop=True, binds=(layer,)))
     for out, var in zip(node.outs, carried, strict=True):
-        w.env[out] = Tensor(var, tuple((label,) for label in out.type.labels))
+        w.env[out] = Tensor(var, tuple((label,) for label in out.type.labels), sizes_of(out.type))
 
 
 def _slot_arguments(w: BodyWriter, node: ir.Fold, slot: int, module: ir.Module, carried: list[Var]) -> tuple[Code, ...]:

@@ -34,7 +34,7 @@ def emit(program: ir.Program) -> str:
     Raises SpecError (E601) where this backend cannot write an operation."""
     program, masks = prepare_masks(inline_functions(program))
     program, merged = merge_heads(remove_dead_nodes(program))
-    plans = plan_classes(program, merged, lambda m: match_native(m) is not None)
+    plans = plan_classes(program, lambda m: match_native(m) is not None, merged)
     functions = {p.name for p in plans.plans if p.is_function}
     reserved = RESERVED | functions
     helpers: set[str] = set()

@@ -9,7 +9,7 @@ from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import Value
 from ..python.code import Attribute, Binary, Call, Code, Items, Text, Unary, Var, call, method, number
-from ..python.layouts import Layout, axis_number, place, without
+from ..python.layouts import Layout, Tensor, axis_number, place, without
 from ..python.write_body import BodyWriter
 
 OPERATORS = {
@@ -103,6 +103,8 @@ def to_dtype(w: BodyWriter, x: Code, old: ir.DType, new: ir.DType) -> Code:
 
 def lower_elementwise(w: BodyWriter, node: ir.Node) -> None:
     node = cast(ir.Elementwise, node)
+    if _triangle(w, node):
+        return
     values = list(dict.fromkeys(a for a in node.args if isinstance(a, Value)))
     layout, codes = w.aligned(values, node.out.type.labels)
     by_value = dict(zip(values, codes, strict=True))
@@ -112,6 +114,21 @@ def lower_elementwise(w: BodyWriter, node: ir.Node) -> None:
         by_value = {v: to_dtype(w, c, v.type.dtype, dtype) for v, c in by_value.items()}
     args = [by_value[a] if isinstance(a, Value) else w.number(a) for a in node.args]
     w.define(node.out, apply_function(node.function, args, node.args), layout, kind=_kind(node.function))
+
+
+def _triangle(w: BodyWriter, node: ir.Elementwise) -> bool:
+    """`j <= i` over two axes of one size."""
+    if node.function not in ("le", "ge") or any(a not in w.indices for a in node.args):
+        return False
+    low, high = node.args if node.function == "le" else node.args[::-1]
+    assert isinstance(low, Value) and isinstance(high, Value)
+    size = w.indices[low]
+    if size != w.indices[high] or low.type.labels == high.type.labels:
+        return False
+    n = w.number(size)
+    square = call("torch.ones", n, n, dtype=Text("torch.bool"), **on_device(w))
+    w.define(node.out, method(square, "tril"), (high.type.labels, low.type.labels), kind="causal")
+    return True
 
 
 def _kind(function: str) -> str:
@@ -231,8 +248,15 @@ def lower_stop_gradient(w: BodyWriter, node: ir.Node) -> None:
 
 
 def lower_index(w: BodyWriter, node: ir.Node) -> None:
-    axis = node.outs[0].type.axes[0]
-    w.define(node.outs[0], call("torch.arange", w.number(axis.size), **on_device(w)), ((axis.label,),), kind="index")
+    """One `arange` for each size."""
+    out = node.outs[0]
+    axis = out.type.axes[0]
+    w.indices[out] = axis.size
+    if axis.size in w.ranges:
+        w.alias(out, Tensor(w.ranges[axis.size], ((axis.label,),)))
+        return
+    w.define(out, call("torch.arange", w.number(axis.size), **on_device(w)), ((axis.label,),), kind="index")
+    w.ranges[axis.size] = w.read(out).code
 
 
 def lower_full(w: BodyWriter, node: ir.Node) -> None:

@@ -9,7 +9,7 @@ from ...compiler import ir
 from ...compiler.dims import ONE, Expr
 from ...compiler.ir import REST, Label, Value
 from ..python.code import Attribute, Binary, Call, Code, Items, Range, Subscript, Text, Unary, call, method, number
-from ..python.layouts import Dim, Layout, Tensor, axis_number, common_layout, flat, has, place, relabel
+from ..python.layouts import Dim, Layout, Tensor, axis_number, common_layout, flat, has, place, relabel, sizes_of
 from ..python.write_body import BodyWriter
 from .pointwise import along, on_device, to_dtype
 
@@ -46,7 +46,7 @@ def lower_flatten(w: BodyWriter, node: ir.Node) -> None:
         at = min(k for k, label in enumerate(t.labels) if label in node.over)
         before = [label for label in rest if t.labels.index(label) < at]
         target: Layout = (*((x,) for x in before), node.over, *((x,) for x in rest if x not in before))
-        t = Tensor(w.arranged(t, _keep_merged(t.layout, target)), _keep_merged(t.layout, target))
+        t = Tensor(w.arranged(t, _keep_merged(t.layout, target)), _keep_merged(t.layout, target), t.sizes)
     dims: list[Dim] = []
     for dim in t.layout:
         start = _inside(node.over, dim)
@@ -103,13 +103,14 @@ def lower_squeeze(w: BodyWriter, node: ir.Node) -> None:
 def full_operands(w: BodyWriter, values: Sequence[Value], layout: Layout, but: Label | None = None) -> list[Code]:
     """Each operand with every dimension of the layout there in full size (the axis `but` as it is)."""
     found: list[Code] = []
+    whole = {label: size for value in values for label, size in w.read(value).sizes.items()}
     for value in values:
         t = w.read(value)
         code = w.spread(t, layout)
         missing = [not any(has(t.layout, label) for label in dim) for dim in layout]
         if any(missing):
             lead = next(k for k, m in enumerate(missing) if not m) if not all(missing) else len(missing)
-            sizes = [w.size(dim) if m else number(-1) for dim, m in zip(layout, missing, strict=True)]
+            sizes = [w.size(dim, whole) if m else number(-1) for dim, m in zip(layout, missing, strict=True)]
             if lead:
                 code = Subscript(code, (*(Text("None"),) * lead,))
             code = method(code, "expand", *sizes)
@@ -229,7 +230,7 @@ def _index(w: BodyWriter, node: ir.Take, t: Tensor, fixed: dict[Label, Code], te
         elif label in tensors:
             items.append(w.spread(w.read(tensors[label]), block))
         elif label in shared:
-            count = call("torch.arange", w.size((label,)), **on_device(w))
+            count = call("torch.arange", w.size((label,), t.sizes), **on_device(w))
             items.append(w.spread(Tensor(count, ((label,),)), block))
         else:
             items.append(ALL)
@@ -254,7 +255,7 @@ def lower_scatter_add(w: BodyWriter, node: ir.Node) -> None:
         if label is node.over:
             items.append(w.spread(index, block))
         else:
-            items.append(w.spread(Tensor(call("torch.arange", w.size((label,)), **on_device(w)), ((label,),)), block))
+            items.append(w.spread(Tensor(call("torch.arange", w.size((label,), base.sizes), **on_device(w)), ((label,),)), block))
     if free and not base_shared and base.layout[0] == (node.over,) and base.layout[1:] == tuple((x,) for x in free):
         items, block = [index.code], (*index.layout, *((x,) for x in free))
     values = w.spread(w.read(node.x), block)
@@ -287,7 +288,7 @@ def lower_child_param(w: BodyWriter, node: ir.Node) -> None:
     for step in node.path:
         code = Attribute(code, step)
     layout = stored_layout(w, node)
-    w.env[node.outs[0]] = Tensor(code, layout)
+    w.env[node.outs[0]] = Tensor(code, layout, sizes_of(node.outs[0].type))
 
 
 def stored_layout(w: BodyWriter, node: ir.ChildParam) -> Layout:

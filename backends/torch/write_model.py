@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from ...compiler import ir
 from ...compiler.ir import Value
 from ..python.code import Assign, Attribute, Binary, Block, Call, Code, Note, Range, Return, Statement, Subscript, Text, Unary, Var, call, lines, method, number
-from ..python.layouts import Tensor
+from ..python.layouts import Tensor, sizes_of
 from ..python.plan_classes import Plan, Plans, camel
 from ..python.prepare_masks import Masks
 from ..python.write_body import BodyWriter, Numbers
@@ -50,7 +50,7 @@ def write_model(program: ir.Program, plan: Plan, plans: Plans, masks: Masks, res
     for given in program.inputs:
         var = Var(hint=given.name)
         w.inputs[given.value] = var
-        w.env[given.value] = Tensor(var, tuple((label,) for label in given.value.type.labels))
+        w.env[given.value] = Tensor(var, tuple((label,) for label in given.value.type.labels), sizes_of(given.value.type))
     model = _Model(program, masks, w)
     keep = _keeps_logits(program)
     main, losses = _parts(model)
@@ -139,9 +139,9 @@ def _write_main(model: _Model, main: Sequence[ir.Node], keep: Value | None) -> N
             at = next(k for k, dim in enumerate(t.layout) if dim[0] is _token_axis(model.program))
             items = (*(Range(),) * at, Range(Unary("-", Text("logits_to_keep"))))
             if isinstance(t.code, Var) and not t.code.hint:
-                w.env[keep] = Tensor(Subscript(t.code, items), t.layout)
+                w.env[keep] = Tensor(Subscript(t.code, items), t.layout, t.sizes)
             else:
-                w.env[keep] = Tensor(Subscript(t.code, items), t.layout)
+                w.env[keep] = Tensor(Subscript(t.code, items), t.layout, t.sizes)
 
 
 def _write_mask(model: _Model, value: Value) -> None:
@@ -153,24 +153,26 @@ def _write_mask(model: _Model, value: Value) -> None:
     if plan.absent != "tensor":
         w.statements.append(Assign((var,), Text("None")))
         _branch(model, plan, var, plan.always + plan.given, layout, None)
-        w.env[value] = Tensor(var, layout)
+        w.env[value] = Tensor(var, layout, sizes_of(value.type))
         return
     w.write([n for n in plan.nodes if n not in plan.optional_nodes])
     always = [w.spread(w.read(v), layout) for v in plan.always]
     w.statements.append(Assign((var,), _all(always) if always else Text("None")))
     if plan.given:
         _branch(model, plan, var, plan.given, layout, var)
-    w.env[value] = Tensor(var, layout)
+    w.env[value] = Tensor(var, layout, sizes_of(value.type))
 
 
 def _branch(model: _Model, plan, var: Var, terms: Sequence[Value], layout, before: Code | None) -> None:  # type: ignore[no-untyped-def]
     w = model.w
     outer, w.statements = w.statements, []
+    ranges = dict(w.ranges)
     w.optional -= plan.inputs
     w.write([n for n in plan.nodes if before is None or n in plan.optional_nodes])
     code = _all([*([before] if before is not None else []), *(w.spread(w.read(v), layout) for v in terms)])
     body = (*w.statements, Assign((var,), code))
     w.optional |= plan.inputs
+    w.ranges = ranges
     condition = None
     for given in model.program.inputs:
         if given.value in plan.inputs:

@@ -1,0 +1,87 @@
+"""Functions of a few operations go where they are called; a person would not have given them a name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...compiler import ir
+from ...compiler.ir import Value
+from .copy_nodes import Copier
+
+SMALL = 3
+_FREE = (ir.Rename, ir.Transpose, ir.Cast, ir.Expand, ir.Unflatten, ir.Squeeze)
+
+
+def inline_functions(program: ir.Program) -> ir.Program:
+    """Replace calls of modules that own nothing by their bodies, where these are at most three operations.
+
+    Ensures: the same results. Leaves alone: longer functions, and labels and names of what it moves (a result takes the caller's name)."""
+    return replace(program, root=ir.rewrite(program.root, _inlined))
+
+
+def _inlined(module: ir.Module) -> ir.Module:
+    body: list[ir.Node] = []
+    mapping: dict[Value, Value] = {}
+    for node in module.body:
+        node = ir.replace_values(node, mapping)
+        target = _target(node, module)
+        found = _inline(node, target) if isinstance(node, ir.Call) and target is not None and _is_small(target) else None
+        if found is None:
+            body.append(node)
+            continue
+        nodes, results = found
+        body += nodes
+        mapping.update(zip(node.outs, results, strict=True))
+    called = {n.target for n in body if isinstance(n, ir.Call | ir.Fold | ir.Route | ir.Pairwise) and isinstance(n.target, str)}
+    children = tuple(c for c in module.children if c.name in called or not (isinstance(c, ir.Child) and c.module.is_function))
+    outputs = tuple(mapping.get(v, v) for v in module.outputs)
+    return replace(module, body=tuple(body), children=children, outputs=outputs)
+
+
+def _target(node: ir.Node, module: ir.Module) -> ir.Module | None:
+    if not isinstance(node, ir.Call):
+        return None
+    if isinstance(node.target, ir.Module):
+        return node.target
+    child = module.child(node.target)
+    return child.module if isinstance(child, ir.Child) else None
+
+
+def _is_small(target: ir.Module) -> bool:
+    work = [n for n in target.body if not isinstance(n, _FREE)]
+    return target.is_function and len(work) <= SMALL and not any(isinstance(n, ir.Attend | ir.Call) for n in work)
+
+
+def _inline(node: ir.Call, target: ir.Module) -> tuple[list[ir.Node], list[Value]] | None:
+    copier = Copier()
+    for formal, actual in zip(target.inputs, node.args, strict=True):
+        if not copier.bind(formal.type, actual.type):
+            return None
+        copier.values[formal] = actual
+    nodes = copier.nodes(target.body)
+    results: list[Value] = []
+    for out, formal in zip(node.outs, target.outputs, strict=True):
+        result = copier.value(formal)
+        have, want = result.type.labels, out.type.labels
+        if set(have) != set(want):
+            if len(have) != len(want):
+                return None
+            new = Value(out.type, out.hint, out.span)
+            nodes.append(ir.Rename(outs=(new,), span=node.span, x=result, old=have, new=want))
+            result = new
+        elif have != want:
+            new = Value(out.type, out.hint, out.span)
+            nodes.append(ir.Transpose(outs=(new,), span=node.span, x=result))
+            result = new
+        elif out.hint and not result.hint and any(result in n.outs for n in nodes):
+            nodes, result = _named(nodes, result, out.hint)
+        results.append(result)
+    return nodes, results
+
+
+def _named(nodes: list[ir.Node], value: Value, hint: str) -> tuple[list[ir.Node], Value]:
+    """The value under the name that the caller gives it."""
+    new = Value(value.type, hint, value.span)
+    mapping = {value: new}
+    made = [replace(n, outs=tuple(mapping.get(o, o) for o in n.outs)) for n in nodes]
+    return [ir.replace_values(n, mapping) for n in made], new
