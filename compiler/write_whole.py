@@ -25,7 +25,9 @@ def write_whole(path: str, text: str) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         message = f"`{path}` cannot be written: {reason[:1].lower()}{reason[1:]}"
-        raise SpecError([Diagnostic("E902", message, None, help="name a file in a folder that exists and can be written to, or `-`")]) from None
+        raise SpecError(
+            [Diagnostic("E902", message, None, help="name a file in a folder that exists and can be written to, or `-`")]
+        ) from None
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -31,7 +31,9 @@ def test_the_packages_list_is_the_tree() -> None:
 
 
 def test_every_package_has_an_init_file() -> None:
-    missing = [name for name in PROJECT["tool"]["setuptools"]["packages"] if not (ROOT.joinpath(*name.split(".")[1:]) / "__init__.py").exists()]
+    missing = [
+        name for name in PROJECT["tool"]["setuptools"]["packages"] if not (ROOT.joinpath(*name.split(".")[1:]) / "__init__.py").exists()
+    ]
     assert missing == []
 
 
@@ -43,7 +45,9 @@ def test_development_requirements_are_pinned() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {re.split("==", line)[0].lower().replace("_", "-") for line in lines if "==" in line}
     project = PROJECT["project"]
-    wanted = {re.split(r"[\[<>=]", name)[0].lower() for name in (*project["dependencies"], *project["optional-dependencies"]["development"])}
+    wanted = {
+        re.split(r"[\[<>=]", name)[0].lower() for name in (*project["dependencies"], *project["optional-dependencies"]["development"])
+    }
     assert wanted - pinned == set()
     assert "torch==2.13.0" in lines
     assert "torch>=2.6" in project["dependencies"]
@@ -54,7 +58,7 @@ def test_paths_in_the_documents_exist(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     paths = {match for match in re.findall(r"`([\w./-]+)`", prose) if "/" in match or re.search(r"\.(py|md|lark|xf|toml|txt)$", match)}
-    paths |= {match for match in re.findall(r"\]\(([\w./-]+)\)", prose)}
+    paths |= set(re.findall(r"\]\(([\w./-]+)\)", prose))
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
     assert paths
 
@@ -65,7 +69,19 @@ def test_the_wheel_holds_code_and_data(tmp_path: Path) -> None:
         copy = tmp_path / "tree" / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(tmp_path), "./tree"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--wheel-dir",
+        str(tmp_path),
+        "./tree",
+    ]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     inside = {name.removeprefix("xfc/") for name in zipfile.ZipFile(wheel).namelist() if name.startswith("xfc/")}

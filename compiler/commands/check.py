@@ -44,7 +44,9 @@ def _lines(spec: str, found: Checked) -> list[Line]:
     lines: list[Line] = [(Piece("ok", "help"), Piece(f" {name}", "strong"), Piece("" if spec == name else f" ({spec})"))]
     decoded = found.flow.decoded
     if decoded is not None and decoded.answer == "proved":
-        lines.append((Piece("   proved", "help"), Piece(f" causal: no position of `{decoded.output}` sees later positions of `{decoded.input}`")))
+        lines.append(
+            (Piece("   proved", "help"), Piece(f" causal: no position of `{decoded.output}` sees later positions of `{decoded.input}`"))
+        )
     lines += [(Piece("   assumed", "warning"), Piece(f" {a.property}: {a.reason}")) for a in found.program.assumptions]
     return lines
 
@@ -53,7 +55,8 @@ def _record(spec: str, found: Checked | None) -> dict[str, object]:
     if found is None:
         return {"spec": spec, "model": None, "ok": False, "flow": [], "assumptions": []}
     flow = [
-        {"output": v.output, "input": v.input, "answer": v.answer, "because": v.cause.what if v.cause else None} for v in found.flow.verdicts
+        {"output": v.output, "input": v.input, "answer": v.answer, "because": v.cause.what if v.cause else None}
+        for v in found.flow.verdicts
     ]
     assumptions = [{"property": a.property, "reason": a.reason} for a in found.program.assumptions]
     return {"spec": spec, "model": found.program.name, "ok": True, "flow": flow, "assumptions": assumptions}

@@ -33,6 +33,8 @@ def command(code: str) -> None:
 
 def _unknown(code: str) -> None:
     diagnostics = Diagnostics()
-    known = sorted(p.name.removesuffix(".md") for p in (files("xfc") / "docs" / "diagnostics").iterdir() if re.fullmatch(r"E\d{3}\.md", p.name))
+    known = sorted(
+        p.name.removesuffix(".md") for p in (files("xfc") / "docs" / "diagnostics").iterdir() if re.fullmatch(r"E\d{3}\.md", p.name)
+    )
     diagnostics.error("E903", f"there is no diagnostic `{code}`", None, help=f"there are {', '.join(known)}")
     finish(diagnostics, "full")

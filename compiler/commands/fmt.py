@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @click.command("fmt")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--check", is_flag=True, help="Change nothing; name the files that are not in canonical form and exit with 1 if there are any.")
+@click.option(
+    "--check", is_flag=True, help="Change nothing; name the files that are not in canonical form and exit with 1 if there are any."
+)
 @format_option
 def command(files: tuple[str, ...], check: bool, form: Format) -> None:
     """Bring every FILE into canonical form. A file that does not parse is left as it is."""

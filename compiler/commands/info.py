@@ -22,7 +22,9 @@ BYTES = {"float32": 4, "bfloat16": 2}
 
 @click.command("info")
 @click.argument("spec")
-@click.option("--length", type=click.IntRange(1, 2**40), default=2048, show_default=True, help="Tokens in the sequence that FLOPs are counted for.")
+@click.option(
+    "--length", type=click.IntRange(1, 2**40), default=2048, show_default=True, help="Tokens in the sequence that FLOPs are counted for."
+)
 @set_option
 @format_option
 def command(spec: str, length: int, sets: tuple[str, ...], form: Format) -> None:
@@ -59,12 +61,18 @@ def _lines(name: str, paper: str | None, counts: Counts, length: int, memory: Ma
     ]
     lines: list[Line] = [(Piece(name, "strong"), Piece(f": {paper}" if paper else ""))]
     lines += [(Piece(f"  {what:<18}", "gutter"), Piece(text)) for what, text in facts]
-    table = [("  " * row.depth + (row.path.rsplit(".", 1)[-1] or name), row.component, whole(row.copies), whole(row.parameters)) for row in counts.rows]
-    path_width, kind_width = (max(len(row[k]) for row in table) for k in (0, 1))
+    table = [
+        ("  " * row.depth + (row.path.rsplit(".", 1)[-1] or name), row.component, whole(row.copies), whole(row.parameters))
+        for row in counts.rows
+    ]
+    path_width = max(len(row[0]) for row in table)
+    kind_width = max(len(row[1]) for row in table)
     width = max(len(f"{row[3]:,}") for row in table)
     lines.append(())
     lines.append((Piece(f"  {'module':<{path_width}}  {'component':<{kind_width}}  {'copies':>6}  {'parameters':>{width}}", "gutter"),))
-    lines += [(Piece(f"  {path:<{path_width}}  {kind:<{kind_width}}  {copies:>6,}  {size:>{width},}"),) for path, kind, copies, size in table]
+    lines += [
+        (Piece(f"  {path:<{path_width}}  {kind:<{kind_width}}  {copies:>6,}  {size:>{width},}"),) for path, kind, copies, size in table
+    ]
     return lines
 
 

@@ -14,7 +14,9 @@ from .reporting import finish, guarded
 
 
 @click.command("list")
-@click.option("--format", "form", type=click.Choice(["full", "json"]), default="full", show_default=True, help="A table, or one JSON document.")
+@click.option(
+    "--format", "form", type=click.Choice(["full", "json"]), default="full", show_default=True, help="A table, or one JSON document."
+)
 def command(form: Literal["full", "json"]) -> None:
     """List the shipped specs: name, file, and what the file says of itself. JSON: `{"specs": [{"name", "file", "about"}]}`."""
     diagnostics = Diagnostics()
@@ -26,7 +28,8 @@ def command(form: Literal["full", "json"]) -> None:
         return
     width, file_width = (max([len(row[column]) for row in rows], default=0) for column in (0, 1))
     lines: list[Line] = [
-        (Piece(name.ljust(width), "strong"), Piece(f"  {file.ljust(file_width)}", "gutter"), Piece(f"  {about}")) for name, file, about in rows
+        (Piece(name.ljust(width), "strong"), Piece(f"  {file.ljust(file_width)}", "gutter"), Piece(f"  {about}"))
+        for name, file, about in rows
     ]
     print_lines(lines, sys.stdout)
     if diagnostics.found:

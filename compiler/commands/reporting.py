@@ -25,7 +25,9 @@ format_option = click.option(
 set_option = click.option(
     "--set", "sets", multiple=True, metavar="PATH=VALUE", help="Replace an argument of the spec: `--set decoder.layers=2`. Repeatable."
 )
-output_option = click.option("-o", "--output", default="-", show_default=True, metavar="FILE", help="Where to write; `-` is standard output.")
+output_option = click.option(
+    "-o", "--output", default="-", show_default=True, metavar="FILE", help="Where to write; `-` is standard output."
+)
 
 
 @contextmanager
@@ -39,7 +41,9 @@ def guarded(diagnostics: Diagnostics) -> Iterator[None]:
         raise
     except RecursionError:
         debug()
-        diagnostics.error("E901", "this nests too deeply to be read", None, help="name the inner parts with `let`, or make components of them")
+        diagnostics.error(
+            "E901", "this nests too deeply to be read", None, help="name the inner parts with `let`, or make components of them"
+        )
     except Exception as error:
         debug()
         diagnostics.found.append(internal_error(error))
@@ -65,7 +69,9 @@ def exit_code(diagnostics: Diagnostics) -> int:
     return 2 if any(d.code == "E999" for d in diagnostics.found) else int(diagnostics.failed)
 
 
-def finish(diagnostics: Diagnostics, form: Format, *, stream: TextIO | None = None, document: Mapping[str, object] | None = None) -> NoReturn:
+def finish(
+    diagnostics: Diagnostics, form: Format, *, stream: TextIO | None = None, document: Mapping[str, object] | None = None
+) -> NoReturn:
     """Print what was found and leave. In JSON, `document` (what the command has to say) comes first in the same document."""
     if form == "json":
         import json

@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 
 @click.command("verify")
 @click.argument("spec")
-@click.option("--checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR", help="Use these published weights.")
-@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="Precision of the comparison.")
+@click.option(
+    "--checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR", help="Use these published weights."
+)
+@click.option(
+    "--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="Precision of the comparison."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random weights and inputs.")
 @set_option
 @format_option
-def command(spec: str, checkpoint: Path | None, dtype: Literal["float32", "float64"], seed: int, sets: tuple[str, ...], form: Format) -> None:
+def command(
+    spec: str, checkpoint: Path | None, dtype: Literal["float32", "float64"], seed: int, sets: tuple[str, ...], form: Format
+) -> None:
     """Run what SPEC compiles to on the same weights and inputs, three ways, and compare outputs, gradients, decoding and information flow.
 
     A large spec is made smaller first. Exits with 1 where the ways differ. The JSON document has `model`, `ok`, `dtype`, `seed`,
