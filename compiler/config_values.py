@@ -82,7 +82,8 @@ class ConfigReader:
             case tree.Call():
                 return self.call(node)
             case tree.Repeat(count=count, pattern=pattern):
-                return replace(node, count=self.wanted(count), pattern=self.wanted(pattern))
+                wanted = self.wanted(pattern)
+                return replace(node, count=self.wanted(count), pattern=wanted.pattern if isinstance(wanted, tree.Repeat) else wanted)
             case tree.Axis(size=size):
                 return replace(node, size=self.wanted(size))
             case _:
