@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .tables import Tables
 
-DEEPEST = 100
+DEEPEST = 64
 
 Value = object
 Action = Callable[..., Value]

@@ -26,11 +26,12 @@ _BINARY = {
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Items in brackets: where a line may be broken."""
+    """Items in brackets: where a line may be broken. With an item a line the last has a comma too, unless the brackets only group."""
 
     opening: str
     items: tuple[Parts, ...]
     closing: str
+    only_groups: bool = False
 
 
 Parts = tuple["str | Group", ...]
@@ -68,12 +69,13 @@ def _inside(group: Group, indent: int) -> str:
     line = ", ".join(flat(item) for item in group.items)
     if inner + len(line) <= WIDTH:
         return margin + line + "\n" + " " * indent
-    return "".join(margin + fit(item, inner, 1) + "," for item in group.items) + "\n" + " " * indent
+    lines = ",".join(margin + fit(item, inner, 1) for item in group.items)
+    return lines + ("" if group.only_groups else ",") + "\n" + " " * indent
 
 
-def group(opening: str, items: Iterable[Parts], closing: str) -> Parts:
+def group(opening: str, items: Iterable[Parts], closing: str, only_groups: bool = False) -> Parts:
     found = tuple(items)
-    return (Group(opening, found, closing),) if found else (opening + closing,)
+    return (Group(opening, found, closing, only_groups),) if found else (opening + closing,)
 
 
 def fit_value(before: str, value: Expr, after: str, indent: int, several: bool = False) -> str:
@@ -115,7 +117,7 @@ def _joined(items: Iterable[Parts]) -> Parts:
 def parts_of(value: Expr, needed: int = _CHOOSE) -> Parts:
     """The parts of an expression at a place where something must bind at least as tightly as `needed`."""
     level, parts = _level_and_parts(value)
-    return parts if level >= needed else group("(", (parts,), ")")
+    return parts if level >= needed else group("(", (parts,), ")", only_groups=True)
 
 
 def _level_and_parts(value: Expr) -> tuple[int, Parts]:
@@ -129,7 +131,7 @@ def _level_and_parts(value: Expr) -> tuple[int, Parts]:
         case tree.List(items=items):
             return _POSTFIX, group("[", (parts_of(item) for item in items), "]")
         case tree.Tuple(items=items):
-            return _POSTFIX, group("(", (parts_of(item) for item in items), ")")
+            return _POSTFIX, group("(", (parts_of(item) for item in items), ")", only_groups=True)
         case tree.Call(function=function, arguments=arguments):
             return _POSTFIX, (*parts_of(function, _POSTFIX), *group("(", map(argument_parts, arguments), ")"))
         case tree.Index(value=inner, arguments=arguments):

@@ -210,7 +210,9 @@ class Reader:
         found: list[tree.Let] = []
         for key, value, names in self.keys(node, _TARGETS):
             result = self.value(value, several=True)
-            if result is not None:
+            if isinstance(result, tree.Block) and result.base is None:
+                self.problem("E037", "this mapping calls no component", value, "say which: `type: component`")
+            elif result is not None:
                 words = re.finditer(_WORD, names)
                 shift = key.start + (1 if key.style else 0)
                 targets = [tree.Name(span=Span(self.source, shift + w.start(), shift + w.end()), id=w[0]) for w in words]
