@@ -59,10 +59,10 @@ class Library:
         from ..grammar.cache import cached_load
         from .problems import report
 
-        path = path.resolve() if os.path.exists(path) else path
-        if path in self._loaded:
+        same = path.resolve() if os.path.exists(path) else path
+        if same in self._loaded:
             return None
-        self._loaded.add(path)
+        self._loaded.add(same)
         file, problems = cached_load(path)
         report(problems, self.diagnostics)
         if file is None:

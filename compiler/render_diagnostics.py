@@ -11,6 +11,7 @@ Lines and columns count from 1; an end is the place just after the last characte
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ STYLES: dict[Role, str] = {
     "strong": "bold",
     "gutter": "blue",
 }
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 WIDTH = 120
 """How much of a source line is shown: a longer one is cut around the words that matter."""
@@ -209,7 +212,12 @@ def _cut(text: str, start: int, stop: int) -> tuple[str, int, int]:
 
 def _location(span: Span) -> str:
     line, column = span.line_column()
-    return f"{span.source.path}:{line}:{column}"
+    return f"{_printable(_short(span.source.path))}:{line}:{column}"
+
+
+def _short(path: str) -> str:
+    """A file of the package by its place in it, any other as it was named."""
+    return os.path.join("xfc", os.path.relpath(path, PACKAGE)) if path.startswith(PACKAGE + os.sep) else path
 
 
 def _printable(text: str) -> str:
