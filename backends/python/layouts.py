@@ -101,6 +101,10 @@ def _position(dims: Sequence[Dim], dim: Dim, wanted: Sequence[Label]) -> int:
     return len(dims)
 
 
-def note_of(layout: Layout, names: Callable[[Label], str] = lambda label: label.name) -> str:
+def _names(dim: Dim) -> str:
+    return " * ".join(label.name for label in dim)
+
+
+def note_of(layout: Layout, show: Callable[[Dim], str] = _names) -> str:
     """`[b, heads, t, head_dim]`: the shape comment."""
-    return f"[{', '.join(' * '.join(names(label) for label in dim) for dim in layout)}]"
+    return f"[{', '.join(map(show, layout))}]"

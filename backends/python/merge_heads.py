@@ -78,8 +78,7 @@ class _Merge:
         self.runs = list(self.labels)
         found: dict[Value, Groups] = {}
         for value in self.module.inputs:
-            if not self.value(value, found):
-                return None
+            self.value(value, found)
         body: list[ir.Node] = []
         for node in self.module.body:
             new = self.node(node, found)
@@ -90,16 +89,14 @@ class _Merge:
         self.merged.groups.update(found)
         return replace(self.module, inputs=tuple(self.values[v] for v in self.module.inputs), outputs=outs, body=tuple(body))
 
-    def value(self, value: Value, found: dict[Value, Groups]) -> bool:
-        """Its merged twin; false if it has only part of a run, or not in order."""
+    def value(self, value: Value, found: dict[Value, Groups]) -> None:
+        """Make its merged twin: itself if it has only part of a run, or not in order."""
         axes: list[Axis] = []
         group: list[int] = []
         left = list(value.type.axes)
         while left:
             run = next((r for r in self.runs if tuple(a.label for a in left[: len(r)]) == r), None)
             if run is None:
-                if any(left[0].label in r for r in self.runs):
-                    return False
                 axes.append(left.pop(0))
                 group.append(1)
                 continue
@@ -113,7 +110,6 @@ class _Merge:
         self.values[value] = new
         if new is not value:
             found[new] = tuple(group)
-        return True
 
     def node(self, node: ir.Node, found: dict[Value, Groups]) -> ir.Node | None:
         gone = {label for run in self.runs for label in run}
@@ -121,7 +117,12 @@ class _Merge:
         flat = [x for item in named for x in (item if isinstance(item, tuple) else (item,))]
         if any((isinstance(x, Label) and x in gone) or (isinstance(x, Axis) and x.label in gone) for x in flat) or any(True for _ in ir.regions(node)):
             return None
-        if not all(self.value(v, found) for v in node.outs):
+        for out in node.outs:
+            self.value(out, found)
+        around = [*ir.operands(node), *node.outs]
+        merged = any(self.values[v] is not v for v in around)
+        partial = any(label in gone for v in around for label in self.values[v].type.labels)
+        if merged and partial and not isinstance(node, ir.Call):
             return None
         new = replace(ir.replace_values(node, self.values), outs=tuple(self.values[v] for v in node.outs))  # type: ignore[arg-type]
         if isinstance(new, ir.Call):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...compiler import ir
 from ...compiler.dims import Expr, Sym, sym
@@ -42,6 +42,7 @@ class Plans:
     by_module: dict[int, tuple[Plan, int]]
     fields: dict[Sym, str]
     merged: Merged
+    unused: dict[int, frozenset[str]] = field(default_factory=dict)  # by key of a written class: explicit numbers that its code never reads
 
     def of(self, module: ir.Module) -> Plan:
         return self.by_module[id(module)][0]
@@ -49,7 +50,12 @@ class Plans:
     def arguments(self, module: ir.Module) -> tuple[tuple[str, Expr], ...]:
         """The explicit numbers of one use."""
         plan, use = self.by_module[id(module)]
-        return tuple((n, vector[use]) for n, vector in plan.numbers)
+        return tuple((n, vector[use]) for n, vector in self.numbers(plan))
+
+    def numbers(self, plan: Plan) -> tuple[tuple[str, Vector], ...]:
+        """The explicit arguments of a class, without those that it turned out not to need."""
+        gone = self.unused.get(plan.of.key, frozenset())
+        return tuple((n, v) for n, v in plan.numbers if n not in gone)
 
     def static(self, plan: Plan, expr: Expr, own: Callable[[str], Code], config: Code) -> Code:
         """A static number in a class: an argument by its name (`own` says how), the rest from `config`."""

@@ -141,6 +141,19 @@ class BodyWriter:
             tensor = Tensor(self._rename(tensor.code, out.hint), tensor.layout)
         self.env[out] = Tensor(tensor.code, tensor.layout, sizes_of(out.type))
 
+    def suggest(self, value: Value, kind: str) -> None:
+        """A better name for a variable that the spec left without one."""
+        t = self.env[value]
+        if isinstance(t.code, Var) and not t.code.hint:
+            new = Var(kind=kind)
+            for k, s in enumerate(self.statements):
+                if isinstance(s, Assign) and t.code in s.targets:
+                    if any(t.code in _vars(later) for later in self.statements[k + 1 :]):
+                        return
+                    self.statements[k] = Assign(tuple(new if x is t.code else x for x in s.targets), s.value, s.note, s.pure)
+                    self.env = {v: Tensor(new, x.layout, x.sizes) if x.code is t.code else x for v, x in self.env.items()}
+                    return
+
     def _rename(self, old: Var, hint: str) -> Var:
         for k in range(len(self.statements) - 1, -1, -1):
             s = self.statements[k]
@@ -163,12 +176,21 @@ class BodyWriter:
     def shape_note(self, layout: Layout, sizes: Sizes) -> str:
         """The shape in the spec's names; an axis that has another size than its namesake elsewhere shows that."""
 
-        def show(label: Label) -> str:
-            size, usual = sizes.get(label), self.axis_sizes.get(label)
-            if size is None or usual is None or size == usual:
-                return label.name
-            ratio = usual.divide(size).constant
-            return f"{label.name} // {ratio}" if isinstance(ratio, int) else str(size)
+        named = {e: n for n, e in reversed(self.module.locals) if n.isidentifier() and e.constant is None}
+        usual = {n: e for n, e in self.module.locals}
+
+        def show(dim: Dim) -> str:
+            total = ONE
+            for label in dim:
+                total = total * sizes.get(label, ONE)
+            if len(dim) > 1:
+                return named.get(total) or " * ".join(label.name for label in dim)
+            name = dim[0].name
+            known = usual.get(name) or self.axis_sizes.get(dim[0])
+            if dim[0] not in sizes or known is None or total == known:
+                return name
+            ratio = known.divide(total).constant
+            return f"{name} // {ratio}" if isinstance(ratio, int) else named.get(total) or str(total)
 
         return note_of(layout, show)
 

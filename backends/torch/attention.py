@@ -31,9 +31,12 @@ def _dims(*dims: Dim) -> Layout:
 
 def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     """q [batch.., heads, t, e]; heads of a group stand together, as the kernel's grouped-query mode wants them."""
+    for value, role in ((node.q, "q"), (node.k, "k"), (node.v, "v")):
+        w.suggest(value, role)
     batch = tuple((label,) for label in axes.batch)
     q = w.arranged(w.read(node.q), (*batch, *_dims(axes.heads), (node.query,), (node.feature,)))
     k, v = (keys(w, x, axes, node.k_axis, last) for x, last in ((node.k, (node.feature,)), (node.v, axes.features)))
+    q, k = (to_dtype(w, x, value.type.dtype, node.v.type.dtype) for x, value in ((q, node.q), (k, node.k)))
     if isinstance(node.scale, Value):
         q = Binary("*", q, w.spread(w.read(node.scale), (*batch, *_dims(axes.heads), (node.query,), (node.feature,))))
     named: dict[str, Code] = mask_arguments(w, node, axes)
@@ -145,6 +148,8 @@ def mask_tensor(w: BodyWriter, node: ir.Attend, layout: Layout) -> Code | None:
 
 def lower_written(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     """Scores and softmax in at least float32; a row that may see no key gives 0."""
+    for value, role in ((node.q, "q"), (node.k, "k"), (node.v, "v")):
+        w.suggest(value, role)
     extra = tuple(label for label in axes.heads if label not in axes.key_heads)
     batch = (*((label,) for label in axes.batch), *_dims(axes.key_heads), *_dims(extra))
     layout = (*batch, (node.query,), (node.key,))

@@ -9,6 +9,7 @@ from typing import cast
 from ...compiler import ir
 from ...compiler.dims import ONE, ZERO, Expr
 from ...compiler.ir import REST, Label, Value
+from ..python.attention_axes import attend_axes
 from ..python.code import Assign, Attribute, Binary, Block, Call, Choice, Code, Statement, Text, Var, call
 from ..python.layouts import Dim, Layout, Tensor, flat, relabel, sizes_of
 from ..python.write_body import BodyWriter
@@ -112,7 +113,13 @@ def _call_native(w: BodyWriter, node: ir.Call, name: str, module: ir.Module) -> 
             inside = labels[len(labels) - len(native.inside) :]
             rest = tuple(d for d in apart_from(t.layout, set(inside)) if not set(d) & set(inside))
             code = w.arranged(t, (*rest, inside))
-            layout = (*_renamed(rest, labels, outs), outs[len(outs) - len(native.outside) :])
+            outside = outs[len(outs) - len(native.outside) :]
+            layout = (*_renamed(rest, labels, outs), outside)
+            if len(outside) > 1:
+                made = Tensor(call(Attribute(Text("self"), name), code), layout, sizes_of(node.out.type))
+                layout = (*layout[:-1], *_head_dims(w, outside))
+                w.define(node.out, w.arranged(made, layout), layout, kind=name)
+                return True
         case Embedding():
             code, layout = t.code, (*_renamed(t.layout, labels, outs), outs[len(outs) - len(native.outside) :])
         case Norm():
@@ -121,6 +128,18 @@ def _call_native(w: BodyWriter, node: ir.Call, name: str, module: ir.Module) -> 
             layout = _renamed((*rest, labels[-1:]), labels, outs)
     w.define(node.out, call(Attribute(Text("self"), name), code), layout, kind=name)
     return True
+
+
+def _head_dims(w: BodyWriter, outside: tuple[Label, ...]) -> Layout:
+    """The axes that a projection gives, those apart that a reader takes apart: head axes that attention reads as one stay one."""
+    dims: list[Dim] = []
+    left = outside
+    runs = sorted({attend_axes(n).heads for n in w.module.body if isinstance(n, ir.Attend)}, key=len, reverse=True)
+    while left:
+        run = next((r for r in runs if r and left[: len(r)] == r), left[:1])
+        dims.append(run)
+        left = left[len(run) :]
+    return tuple(dims)
 
 
 def _renamed(layout: Layout, old: tuple[Label, ...], new: tuple[Label, ...]) -> Layout:

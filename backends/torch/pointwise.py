@@ -88,11 +88,12 @@ def to_dtype(w: BodyWriter, x: Code, old: ir.DType, new: ir.DType) -> Code:
         return method(x, "long")
     if new == "bool":
         return method(x, "bool")
-    if isinstance(x, Call) and x.function == Text("torch.arange"):
-        return Call(x.function, x.args, (("dtype", dtype_code(w, new)), *x.named))
+    if w.constructing:
+        return method(x, "float")
     if new == "float32":
         if old in ("int", "bool"):
-            return method(x, "to", dtype_code(w, new))
+            w.helpers.add("float32_like")
+            return call("float32", x, reference(w, floating=True))
         w.helpers.add("float32")
         return call("float32", x)
     return method(x, "to", Attribute(reference(w, floating=True), "dtype"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -68,20 +69,26 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
     body, names = finish(w, reserved, {}, 4 if plan.is_function else 8)
     indent = 4 if plan.is_function else 8
     arguments = [f"{names[w.inputs[v]]}: Tensor{' | None' if v in maybe_none else ''}" for v in module.inputs]
-    explicit = [f"{n}: {'float' if v[0].is_real else 'int'}" for n, v in plan.numbers]
+    if plan.is_function:
+        init: list[str] = []
+        kept: list[str] = []
+    else:
+        kept = [line for n, code in numbers.kept.items() for line in wrap(f"self.{n} = ", code, lambda v: v.hint, 8)]
+        init = kept + constructor_lines(module, numbers, helpers)
+    written = lines(body, names.__getitem__, indent)
+    words = set(re.findall(r"\w+", " ".join(init or written)))
+    plans.unused[plan.of.key] = frozenset(n for n, _ in plan.numbers if n not in words)
+    explicit = [f"{n}: {'float' if v[0].is_real else 'int'}" for n, v in plans.numbers(plan)]
     if plan.is_function:
         signature = signature_lines(f"def {plan.name}", arguments + explicit, result_type(module), 0)
-        init: list[str] = []
         init_signature: list[str] = []
     else:
         signature = signature_lines("def forward", ["self", *arguments], result_type(module), 4)
         config = ["config: Config"] if plan.takes_config else []
         init_signature = signature_lines("def __init__", ["self", *config, *explicit], "None", 4)
-        kept = [line for n, code in numbers.kept.items() for line in wrap(f"self.{n} = ", code, lambda v: v.hint, 8)]
-        init = kept + constructor_lines(module, numbers, helpers)
     return ClassView(
         name=plan.name, is_function=plan.is_function, doc=doc_of(module), init=init, init_signature=init_signature,
-        forward=lines(body, names.__getitem__, indent), signature=signature,
+        forward=written, signature=signature,
     )  # fmt: skip
 
 
