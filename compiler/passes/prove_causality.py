@@ -11,8 +11,9 @@ from .. import ir
 from ..diagnostics import Diagnostics, Note
 from ..dims import ONE, ZERO
 from ..ir import Assumption, Axis, Program, Type, Value
+from .position_bounds import NOTHING, Bound, Cause, Info
 from .position_forms import highest, position
-from .trace_positions import NOTHING, Bound, Cause, Info, Tracer
+from .trace_positions import Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def check_causality(program: Program, diagnostics: Diagnostics) -> Flow:
 
 
 def _sources(item: ir.ModelInput) -> tuple[Bound, ...]:
-    return tuple(Bound(item.name, position(a.label)) for a in item.value.type.axes if a.size.is_dynamic)[-1:]
+    return tuple(Bound(item.name, (position(a.label),)) for a in item.value.type.axes if a.size.is_dynamic)[-1:]
 
 
 def _shared_axis(output: Type, source: Type) -> Axis | None:
@@ -101,10 +102,11 @@ def _judge(output: str, source: str, value: Value, axis: Axis, info: Info) -> Ve
     for bound in info.bounds:
         if bound.source != source:
             continue
-        excess = highest(bound.form - position(axis.label), value.type.axes)
-        if excess is not None and excess <= 0:
+        ahead = [highest(f - position(axis.label), value.type.axes) for f in bound.forms]
+        least = min((a for a in ahead if a is not None), default=float("inf"))
+        if least <= 0:
             continue
-        offset = None if excess is None or excess == float("inf") else int(excess)
+        offset = None if least == float("inf") else int(least)
         verdict = Verdict(output, source, "refuted" if bound.certain else "unproved", bound.cause, offset)
         if worst is None or (worst.answer == "unproved" and verdict.answer == "refuted"):
             worst = verdict

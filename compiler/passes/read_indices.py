@@ -123,36 +123,22 @@ def _below(a: Range, b: Range, axes: Sequence[Axis]) -> tuple[Form, ...]:
 # ---------------------------------------------------------------- masks
 
 
-def key_bounds(region: Region, ranges: Mapping[Value, Range]) -> tuple[Form, ...]:
-    """Forms over the query (and other labels) that the key's slot never exceeds where the mask lets it be seen."""
-    query, key = region.params
-    known = {**ranges, query: exactly(position(query.type.labels[0])), key: exactly(position(key.type.labels[0]))}
-    nodes: dict[Value, Node] = {}
-    for node in region.body:
-        nodes.update((v, node) for v in node.outs)
-        known[node.out] = range_of(node, known)
-    axes = (*query.type.axes, *key.type.axes, *region.result.type.axes)
-    return _implied(region.result, True, key.type.labels[0], nodes, known, axes)
-
-
-def _implied(
-    value: Value, truth: bool, key: Label, nodes: Mapping[Value, Node], ranges: Mapping[Value, Range], axes: Sequence[Axis]
-) -> tuple[Form, ...]:
-    """Upper forms of the key that follow from a bool being `truth`."""
+def implied(value: Value, truth: bool, key: Label, nodes: Mapping[Value, Node], ranges: Mapping[Value, Range]) -> tuple[Form, ...]:
+    """Forms that the position along `key` never exceeds where a bool is `truth`."""
     node = nodes.get(value)
     if isinstance(node, ir.Expand | ir.Transpose):
-        return _implied(node.x, truth, key, nodes, ranges, axes)
+        return implied(node.x, truth, key, nodes, ranges)
     if not isinstance(node, Elementwise):
         return ()
     parts = [a for a in node.args if isinstance(a, Value)]
     match node.function:
         case "not":
-            return _implied(parts[0], not truth, key, nodes, ranges, axes)
+            return implied(parts[0], not truth, key, nodes, ranges)
         case "and" | "or":
-            sides = [_implied(p, truth, key, nodes, ranges, axes) for p in parts]
+            sides = [implied(p, truth, key, nodes, ranges) for p in parts]
             if (node.function == "and") == truth:
-                return _few(sides[0] + sides[1])
-            return _few(f for x, y in product(*sides) for f in above_both(x, y, axes))
+                return _few(f for side in sides for f in side)
+            return _few(f for x, y in product(*sides) for f in above_both(x, y, node.out.type.axes)) if len(sides) == 2 else ()
         case "le" | "lt" | "ge" | "gt" | "eq" | "ne":
             return _from_comparison(node, truth, key, [_operand(a, ranges) for a in node.args])
         case _:

@@ -6,61 +6,14 @@ splits and attention change the form; a reduction over the axis lifts it to the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from ...grammar.tree import Span
 from .. import ir
 from ..dims import ONE, ZERO, Expr, const
 from ..ir import REST, Axis, Label, Module, Node, Region, Value
-from .position_forms import Form, at_most, highest, number, position, positive
-from .read_indices import UNKNOWN, Range, exactly, key_bounds, range_of, sees_ahead
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """The operation that lets something later in, in words."""
-
-    what: str
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """Entries depend on positions of `source` up to `form`; `certain` if they really do, as far as operations go."""
-
-    source: str
-    form: Form
-    certain: bool = True
-    cause: Cause | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Info:
-    bounds: tuple[Bound, ...] = ()
-    range: Range = UNKNOWN
-
-
-NOTHING = Info()
-
-
-def _union(groups: Iterable[tuple[Bound, ...]]) -> tuple[Bound, ...]:
-    """All bounds, without those that another one implies."""
-    kept: list[Bound] = []
-    for bound in dict.fromkeys(b for group in groups for b in group):
-        if any(_implies(other, bound) for other in kept):
-            continue
-        kept = [other for other in kept if not _implies(bound, other)]
-        kept.append(bound)
-    return tuple(kept)
-
-
-def _implies(one: Bound, other: Bound) -> bool:
-    """Whether `one` allows all that `other` does."""
-    if one.source != other.source or (other.certain and not one.certain):
-        return False
-    difference = other.form - one.form
-    return not difference.terms and at_most(difference, number(ZERO), ())
-
+from .position_bounds import NOTHING, Bound, Bounds, Cause, Info, Support, drop, limit, move, relabel, support_without, union
+from .position_forms import Form, highest, number, position, positive
+from .read_indices import UNKNOWN, Range, exactly, implied, range_of, sees_ahead
 
 # ---------------------------------------------------------------- the interpreter
 
@@ -68,6 +21,8 @@ def _implies(one: Bound, other: Bound) -> bool:
 class Tracer:
     def __init__(self) -> None:
         self.sizes: dict[Label, Expr] = {}
+        self.nodes: dict[Value, Node] = {}
+        self.ranges: dict[Value, Range] = {}
 
     def module(self, module: Module, env: dict[Value, Info]) -> None:
         """Fill in what is known of every value of a module; its inputs are in `env` already."""
@@ -86,7 +41,7 @@ class Tracer:
             case ir.Route():
                 self.call(_one(module.child(node.target)), (node.x, *node.args), node.outs, env)
                 chosen = self.drop(_bounds(env, (node.index, node.weight)), _axis(node.index, node.choice), None)
-                env[node.out] = Info(_union((env[node.out].bounds, chosen)))
+                env[node.out] = Info(union((env[node.out].bounds, chosen)))
             case ir.Fold():
                 self.fold(node, module, env)
             case ir.Attend():
@@ -94,8 +49,7 @@ class Tracer:
             case ir.Split() | ir.Unstack():
                 self.pieces(node, env)
             case _:
-                info = Info(self.bounds(node, env), range_of(node, {v: env[v].range for v in ir.operands(node) if v in env}))
-                env.update((v, info if k == 0 else Info(info.bounds)) for k, v in enumerate(node.outs))
+                env.update(self.infos(node, env))
 
     # ------------------------------------------------ modules
 
@@ -111,12 +65,13 @@ class Tracer:
             pairs = _positions(inner.type.axes, arg.type.axes)
             there = {outer.label: new.label for new, outer in pairs}
             back.update((new.label, outer.label) for new, outer in pairs)
-            inside[inner] = _relabel(info, there)
+            inside[inner] = relabel(info, there)
+            self.ranges[inner] = inside[inner].range
         self.module(target, inside)
         results: list[Info] = []
         for inner, out in zip(target.outputs, outs, strict=True):
             named = {new.label: outer.label for new, outer in _positions(inner.type.axes, out.type.axes)}
-            results.append(_relabel(inside.get(inner, NOTHING), {**back, **named}))
+            results.append(relabel(inside.get(inner, NOTHING), {**back, **named}))
             self.sizes.update((a.label, a.size) for a in out.type.axes)
         return results
 
@@ -131,34 +86,92 @@ class Tracer:
             for (slot, _), positions in zip(stack.slots, node.inputs, strict=True):
                 infos = [Info(state[p]) if p < node.carried else known[p] for p in positions]
                 results = self.applied(slot, [node.args[p] for p in positions], infos, node.outs)
-                state = [_union((old, new.bounds)) for old, new in zip(state, results, strict=True)]
+                state = [union((old, new.bounds)) for old, new in zip(state, results, strict=True)]
             if [_forms(b) for b in state] == [_forms(b) for b in before]:
                 break
             if round_ >= 4:
                 state = [self.widened(old, new, out) for old, new, out in zip(before, state, node.outs, strict=True)]
         env.update((out, Info(b)) for out, b in zip(node.outs, state, strict=True))
 
-    def widened(self, old: tuple[Bound, ...], new: tuple[Bound, ...], out: Value) -> tuple[Bound, ...]:
+    def widened(self, old: Bounds, new: Bounds, out: Value) -> Bounds:
         known = _forms(old)
-        return _union([self.everything(b, out.type.axes) if (b.source, b.form, b.certain) not in known else (b,) for b in new])
+        return union([self.everything(b, out.type.axes) if (b.source, b.forms, b.certain) not in known else (b,) for b in new])
 
-    def everything(self, bound: Bound, axes: Iterable[Axis]) -> tuple[Bound, ...]:
-        form = bound.form
+    def everything(self, bound: Bound, axes: Iterable[Axis]) -> Bounds:
         for axis in axes:
-            form = form.highest_along(axis)
-        return (replace(bound, form=form),)
+            bound = bound.each(lambda f, axis=axis: f.highest_along(axis))  # type: ignore[misc]
+        return (bound,)
 
     # ------------------------------------------------ operations
 
-    def bounds(self, node: Node, env: Mapping[Value, Info]) -> tuple[Bound, ...]:
+    def infos(self, node: Node, env: Mapping[Value, Info]) -> dict[Value, Info]:
+        """What is known of a node's results."""
+        self.ranges[node.out] = range_of(node, self.ranges)
+        self.nodes.update((v, node) for v in node.outs)
+        support, shown = self.supports(node, env)
+        bounds = self.bounds(node, env)
+        return {v: Info(bounds, self.ranges[v] if k == 0 else UNKNOWN, support, shown) for k, v in enumerate(node.outs)}
+
+    def supports(self, node: Node, env: Mapping[Value, Info]) -> tuple[Support, Support]:
+        """Where the result is not zero (or false), and where it is not minus infinity."""
+        known = [env.get(v, NOTHING) for v in ir.operands(node)]
+        match node:
+            case ir.Elementwise(function="where"):
+                return self.where_supports(node, env)
+            case ir.Elementwise() if node.out.type.dtype == "bool":
+                return self.truth(node.out, True), ()
+            case ir.Elementwise(function="mul"):
+                return tuple(dict.fromkeys(s for info in known for s in info.support)), ()
+            case ir.Elementwise(function="neg" | "div") if known:
+                return (known[0].support if isinstance(node.args[0], Value) else ()), ()
+            case ir.Elementwise(function="add" | "sub") if len(known) == 1 or not known[1].bounds:
+                return (), known[0].shown if isinstance(node.args[0], Value) else ()
+            case ir.Along(function="softmax"):
+                return known[0].shown, ()
+            case ir.Einsum():
+                return support_without(tuple(dict.fromkeys(s for info in known for s in info.support)), node.over), ()
+            case ir.Reduce(function="sum" | "any"):
+                return support_without(known[0].support, node.over), ()
+            case ir.Rename():
+                moved = relabel(known[0], dict(zip(node.old, node.new, strict=True)))
+                return moved.support, moved.shown
+            case ir.Cast() | ir.Expand() | ir.Transpose() | ir.Dropout() | ir.StopGradient():
+                return known[0].support, known[0].shown
+            case _:
+                return (), ()
+
+    def where_supports(self, node: ir.Elementwise, env: Mapping[Value, Info]) -> tuple[Support, Support]:
+        condition, yes, no = node.args
+        assert isinstance(condition, Value)
+        true = self.truth(condition, True) or env.get(condition, NOTHING).support
+        if isinstance(no, Expr):
+            inside = env.get(yes, NOTHING) if isinstance(yes, Value) else NOTHING
+            if no.value() == 0:
+                return tuple(dict.fromkeys((*true, *inside.support))), ()
+            if (no.value() or 0) < -1e8:
+                return (), tuple(dict.fromkeys((*true, *inside.shown)))
+        if isinstance(yes, Expr) and yes.value() == 0:
+            return self.truth(condition, False), ()
+        if isinstance(yes, Expr) and (yes.value() or 0) < -1e8:
+            return (), self.truth(condition, False)
+        return (), ()
+
+    def truth(self, value: Value, truth: bool) -> Support:
+        """What a bool being true, or false, says of positions."""
+        found = [(a.label, f) for a in value.type.axes for f in implied(value, truth, a.label, self.nodes, self.ranges)]
+        return tuple((label, form) for label, form in found if form.terms)
+
+    def bounds(self, node: Node, env: Mapping[Value, Info]) -> Bounds:
         """The bounds of a node's results."""
         found = _bounds(env, dict.fromkeys(ir.operands(node)))
         if not found:
             return ()
+        if isinstance(node, ir.Einsum | ir.Elementwise):
+            found = self.limited(node, env)
         match node:
             case ir.Rename():
                 mapping = dict(zip(node.old, node.new, strict=True))
-                return tuple(replace(b, form=b.form.relabel(mapping)) for b in found)
+                return tuple(b.each(lambda f: f.relabel(mapping)) for b in found)
             case ir.Reduce():
                 return self.drop_all(found, node.x, node.over, Cause(f"`{node.function}` over `{_names(node.over)}`", node.span))
             case ir.Einsum():
@@ -169,7 +182,7 @@ class Tracer:
             case ir.Along(function="flip"):
                 size = node.x.type.axis(node.over).size
                 turned = number(size - ONE) - position(node.over)
-                return self.move(found, node.over, turned, Cause(f"`flip` along `{node.over.name}`", node.span))
+                return move(found, node.over, turned, Cause(f"`flip` along `{node.over.name}`", node.span))
             case ir.Along(function="cumsum"):
                 return self.accumulate(found, node.x.type.axis(node.over), Cause(f"`cumsum` along `{node.over.name}`", node.span))
             case ir.LinearRecurrence():
@@ -181,37 +194,54 @@ class Tracer:
             case ir.CrossEntropy():
                 return self.drop_all(found, node.logits, node.logits.type.labels, Cause("`cross_entropy`", node.span))
             case ir.Squeeze():
-                return self.move(found, node.over, number(ZERO), None)
+                return move(found, node.over, number(ZERO), None)
             case _:
                 return self.moved(node, found, env)
 
-    def moved(self, node: Node, found: tuple[Bound, ...], env: Mapping[Value, Info]) -> tuple[Bound, ...]:
+    def limited(self, node: ir.Einsum | ir.Elementwise, env: Mapping[Value, Info]) -> Bounds:
+        """The operands' bounds, each where the others let it through."""
+        values = [a for a in node.args if isinstance(a, Value)]
+        if isinstance(node, ir.Einsum) or node.function == "mul":
+            supports = [env.get(v, NOTHING).support for v in values]
+            everywhere = tuple(s for support in supports for s in support)
+            return union(limit(_bounds(env, (v,)), everywhere) for v in values)
+        if node.function == "where":
+            condition, yes, no = node.args
+            assert isinstance(condition, Value)
+            true = self.truth(condition, True) or env.get(condition, NOTHING).support
+            parts = [_bounds(env, (condition,))]
+            parts += [limit(_bounds(env, (yes,)), true)] if isinstance(yes, Value) else []
+            parts += [limit(_bounds(env, (no,)), self.truth(condition, False))] if isinstance(no, Value) else []
+            return union(parts)
+        return _bounds(env, values)
+
+    def moved(self, node: Node, found: Bounds, env: Mapping[Value, Info]) -> Bounds:
         """Operations that move entries along an axis."""
         match node:
             case ir.Unflatten():
                 form, stride = number(ZERO), ONE
                 for axis in reversed(node.axes):
                     form, stride = form + position(axis.label).scaled(stride), stride * axis.size
-                return self.move(found, node.over, form, None)
+                return move(found, node.over, form, None)
             case ir.Flatten():
-                return tuple(b for bound in found for b in self.flatten(node, bound))
+                return tuple(self.flatten(node, bound) for bound in found)
             case ir.Pad():
-                return self.move(found, node.over, position(node.over).shifted(ZERO - node.before), None)
+                return move(found, node.over, position(node.over).shifted(ZERO - node.before), None)
             case ir.Slice():
                 cause = Cause(f"a range of `{node.over.name}` that starts at {node.start}", node.span)
-                return self.move(found, node.over, position(node.over).shifted(node.start), cause)
+                return move(found, node.over, position(node.over).shifted(node.start), cause)
             case ir.Roll():
                 return self.roll(node, found)
             case ir.Unfold():
                 form = position(node.over).scaled(node.stride) + position(node.window.label).scaled(node.dilation)
-                return self.move(found, node.over, form, Cause(f"windows of {node.window.size} along `{node.over.name}`", node.span))
+                return move(found, node.over, form, Cause(f"windows of {node.window.size} along `{node.over.name}`", node.span))
             case ir.Concat():
                 offset, pieces = ZERO, []
                 for arg in node.args:
                     back = position(node.over).shifted(ZERO - offset)
-                    pieces.append(self.move(_bounds(env, (arg,)), node.over, back, None))
+                    pieces.append(move(_bounds(env, (arg,)), node.over, back, None))
                     offset = offset + arg.type.axis(node.over).size
-                return _union(pieces)
+                return union(pieces)
             case ir.Take():
                 return self.take(node, env)
             case ir.ScatterAdd():
@@ -224,103 +254,70 @@ class Tracer:
         for k, out in enumerate(node.outs):
             cause = Cause(f"a later piece of `{node.over.name}`", node.span)
             if isinstance(node, ir.Split):
-                env[out] = Info(self.move(found, node.over, position(node.labels[k]).shifted(offset), cause))
+                env[out] = Info(move(found, node.over, position(node.labels[k]).shifted(offset), cause))
                 offset = offset + node.sizes[k]
             else:
-                env[out] = Info(self.move(found, node.over, number(const(k)), cause))
+                env[out] = Info(move(found, node.over, number(const(k)), cause))
 
-    def move(self, bounds: tuple[Bound, ...], label: Label, form: Form, cause: Cause | None) -> tuple[Bound, ...]:
-        """Substitute where along `label` an entry comes from; the cause is named if it may be later."""
-        moved: list[Bound] = []
-        for bound in bounds:
-            if bound.form.has(label):
-                new = bound.form.substitute(label, form)
-                ahead = cause is not None and (len(form.terms) != 1 or positive(form.constant))
-                bound = replace(bound, form=new, cause=cause if ahead else bound.cause)
-            moved.append(bound)
-        return _union((tuple(moved),))
+    def drop(self, bounds: Bounds, axis: Axis, cause: Cause | None, certain: bool = True) -> Bounds:
+        """Every entry along an axis is read; along `...`, all that it stands for."""
+        if axis.label is not REST:
+            return drop(bounds, axis, cause, certain)
+        for label in dict.fromkeys(label for b in bounds for f in b.forms for label, _ in f.terms):
+            bounds = drop(bounds, Axis(label, self.sizes[label]), cause, certain)
+        return bounds
 
-    def drop(self, bounds: tuple[Bound, ...], axis: Axis, cause: Cause | None, certain: bool = True) -> tuple[Bound, ...]:
-        """Every entry along an axis is read."""
-        if axis.label is REST:
-            for label, size in list(self.sizes.items()):
-                if any(b.form.has(label) for b in bounds):
-                    bounds = self.drop(bounds, Axis(label, size), cause, certain)
-            return bounds
-        dropped: list[Bound] = []
-        for bound in bounds:
-            if bound.form.has(axis.label):
-                named = cause if axis.size.is_dynamic or bound.cause is None else bound.cause
-                bound = replace(bound, form=bound.form.highest_along(axis), certain=bound.certain and certain, cause=named)
-            dropped.append(bound)
-        return _union((tuple(dropped),))
-
-    def drop_all(self, bounds: tuple[Bound, ...], x: Value, labels: Iterable[Label], cause: Cause) -> tuple[Bound, ...]:
+    def drop_all(self, bounds: Bounds, x: Value, labels: Iterable[Label], cause: Cause) -> Bounds:
         for label in labels:
             bounds = self.drop(bounds, _axis(x, label), cause)
         return bounds
 
-    def accumulate(self, bounds: tuple[Bound, ...], axis: Axis, cause: Cause) -> tuple[Bound, ...]:
+    def accumulate(self, bounds: Bounds, axis: Axis, cause: Cause) -> Bounds:
         """Every entry up to this one is read: nothing new if later entries are bounded later."""
-        falling = tuple(b for b in bounds if b.form.has(axis.label) and not positive(b.form.coefficient(axis.label)))
-        rising = tuple(b for b in bounds if b not in falling)
-        return _union((rising, self.drop(falling, axis, cause)))
+        falls = [any(f.has(axis.label) and not positive(f.coefficient(axis.label)) for f in b.forms) for b in bounds]
+        falling = tuple(b for b, fall in zip(bounds, falls, strict=True) if fall)
+        rising = tuple(b for b, fall in zip(bounds, falls, strict=True) if not fall)
+        return union((rising, self.drop(falling, axis, cause)))
 
-    def flatten(self, node: ir.Flatten, bound: Bound) -> tuple[Bound, ...]:
+    def flatten(self, node: ir.Flatten, bound: Bound) -> Bound:
         """Row-major: exact if the bound is a multiple of the flat position; else the outermost label's, with the worst of the others."""
-        if not any(bound.form.has(label) for label in node.over):
-            return (bound,)
+        if not any(bound.has(label) for label in node.over):
+            return bound
         axes = [node.x.type.axis(label) for label in node.over]
-        stride = ONE
-        strides: list[Expr] = []
-        for axis in reversed(axes):
-            strides.insert(0, stride)
-            stride = stride * axis.size
-        outer = bound.form.coefficient(axes[0].label).divide(strides[0])
-        form = bound.form.substitute(axes[0].label, number(ZERO))
-        exact = True
-        for axis, step in zip(axes[1:], strides[1:], strict=True):
-            rest = form.coefficient(axis.label) - outer * step
-            exact = exact and rest == ZERO
-            form = form.substitute(axis.label, number(ZERO))
-            form = form.shifted(rest * (axis.size - ONE) if positive(rest) else ZERO)
-        merged = form + position(node.label).scaled(outer)
-        if exact or outer != ZERO:
-            return (replace(bound, form=merged),)
-        return (replace(bound, form=merged, certain=False, cause=Cause(f"`flatten` of `{_names(node.over)}`", node.span)),)
+        certain = bound.certain and all(f.has(axes[0].label) for f in bound.forms)
+        merged = bound.each(lambda f: _flattened(f, axes, node.label))
+        cause = bound.cause if certain else Cause(f"`flatten` of `{_names(node.over)}`", node.span)
+        return replace(merged, certain=certain, cause=cause)
 
-    def roll(self, node: ir.Roll, found: tuple[Bound, ...]) -> tuple[Bound, ...]:
+    def roll(self, node: ir.Roll, found: Bounds) -> Bounds:
         """out[i] = x[i - shift]; what wraps around comes from the other end."""
         size = node.x.type.axis(node.over).size
         here = position(node.over).shifted(ZERO - node.shift)
         cause = Cause(f"`roll` along `{node.over.name}`", node.span)
         wrapped = here.shifted(size) if positive(node.shift) else here
-        return _union((self.move(found, node.over, here, cause), self.move(found, node.over, wrapped, cause)))
+        return union((move(found, node.over, here, cause), move(found, node.over, wrapped, cause)))
 
-    def take(self, node: ir.Take, env: Mapping[Value, Info]) -> tuple[Bound, ...]:
+    def take(self, node: ir.Take, env: Mapping[Value, Info]) -> Bounds:
         found = _bounds(env, (node.x,))
         cause = Cause(f"indexing along `{_names(node.over)}`", node.span)
         for label, index in zip(node.over, node.indices, strict=True):
             axis = node.x.type.axis(label)
             if isinstance(index, Expr):
                 at = index if not positive(ZERO - index) else axis.size + index
-                found = self.move(found, label, number(at), cause)
+                found = move(found, label, number(at), cause)
                 continue
             known = env.get(index, NOTHING).range
             chosen: list[Bound] = []
             for bound in found:
-                forms = known.upper if positive(bound.form.coefficient(label)) else known.lower
-                if not bound.form.has(label):
-                    chosen.append(bound)
-                elif forms:
-                    best = _tightest([bound.form.substitute(label, f) for f in forms], node.out.type.axes)
-                    chosen.append(replace(bound, form=best, cause=bound.cause or cause))
+                forms = tuple(dict.fromkeys(g for f in bound.forms for g in _indexed(f, label, known)))
+                if forms:
+                    chosen.append(replace(bound.caused(label, cause), forms=forms[:4]))
                 else:
                     chosen += self.drop((bound,), axis, cause, certain=False)
-            found = _union((tuple(chosen),))
-        return _union((found, _bounds(env, [i for i in node.indices if isinstance(i, Value)])))
+            found = union((tuple(chosen),))
+        return union((found, _bounds(env, [i for i in node.indices if isinstance(i, Value)])))
 
-    def scatter(self, node: ir.ScatterAdd, found: tuple[Bound, ...]) -> tuple[Bound, ...]:
+    def scatter(self, node: ir.ScatterAdd, found: Bounds) -> Bounds:
         cause = Cause(f"`scatter_add` over `{node.over.name}`", node.span)
         for value in (node.index, node.x):
             for axis in value.type.axes:
@@ -330,87 +327,92 @@ class Tracer:
 
     # ------------------------------------------------ attention
 
-    def attend(self, node: ir.Attend, env: Mapping[Value, Info]) -> tuple[Bound, ...]:
+    def attend(self, node: ir.Attend, env: Mapping[Value, Info]) -> Bounds:
         """Queries see what they carry; keys and values as far as the mask goes."""
         feature = node.q.type.axis(node.feature)
         to_key = {node.k_axis: node.key}
         q = self.drop(_bounds(env, (node.q,)), feature, None)
-        k = self.drop(tuple(replace(b, form=b.form.relabel(to_key)) for b in _bounds(env, (node.k,))), feature, None)
-        v = tuple(replace(b, form=b.form.relabel(to_key)) for b in _bounds(env, (node.v,)))
+        k = self.drop(tuple(b.each(lambda f: f.relabel(to_key)) for b in _bounds(env, (node.k,))), feature, None)
+        v = tuple(b.each(lambda f: f.relabel(to_key)) for b in _bounds(env, (node.v,)))
         scale = _bounds(env, (node.scale,)) if isinstance(node.scale, Value) else ()
-        scores = _union((q, k, scale))
+        scores = Info(union((q, k, scale)))
         key = Axis(node.key, node.k.type.axis(node.k_axis).size)
         if node.score is not None:
-            scores = self.region(node.score, (scores, (), (), ()), env)
-        allowed: tuple[Bound, ...] = ()
-        if node.mask is not None:
-            allowed = self.region(node.mask, ((), ()), env)
-        scores = self.limit(_union((scores, allowed)), node, key, env)
+            scores = self.region(node.score, (scores, NOTHING, NOTHING, NOTHING), env)
+        allowed = NOTHING if node.mask is None else self.region(node.mask, (NOTHING, NOTHING), env)
+        seen = drop(self.visible(union((scores.bounds, allowed.bounds)), node, key, allowed.support), key, None)
         if node.weights is not None:
-            scores = self.region(node.weights, (scores,), env)
-        return _union((scores, self.limit(v, node, key, env)))
+            seen = self.region(node.weights, (Info(seen),), env).bounds
+        return union((seen, drop(self.visible(v, node, key, allowed.support), key, None)))
 
-    def region(self, region: Region, params: Sequence[tuple[Bound, ...]], env: Mapping[Value, Info]) -> tuple[Bound, ...]:
+    def region(self, region: Region, params: Sequence[Info], env: Mapping[Value, Info]) -> Info:
         inside = dict(env)
-        for value, bounds in zip(region.params, params, strict=True):
+        for value, info in zip(region.params, params, strict=True):
             one = value.type.dtype == "int" and len(value.type.axes) == 1
-            inside[value] = Info(bounds, exactly(position(value.type.labels[0])) if one else UNKNOWN)
+            self.ranges[value] = exactly(position(value.type.labels[0])) if one else UNKNOWN
+            inside[value] = replace(info, range=self.ranges[value])
+            self.sizes.update((a.label, a.size) for a in value.type.axes)
         for node in region.body:
-            info = Info(self.bounds(node, inside), range_of(node, {v: inside[v].range for v in ir.operands(node) if v in inside}))
-            inside.update((v, info) for v in node.outs)
-        return inside.get(region.result, NOTHING).bounds
+            inside.update(self.infos(node, inside))
+        return inside.get(region.result, NOTHING)
 
-    def limit(self, bounds: tuple[Bound, ...], node: ir.Attend, key: Axis, env: Mapping[Value, Info]) -> tuple[Bound, ...]:
-        """Replace the key's position by the last key that the mask lets a query see."""
-        if not any(b.form.has(key.label) for b in bounds):
-            return bounds
-        if node.mask is None:
-            return self.drop(bounds, key, Cause("`attend` without a mask", node.span))
-        forms = key_bounds(node.mask, {v: i.range for v, i in env.items()})
+    def visible(self, bounds: Bounds, node: ir.Attend, key: Axis, support: Support) -> Bounds:
+        """What the mask says of how far keys and values are seen."""
+        if node.mask is not None:
+            bounds = limit(bounds, tuple((label, f) for label, f in support if label is key.label))
         query = node.q.type.axis(node.query)
-        over_query = [f for f in forms if all(label is node.query for label, _ in f.terms)]
-        place = node.mask.result.span or node.span
-        limited: list[Bound] = []
+        found: list[Bound] = []
         for bound in bounds:
-            if not bound.form.has(key.label):
-                limited.append(bound)
-            elif over_query:
-                best = _tightest([bound.form.substitute(key.label, f) for f in over_query], (query,))
-                excess = highest(best - position(node.query), (query,))
-                ahead = excess is None or excess > 0
-                certain = bound.certain and (not ahead or sees_ahead(node.mask) is not None)
-                limited.append(
-                    replace(bound, form=best, certain=certain, cause=Cause("the mask of `attend`", place) if ahead else bound.cause)
-                )
-            else:
-                seen = sees_ahead(node.mask)
-                what = "a mask that depends on data" if seen is None else f"the mask lets query {seen[0]} see key {seen[1]}"
-                limited += self.drop((bound,), key, Cause(what, place), certain=seen is not None)
-        return _union((tuple(limited),))
+            ahead = [highest(f - position(query.label), (query, key)) for f in bound.forms]
+            if all(a is None or a > 0 for a in ahead) and any(f.has(key.label) for f in bound.forms):
+                bound = self.blamed(bound, node, all(f.has(key.label) for f in bound.forms))
+            found.append(bound)
+        return tuple(found)
+
+    def blamed(self, bound: Bound, node: ir.Attend, unlimited: bool) -> Bound:
+        """A bound that the mask does not keep behind the query, with the mask as its cause; certain if a counterexample says so."""
+        if node.mask is None:
+            return replace(bound, cause=Cause("`attend` without a mask", node.span))
+        found = sees_ahead(node.mask)
+        what = "the mask of `attend`"
+        if unlimited:
+            what = "a mask that depends on data" if found is None else f"the mask lets query {found[0]} see key {found[1]}"
+        return replace(bound, certain=bound.certain and found is not None, cause=Cause(what, node.mask.result.span or node.span))
 
 
-def _tightest(forms: Sequence[Form], axes: Sequence[Axis]) -> Form:
-    best = forms[0]
-    for form in forms[1:]:
-        if at_most(form, best, axes):
-            best = form
-    return best
+def _bounds(env: Mapping[Value, Info], values: Iterable[Value]) -> Bounds:
+    return union(env[v].bounds for v in values if v in env)
 
 
-def _bounds(env: Mapping[Value, Info], values: Iterable[Value]) -> tuple[Bound, ...]:
-    return _union(env[v].bounds for v in values if v in env)
-
-
-def _forms(bounds: tuple[Bound, ...]) -> set[tuple[str, Form, bool]]:
-    return {(b.source, b.form, b.certain) for b in bounds}
-
-
-def _relabel(info: Info, mapping: Mapping[Label, Label]) -> Info:
-    return Info(tuple(replace(b, form=b.form.relabel(mapping)) for b in info.bounds), info.range.relabel(mapping))
+def _forms(bounds: Bounds) -> set[tuple[str, tuple[Form, ...], bool]]:
+    return {(b.source, b.forms, b.certain) for b in bounds}
 
 
 def _axis(value: Value, label: Label) -> Axis:
     return value.type.axis(label) if value.type.has(label) else Axis(label, ONE)
+
+
+def _indexed(form: Form, label: Label, known: Range) -> Sequence[Form]:
+    """What a form over positions along `label` is at most, when they are given by an index of known range."""
+    if not form.has(label):
+        return (form,)
+    return [form.substitute(label, f) for f in (known.upper if positive(form.coefficient(label)) else known.lower)]
+
+
+def _flattened(form: Form, axes: Sequence[Axis], label: Label) -> Form:
+    """A form over several positions as one over their row-major position, raised to what it can be at most."""
+    stride = ONE
+    strides: list[Expr] = []
+    for axis in reversed(axes):
+        strides.insert(0, stride)
+        stride = stride * axis.size
+    outer = form.coefficient(axes[0].label).divide(strides[0])
+    form = form.substitute(axes[0].label, number(ZERO))
+    for axis, step in zip(axes[1:], strides[1:], strict=True):
+        rest = form.coefficient(axis.label) - outer * step
+        form = form.substitute(axis.label, number(ZERO))
+        form = form.shifted(rest * (axis.size - ONE) if positive(rest) else ZERO)
+    return form + position(label).scaled(outer)
 
 
 def _names(labels: Iterable[Label]) -> str:

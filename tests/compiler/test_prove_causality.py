@@ -75,6 +75,10 @@ CAUSAL = [
     "x = pad(x, t = [1, 0])[t = 0 .. -1]",
     "x = x + x[t = maximum(index(t) - 1, 0)]",
     "x = flatten(unflatten(x, t = [n: t / 4, w: 4]), [n, w], t)",
+    "seen = index(s: t) <= index(t)\nx = einsum(where(seen, 0.5 ^ (index(t) - index(s: t)), 0.0), rename(x, t = s), over = s)",
+    "seen = index(s: t) <= index(t)\nx = einsum(float(seen), rename(x, t = s), over = s)",
+    "z = rename(x, t = s)\nw = softmax(where(index(s: t) <= index(t), einsum(x, z, over = width), -1e30), s)\nx = einsum(w, z, over = s)",
+    "z = rename(x, t = s)\nw = where(index(s: t) <= index(t), x * z, 0)\nx = sum(flip(cumsum(flip(w, s), s), s), s)",
     "z = unflatten(x, t = [n: t / 4, w: 4])\nm = pad(mean(z, w), n = [1, 0])[n = 0 .. -1]\nx = flatten(z + m, [n, w], t)",
 ]
 
@@ -91,6 +95,8 @@ NOT_CAUSAL = [
     ("k = unfold(pad(x, t = [1, 1]), t, k: 3)\nx = mean(k, k)", "windows of 3", 1),
     ("x = pad(x, t = [0, 2])[t = 2 ..]", "starts at 2", 2),
     ("z = unflatten(x, t = [n: t / 4, w: 4])\nx = flatten(z + mean(z, w), [n, w], t)", "mean", 3),
+    ("z = rename(x, t = s)\nx = einsum(softmax(einsum(x, z, over = width), s), z, over = s)", "softmax", None),
+    ("seen = index(s: t) <= index(t) + 1\nx = einsum(float(seen), rename(x, t = s), over = s)", "the sum over `s`", 1),
     ("x = x * x[t = -1]", "indexing", None),
 ]
 

@@ -1,0 +1,134 @@
+"""Bounds: how far along an input an entry of a value looks, as linear forms of the entry's position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from ...grammar.tree import Span
+from ..dims import ZERO
+from ..ir import Axis, Label
+from .position_forms import Form, at_most, number, positive
+from .read_indices import UNKNOWN, Range
+
+Support = tuple[tuple[Label, Form], ...]
+"""Where something holds: only where the position along each label is at most the form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The operation that lets something later in, in words."""
+
+    what: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Entries depend on positions of `source` up to the least of `forms`; `certain` if they really do, as far as operations go."""
+
+    source: str
+    forms: tuple[Form, ...]
+    certain: bool = True
+    cause: Cause | None = None
+
+    def has(self, label: Label) -> bool:
+        return any(f.has(label) for f in self.forms)
+
+    def each(self, change: Callable[[Form], Form]) -> Bound:
+        return replace(self, forms=tuple(dict.fromkeys(change(f) for f in self.forms)))
+
+    def caused(self, label: Label, cause: Cause | None) -> Bound:
+        """With another cause, if every form looks along the label."""
+        return replace(self, cause=cause) if cause is not None and all(f.has(label) for f in self.forms) else self
+
+
+Bounds = tuple[Bound, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What is known of a value. An int's `range`; `support`: where it is true or not zero; `shown`: where it is not minus infinity."""
+
+    bounds: Bounds = ()
+    range: Range = UNKNOWN
+    support: Support = ()
+    shown: Support = ()
+
+
+NOTHING = Info()
+_LIMIT = 4
+
+
+def union(groups: Iterable[Bounds]) -> Bounds:
+    """All bounds, without those that another one implies."""
+    kept: list[Bound] = []
+    for bound in dict.fromkeys(b for group in groups for b in group):
+        if any(_implies(other, bound) for other in kept):
+            continue
+        kept = [other for other in kept if not _implies(bound, other)]
+        kept.append(bound)
+    return tuple(kept)
+
+
+def _implies(one: Bound, other: Bound) -> bool:
+    """Whether `one` allows all that `other` does."""
+    if one.source != other.source or (other.certain and not one.certain):
+        return False
+    return all(any(_below(small, large) for small in other.forms) for large in one.forms)
+
+
+def _below(small: Form, large: Form) -> bool:
+    difference = small - large
+    return not difference.terms and at_most(difference, number(ZERO), ())
+
+
+def move(bounds: Bounds, label: Label, form: Form, cause: Cause | None) -> Bounds:
+    """Substitute where along `label` an entry comes from; the cause is named if it may be later."""
+    ahead = len(form.terms) != 1 or positive(form.constant)
+    moved = [b.caused(label, cause if ahead else None).each(lambda f: f.substitute(label, form)) for b in bounds]
+    return union((tuple(moved),))
+
+
+def drop(bounds: Bounds, axis: Axis, cause: Cause | None, certain: bool = True) -> Bounds:
+    """Every entry along an axis is read."""
+    dropped: list[Bound] = []
+    for bound in bounds:
+        if bound.has(axis.label):
+            known = all(f.has(axis.label) for f in bound.forms)
+            if axis.size.is_dynamic:
+                bound = bound.caused(axis.label, cause)
+            bound = replace(bound, cause=bound.cause or cause)
+            bound = replace(bound.each(lambda f: f.highest_along(axis)), certain=bound.certain and (certain or not known))
+        dropped.append(bound)
+    return union((tuple(dropped),))
+
+
+def limit(bounds: Bounds, support: Support) -> Bounds:
+    """Entries matter only where the support says: add what follows for how far they look."""
+    limited: list[Bound] = []
+    for bound in bounds:
+        forms = list(bound.forms)
+        for label, most in support:
+            forms += [f.substitute(label, most) for f in bound.forms if positive(f.coefficient(label))]
+        limited.append(replace(bound, forms=tuple(dict.fromkeys(forms))[:_LIMIT]))
+    return tuple(limited)
+
+
+def support_without(support: Support, labels: Iterable[Label]) -> Support:
+    """What is left when axes are reduced."""
+    gone = set(labels)
+    return tuple((label, form) for label, form in support if label not in gone and not any(other in gone for other, _ in form.terms))
+
+
+def relabel_support(support: Support, mapping: Mapping[Label, Label]) -> Support:
+    return tuple((mapping.get(label, label), form.relabel(mapping)) for label, form in support)
+
+
+def relabel(info: Info, mapping: Mapping[Label, Label]) -> Info:
+    return Info(
+        tuple(b.each(lambda f: f.relabel(mapping)) for b in info.bounds),
+        info.range.relabel(mapping),
+        relabel_support(info.support, mapping),
+        relabel_support(info.shown, mapping),
+    )
