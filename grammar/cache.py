@@ -21,7 +21,7 @@ from .load import parse_source, read_source
 from .problem import Problem
 
 #: Files whose text decides what a tree looks like.
-_PARTS = ("tree.py", "lexer.py", "build_tree.py", "xf.lark", "read_yaml.py", "compose_yaml.py", "cache.py")
+_PARTS = ("tree.py", "lexer.py", "build_expression.py", "build_tree.py", "xf.lark", "read_yaml.py", "compose_yaml.py", "cache.py")
 
 
 def cached_load(path: str | Path) -> tuple[tree.File | None, list[Problem]]:
@@ -49,7 +49,7 @@ def _folder() -> Path:
 
 @cache
 def _grammar() -> bytes:
-    folder = files(__package__)
+    folder = files("xfc.grammar")
     digest = hashlib.sha256()
     for part in _PARTS:
         digest.update(folder.joinpath(part).read_bytes())
@@ -79,10 +79,10 @@ def _write(place: Path, file: tree.File) -> None:
 
 
 class _Pickler(pickle.Pickler):
-    def reducer_override(self, value: object) -> object:
+    def reducer_override(self, value: object) -> tuple[Callable[..., object], tuple[object, ...]]:
         if is_dataclass(value) and not isinstance(value, type):
             return _restore, (type(value), *(getattr(value, field.name) for field in fields(value)))
-        return NotImplemented
+        return NotImplemented  # type: ignore[no-any-return]  # as the pickle module asks
 
 
 def _dumps(file: tree.File) -> bytes:

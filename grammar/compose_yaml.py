@@ -81,6 +81,7 @@ def _compose(source: Source, events: Iterator[yaml.Event]) -> tuple[Node | None,
 
     for event in events:
         node: Node | None = None
+        assert event.start_mark is not None and event.end_mark is not None
         start, end = event.start_mark.index, event.end_mark.index
         if isinstance(event, yaml.DocumentStartEvent):
             if root is not None:

@@ -159,7 +159,7 @@ def _value(key: str, value: Expr, indent: int) -> list[str]:
 
 def _as_mapping(call: tree.Call) -> bool:
     """Whether a call reads well as `{type: f, a: 1}`, and is read so."""
-    base, named = _call_parts(call)
+    _, named = _call_parts(call)
     if not named or not isinstance(call.function, tree.Name | tree.Attribute):
         return False
     return all(

@@ -136,7 +136,11 @@ def _operator(place: Place) -> Problem | None:
     elif place.found == "=" and place.before in ("+", "-", "*", "/"):
         help = f"write `x = x {place.before} ...`"
     elif place.found == "=" and "==" in place.needed:
-        help = "compare with `==`" if place.line[:1] in (("if",), ("elif",), ("return",)) else "to compare, write `==`; only a name can be bound"
+        help = (
+            "compare with `==`"
+            if place.line[:1] in (("if",), ("elif",), ("return",))
+            else "to compare, write `==`; only a name can be bound"
+        )
     elif place.found == "+" and operand:
         help = "leave the `+` out"
     elif place.found == "." and operand and place.after == "NUMBER":
@@ -214,9 +218,7 @@ def _general_help(place: Place) -> str | None:
 # ---------------------------------------------------------------- words
 
 
-def _place(
-    automaton: Automaton, states: tuple[int, ...], fragment: Fragment, tokens: Tokens, order: Sequence[int], here: int
-) -> Place:
+def _place(automaton: Automaton, states: tuple[int, ...], fragment: Fragment, tokens: Tokens, order: Sequence[int], here: int) -> Place:
     names = automaton.tables.terminals
     signs = {automaton.tables.terminals[number]: sign for sign, number in automaton.tables.literals.items()}
 

@@ -302,11 +302,19 @@ class Lexer:
         text = self.text[start:stop]
         shown = text if len(text) <= 30 else text[:27] + "..."
         if stop > end or text.endswith("_") or "__" in text:
-            self._problem("E017", f"`{shown}` is not a number", start, stop, "numbers look like 12, 0.5, 1e-5 or 1_000; names start with a letter")
+            self._problem(
+                "E017", f"`{shown}` is not a number", start, stop, "numbers look like 12, 0.5, 1e-5 or 1_000; names start with a letter"
+            )
         elif len(text) > LONGEST_NUMBER:
             self._problem("E017", f"this number has {len(text)} characters", start, stop, "write it shorter, as in 1e20")
         elif not math.isfinite(float(text)):
-            self._problem("E017", f"`{shown}` is too large for a number", start, stop, "the largest is about 1.8e308; use where and masks for infinities")
+            self._problem(
+                "E017",
+                f"`{shown}` is too large for a number",
+                start,
+                stop,
+                "the largest is about 1.8e308; use where and masks for infinities",
+            )
         else:
             self._emit(self.number, start, stop)
             return stop
@@ -322,7 +330,9 @@ class Lexer:
         for escape in re.finditer(r"\\(.)", self.text[start:end]):
             if escape[1] not in '"\\nt':
                 at = start + escape.start()
-                self._problem("E015", f"`{escape[0]}` is no escape in a string", at, at + 2, r"the escapes are \" \\ \n \t; a backslash itself is \\")
+                self._problem(
+                    "E015", f"`{escape[0]}` is no escape in a string", at, at + 2, r"the escapes are \" \\ \n \t; a backslash itself is \\"
+                )
                 return ERROR
         return self.string
 
@@ -349,7 +359,7 @@ class Lexer:
         if character == "'" or character == "{":
             closing = self.text.find("'" if character == "'" else "}", start + 1)
             line_end = self.text.find("\n", start)
-            if 0 <= closing and (line_end < 0 or closing < line_end):
+            if closing >= 0 and (line_end < 0 or closing < line_end):
                 return closing + 1
         return start + len(found)
 

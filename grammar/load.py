@@ -54,7 +54,9 @@ def read_source(path: str | Path, text: str | None = None) -> tuple[Source | Non
         reason = getattr(error, "strerror", None) or str(error)
         return None, Problem("E001", f"`{shown}` cannot be read: {reason}", None, None)
     if len(data) > LARGEST_FILE:
-        return None, Problem("E003", f"`{shown}` is larger than {LARGEST_FILE // 1_000_000} MB", None, "split it into files and `import` them")
+        return None, Problem(
+            "E003", f"`{shown}` is larger than {LARGEST_FILE // 1_000_000} MB", None, "split it into files and `import` them"
+        )
     try:
         content = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import get_args
+from itertools import pairwise
+from typing import TypeGuard, get_args
 
 from . import tree
 from .automaton import Automaton, TooDeep, Unexpected, Value
@@ -38,7 +39,7 @@ def parse_fragment(fragment: Fragment) -> tuple[tree.File, list[Problem]]:
     imports: list[tree.Import] = []
     declarations: list[tree.Declaration] = []
     bounds = sorted({0, *tokens.pieces, len(tokens.types)})
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in pairwise(bounds):
         match _parse_lines("declaration", range(first, last), builder, problems):
             case tree.Import() as found:
                 imports.append(found)
@@ -63,9 +64,13 @@ def parse_value(fragment: Fragment) -> tuple[Expr | None, list[Problem]]:
     problems = list(tokens.problems)
     value = _parse_once("value", range(len(tokens.types)), builder, problems)
     problems += builder.problems
-    if isinstance(value, _EXPRESSIONS) and not problems:
+    if _is_expression(value) and not problems:
         return value, []
     return None, ordered(problems)
+
+
+def _is_expression(value: object) -> TypeGuard[Expr]:
+    return isinstance(value, _EXPRESSIONS)
 
 
 def parse_expression(source: Source, offset: int, text: str) -> tuple[Expr | None, list[Problem]]:

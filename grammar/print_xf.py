@@ -12,6 +12,7 @@ from .print_expression import STEP, WIDTH, Parts, fit, fit_value, flat, group, p
 from .tree import Expr, Statement
 
 N = TypeVar("N", bound=tree.Node)
+Entry = tree.Let | tree.Argument | tree.Assume
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,9 @@ def print_file(file: tree.File) -> str:
     lines = list(Printer(Layout()).file(file))
     text = ""
     for number, line in enumerate(lines):
-        outermost = number > 0 and line.indent == 0
-        if outermost and (line.compound or lines[number - 1].indent > 0 or lines[number - 1].text.startswith("import") != line.text.startswith("import")):
+        before = lines[number - 1]
+        imports = line.text.startswith("import ") - before.text.startswith("import ")
+        if number > 0 and line.indent == 0 and (line.compound or before.indent > 0 or imports):
             text += "\n"
         text += " " * line.indent + line.text + "\n"
     return text
@@ -128,7 +130,9 @@ class Printer:
     def statement(self, node: Statement, indent: int) -> Iterator[Line]:
         match node:
             case tree.Bind(targets=targets, value=value, shared=shared):
-                yield self._line(indent, fit_value(("shared " if shared else "") + f"{_names(targets)} = ", value, "", indent, several=True), node)
+                yield self._line(
+                    indent, fit_value(("shared " if shared else "") + f"{_names(targets)} = ", value, "", indent, several=True), node
+                )
             case tree.Let():
                 yield from self.let(node, indent)
             case tree.Given(name=name, axes=axes, default=default):
@@ -171,7 +175,7 @@ class Printer:
         if node.component is not None:
             yield from self.component(node.component, 0, node.paper)
             return
-        inside = [*node.lets, *node.arguments, *node.assumes]
+        inside: list[Entry] = [*node.lets, *node.arguments, *node.assumes]
         colon = ":" if inside or node.paper is not None else ""
         if node.extends is not None:
             text = f"model {node.name.id} extends {node.extends.id}{colon}"
@@ -185,7 +189,7 @@ class Printer:
         yield from self._head(0, text, inside, node.paper, node.span.end)
         yield from self.entries(inside, STEP)
 
-    def entries(self, nodes: Sequence[tree.Let | tree.Argument | tree.Assume], indent: int) -> Iterator[Line]:
+    def entries(self, nodes: Sequence[Entry], indent: int) -> Iterator[Line]:
         for node in self._ordered(nodes):
             match node:
                 case tree.Let():
@@ -202,7 +206,7 @@ class Printer:
         """`name = value`; or `name = base:`, or `name:`, and lines under it."""
         match value:
             case tree.Block(base=base, lets=lets, arguments=arguments):
-                inside = [*lets, *arguments]
+                inside: list[Entry] = [*lets, *arguments]
                 text = f"{name}:" if base is None else fit_value(f"{name} = ", base, ":", indent)
                 yield from self._head(indent, text, inside)
                 yield from self.entries(inside, indent + STEP)

@@ -1,14 +1,16 @@
 """The YAML surface to the same tree: a mapping is a block, every scalar is text for the expression grammar.
 
-    model: name             the model's name; its place among the keys is the model's place among the declarations
-    type: component         or `extends: model`; in an inner mapping, the component that it calls
-    paper: text             what `"..."` says in the first line of a .xf block
-    import: [file.xf]
-    assume: {causal: why}
-    let: {name: value}      local names; in an inner mapping too
-    components: |           definitions in .xf
-    maps: |                 checkpoint and config maps in .xf
-    anything else: value    an argument; the key may be a path (`decoder.layers`)
+```
+model: name             the model's name; its place among the keys is the model's place among the declarations
+type: component         or `extends: model`; in an inner mapping, the component that it calls
+paper: text             what `"..."` says in the first line of a .xf block
+import: [file.xf]
+assume: {causal: why}
+let: {name: value}      local names; in an inner mapping too
+components: |           definitions in .xf
+maps: |                 checkpoint and config maps in .xf
+anything else: value    an argument; the key may be a path (`decoder.layers`)
+```
 """
 
 from __future__ import annotations
@@ -127,7 +129,9 @@ class Reader:
                 help = f"did you mean `model` instead of `{near[0]}`?" if near else "write `model: name` first"
                 self.problem("E036", "this file does not name its model", Span(self.source, node.start, node.start), help)
             elif "model" not in names and not spec.declarations and not spec.imports and not self.problems:
-                self.problem("E004", "nothing is described in this text", Span(self.source, 0, 0), "write `model: name` and `type: component`")
+                self.problem(
+                    "E004", "nothing is described in this text", Span(self.source, 0, 0), "write `model: name` and `type: component`"
+                )
             return None
         if spec.base is not None and spec.extends is not None:
             self.problem("E036", "a model is a `type` or `extends` another, not both", spec.extends.span, "keep one of the two")
@@ -293,7 +297,9 @@ class Reader:
         known = len(self.problems)
         result = self.block(node)
         if isinstance(result, tree.Block):
-            self.problem("E037", "a mapping in a list must be a call that stands alone", node, "name it under `let:` and put the name in the list")
+            self.problem(
+                "E037", "a mapping in a list must be a call that stands alone", node, "name it under `let:` and put the name in the list"
+            )
         return result if len(self.problems) == known else None
 
     def expression(self, node: Node, several: bool = False) -> Expr | None:
@@ -319,7 +325,9 @@ class Reader:
         if isinstance(node, Scalar) and re.fullmatch(_WORD, node.value):
             shift = node.start + (1 if node.style in ("'", '"') else 0)
             return tree.Name(span=Span(self.source, shift, shift + len(node.value)), id=node.value)
-        self.problem("E037", "a name is needed here", node, "names have letters, digits and underscores, and start with a letter: llama3_8b")
+        self.problem(
+            "E037", "a name is needed here", node, "names have letters, digits and underscores, and start with a letter: llama3_8b"
+        )
         return None
 
     def text(self, node: Node) -> str | None:

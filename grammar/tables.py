@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import zlib
 from collections import deque
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 STARTS = ("declaration", "value")
 GRAMMAR = "xf.lark"
 TABLES = "xf.tables.json"
+S = TypeVar("S", bound=Hashable)
 
 
 class Encoded(TypedDict):
@@ -63,7 +65,7 @@ def fingerprint(grammar: str) -> str:
 @cache
 def load_tables() -> Tables:
     """The tables of the grammar that stands beside this file."""
-    folder = files(__package__)
+    folder = files("xfc.grammar")
     grammar = folder.joinpath(GRAMMAR).read_text(encoding="utf-8")
     try:
         encoded: Encoded = json.loads(folder.joinpath(TABLES).read_text(encoding="utf-8"))
@@ -85,17 +87,18 @@ def load_tables() -> Tables:
 def compute_tables(grammar: str) -> Encoded:
     """Runs Lark's LALR(1) construction. A conflict in the grammar is an error here, never resolved silently."""
     from lark import Lark
-    from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
+    from lark.parsers.lalr_analysis import IntParseTable, LALR_Analyzer, Shift
 
     parser = Lark(grammar, parser="lalr", lexer="basic", start=list(STARTS))
     # Lark resolves a shift/reduce conflict by shifting and says so only to a debug log: run its analysis again, strictly.
-    analyzer = LALR_Analyzer(parser.parser.parser_conf, debug=False, strict=True)
-    analyzer.compute_lalr()
+    analyzer = LALR_Analyzer(parser.parser.parser_conf, debug=True, strict=True)
+    analyzer.compute_lalr()  # type: ignore[no-untyped-call]
     table = analyzer.parse_table
+    assert not isinstance(table, IntParseTable)  # what `debug` is for: states that are sets of items
 
     lark_rules = sorted(parser.parser.parser_conf.rules, key=lambda rule: (rule.origin.name, [s.name for s in rule.expansion]))
     numbers = {rule: n for n, rule in enumerate(lark_rules)}
-    terminals = sorted({s.name for rule in lark_rules for s in rule.expansion if s.is_term}) + ["$END"]
+    terminals = [*sorted({s.name for rule in lark_rules for s in rule.expansion if s.is_term}), "$END"]
     nonterminals = sorted({rule.origin.name for rule in lark_rules})
     order = _breadth_first(table.states, [table.start_states[start] for start in STARTS], Shift)
     actions: list[dict[str, int]] = [{} for _ in order]
@@ -120,9 +123,9 @@ def compute_tables(grammar: str) -> Encoded:
     }
 
 
-def _breadth_first(states: dict[int, dict[str, tuple[object, int]]], starts: list[int], shift: object) -> dict[int, int]:
+def _breadth_first(states: Mapping[S, Mapping[str, tuple[object, S]]], starts: list[S], shift: object) -> dict[S, int]:
     """Numbers for Lark's states that do not depend on its hashing, so that the same grammar always gives the same file."""
-    order: dict[int, int] = {}
+    order: dict[S, int] = {}
     queue = deque(starts)
     while queue:
         state = queue.popleft()
@@ -134,7 +137,7 @@ def _breadth_first(states: dict[int, dict[str, tuple[object, int]]], starts: lis
 
 
 def main() -> None:
-    folder = files(__package__)
+    folder = files("xfc.grammar")
     encoded = compute_tables(folder.joinpath(GRAMMAR).read_text(encoding="utf-8"))
     with open(str(folder.joinpath(TABLES)), "w", encoding="utf-8") as out:
         json.dump(encoded, out, separators=(",", ":"), sort_keys=True)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from xfc.grammar import cache
 from xfc.grammar.cache import cached_load
 from xfc.grammar.load import load

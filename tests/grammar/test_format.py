@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from xfc.grammar.format_file import format_file
 from xfc.grammar.load import load
 from xfc.grammar.tree import Source

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from xfc.grammar import tree
 from xfc.grammar.automaton import DEEPEST
 from xfc.grammar.convert import to_xf

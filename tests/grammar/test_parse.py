@@ -3,6 +3,7 @@
 from dataclasses import fields
 
 import pytest
+
 from xfc.grammar import tree
 from xfc.grammar.parse import parse_expression, parse_xf
 from xfc.grammar.print_expression import text_of
@@ -65,10 +66,10 @@ def test_precedence(text: str, meaning: str) -> None:
     assert value_of(text_of(value_of(text))) == value_of(text)
 
 
-WORDS = (
+WORDS = str.split(
     "component mask score weights fn model checkpoint config import let shared given loss emit next state assume ignore extends "
     "causal layer none true"
-).split()
+)
 
 
 @pytest.mark.parametrize("word", WORDS)

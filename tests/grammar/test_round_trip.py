@@ -9,6 +9,7 @@ from typing import TypeVar
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from xfc.grammar import tree
 from xfc.grammar.build_tree import block_value
 from xfc.grammar.convert import to_xf, to_yaml
@@ -18,11 +19,19 @@ from xfc.grammar.tree import Expr, Source, Span, Statement
 
 T = TypeVar("T")
 SPAN = Span(Source("", ""), 0, 0)
-WORDS = "x y d heads mask score state model let type import maps paper assume none weights a_1 loss shared".split()
+WORDS = str.split("x y d heads mask score state model let type import maps paper assume none weights a_1 loss shared")
 LABELS = ["d", "d'", "t", "mask", "let"]
 NUMBERS = ["0", "1", "0.5", "1e-5", "128_256", "1.5E+3", "0777"]
-TEXTS = ['a "quoted" \\ text', "two\nlines\tand a tab", "# no comment", "it's: {a, b} [c] - ", "{i}", "\N{GREEK SMALL LETTER ALPHA} \N{PILE OF POO}", " x "]
-OPERATORS = "+ - * / // % ^ == != < <= > >= and or".split()
+TEXTS = [
+    'a "quoted" \\ text',
+    "two\nlines\tand a tab",
+    "# no comment",
+    "it's: {a, b} [c] - ",
+    "{i}",
+    "\N{GREEK SMALL LETTER ALPHA} \N{PILE OF POO}",
+    " x ",
+]
+OPERATORS = str.split("+ - * / // % ^ == != < <= > >= and or")
 
 
 class Maker:
@@ -250,7 +259,32 @@ def test_round_trip(surface: str, seed: int) -> None:
     assert format_file(Source(f"test.{surface}", formatted))[0] == formatted, formatted
 
 
-PIECES = ["(", ")", "[", "]", ":", "=", ",", '"', "\n", "    ", "\t", "if ", "of ", "let ", "..", "-", " # c", "\0", "{", "|", "\r", "'", "&a", ""]
+PIECES = [
+    "(",
+    ")",
+    "[",
+    "]",
+    ":",
+    "=",
+    ",",
+    '"',
+    "\n",
+    "    ",
+    "\t",
+    "if ",
+    "of ",
+    "let ",
+    "..",
+    "-",
+    " # c",
+    "\0",
+    "{",
+    "|",
+    "\r",
+    "'",
+    "&a",
+    "",
+]
 edits = st.lists(st.tuples(st.integers(0, len(CANONICAL)), st.integers(0, 5), st.sampled_from(PIECES)), min_size=1, max_size=5)
 
 

@@ -1,6 +1,7 @@
 """What is said about a mistake: its code, the words it points at, and the help. The rest of the file is read all the same."""
 
 import pytest
+
 from xfc.grammar.load import load
 from xfc.grammar.parse import parse_xf
 from xfc.grammar.tree import Source
@@ -27,11 +28,11 @@ OUTERMOST = [
     ("model a = b:\n    c = 3, 4\n", "E010", 2, 10, ",", "`[a, b]`"),
     ("model a = b:\n    c = 3\n    c = 4\n", "E022", 3, 5, "c", "given twice"),
     ("model a = b:\n    return x\n", "E010", 2, 5, "return", "cannot stand in a model's block"),
-    ("model a = b:\n    c:\n        assume causal: \"x\"\n        d = 3\n", "E023", 3, 9, 'assume causal: "x"', "whole model"),
+    ('model a = b:\n    c:\n        assume causal: "x"\n        d = 3\n', "E023", 3, 9, 'assume causal: "x"', "whole model"),
     ("model a = b:\n    c: 3\n", "E010", 2, 8, "3", "`c = 3`"),
     ("model a = b\n    c = 3\n", "E016", 2, 5, "c", "end the line above it with `:`"),
     ("model a = b:\n    layers.0 = 3\n", "E010", 2, 12, "0", "names only"),
-    ("checkpoint huggingface:\n    \"x\" = y\n", "E010", 1, 23, ":", "`checkpoint huggingface for model:`"),
+    ('checkpoint huggingface:\n    "x" = y\n', "E010", 1, 23, ":", "`checkpoint huggingface for model:`"),
     ("import a\n", "E010", 1, 8, "a", 'write `import "other.xf"`'),
 ]
 BODIES = [

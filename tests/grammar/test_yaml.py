@@ -1,11 +1,12 @@
 """The YAML surface: the same tree as .xf, the same places, and what it refuses."""
 
 import pytest
+
 from xfc.grammar import tree
 from xfc.grammar.load import load
 from xfc.grammar.tree import Span
 
-YAML = '''\
+YAML = """\
 # é: a comment moves no column
 model: llama3_8b
 type: causal_lm
@@ -34,8 +35,8 @@ long: |
   )
 folded: a +
   b
-'''
-XF = '''\
+"""
+XF = """\
 import "other.xf"
 import "more.xf"
 model llama3_8b = causal_lm:
@@ -55,7 +56,7 @@ model llama3_8b = causal_lm:
         axes = [..., heads, e: d / heads, f(x = 1), g(a, b), [a, b]]
     long = f(a, b)
     folded = a + b
-'''
+"""
 
 
 def read(text: str) -> tree.File:
@@ -102,8 +103,19 @@ def words(text: str, wanted: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "value",
-    ["a + wanted", '"a + wanted"', "'a + wanted'", "a +\n   wanted", '"f(\\"s\\") + wanted"', "'f(\"it''s\") + wanted'", "|\n    a +\n     wanted\n"]
-    + ["|2\n      a +\n   wanted\n", "{type: f, x: wanted}", "[a, wanted]", "[wanted: 3 + wanted]"],
+    [
+        "a + wanted",
+        '"a + wanted"',
+        "'a + wanted'",
+        "a +\n   wanted",
+        '"f(\\"s\\") + wanted"',
+        "'f(\"it''s\") + wanted'",
+        "|\n    a +\n     wanted\n",
+        "|2\n      a +\n   wanted\n",
+        "{type: f, x: wanted}",
+        "[a, wanted]",
+        "[wanted: 3 + wanted]",
+    ],
 )
 def test_spans_in_scalars_of_every_style(value: str) -> None:
     text = f"# é\nmodel: m\ntype: f\nx: {value}\n"
