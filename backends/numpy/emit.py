@@ -8,8 +8,14 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from ...compiler import ir
+from ...compiler.dims import Expr
+from ...compiler.passes.remove_dead_nodes import remove_dead_nodes
+from ..python.checkpoint_table import checkpoint_view, write_checkpoint
 from ..python.code import number, render
+from ..python.inline_functions import inline_functions
+from ..python.parameter_shapes import shape_lines
 from ..python.plan_classes import plan_classes
+from ..python.prepare_masks import prepare_masks
 from ..torch.natives import Embedding, Linear, match_native
 from .calls import function_name
 from .helpers import HELPERS, used_helpers
@@ -21,12 +27,14 @@ RESERVED = frozenset(("np", "math", "json", "Path", "Array", "Params", "Config",
 def emit(program: ir.Program) -> str:
     """Requires: a verified program, after the passes. Ensures: a file that needs numpy alone (safetensors inside `load`), formatted, the same
     bytes for the same program. Raises SpecError (E601) where this backend cannot write an operation."""
+    program, masks = prepare_masks(inline_functions(program))
+    program = remove_dead_nodes(program)
     plans = plan_classes(program, lambda m: isinstance(match_native(m), Linear | Embedding))
     own = [p for p in plans.plans if not p.is_native and program.root not in p.of.uses]
     reserved = {*RESERVED, *HELPERS, *map(function_name, own)}
     views = [write_function(p, plans, reserved) for p in own]
     outputs = "Output" if len(program.root.outputs) > 1 else ""
-    forward = write_forward(program, plans.of(program.root), plans, reserved, outputs)
+    forward = write_forward(program, plans.of(program.root), plans, masks, reserved, outputs)
     written = "\n".join(line for view in (*views, forward) for line in view.body)
     text = _template().render(
         header=_header(program),
@@ -35,8 +43,18 @@ def emit(program: ir.Program) -> str:
         functions=views,
         forward=forward,
         outputs=program.root.output_names if outputs else (),
+        checkpoint=write_checkpoint(checkpoint_view(program, "", shape_lines(program, stored_shapes)), "numpy"),
     )
     return re.sub(r"\n{4,}", "\n\n\n", _with_imports(text)).rstrip("\n") + "\n"
+
+
+def stored_shapes(module: ir.Module) -> tuple[tuple[str, tuple[Expr, ...]], ...]:
+    """Shapes of a module's own parameters: those of a matrix product or a table of rows are two-dimensional."""
+    match match_native(module):
+        case Linear(size_out=rows, size_in=width) | Embedding(rows=rows, width=width):
+            return tuple((p.name, (rows, width) if p.name == "weight" else (rows,)) for p in module.params)
+        case _:
+            return tuple((p.name, tuple(a.size for a in p.type.axes)) for p in module.params)
 
 
 @cache
@@ -60,8 +78,11 @@ def _config(program: ir.Program) -> list[str]:
 def _with_imports(text: str) -> str:
     """The imports that the text needs, where the template marks their place."""
     lines = ["from __future__ import annotations", ""]
-    lines += [f"import {name}" for name in ("json", "math") if re.search(rf"\b{name}\.", text)]
+    lines += [f"import {name}" for name in ("json", "math", "operator", "re") if re.search(rf"\b{name}\.", text)]
+    lines.append("from collections.abc import Sequence")
     lines.append("from dataclasses import dataclass")
+    lines += ["from fnmatch import fnmatch"] if "fnmatch(" in text else []
+    lines.append("from itertools import accumulate")
     lines.append("from pathlib import Path")
     if "NamedTuple" in text:
         lines.append("from typing import NamedTuple")

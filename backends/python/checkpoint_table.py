@@ -39,10 +39,12 @@ class CheckpointView:
     has_groups: bool
     has_transposed: bool
     has_tables: bool
+    shape_lines: tuple[str, ...]
 
 
-def checkpoint_view(program: ir.Program, model: str) -> CheckpointView:
-    """Requires: rows proved to cover the program (compiler/checkpoint.py). `model` is the name of the model's class."""
+def checkpoint_view(program: ir.Program, model: str, shapes: Sequence[str] = ()) -> CheckpointView:
+    """Requires: rows proved to cover the program (compiler/checkpoint.py). `model` is the name of the model's class; `shapes` are the lines of
+    `shape_lines`, for a file without modules."""
     stored = [r for r in program.checkpoint if r.own]
     experts = any(r.each is not None for r in stored)
     groups = any(r.groups != ONE for r in stored)
@@ -62,6 +64,7 @@ def checkpoint_view(program: ir.Program, model: str) -> CheckpointView:
         has_groups=groups,
         has_transposed=transposed,
         has_tables=any(p.init.kind == "table" for m in ir.walk(program.root) for p in m.params),
+        shape_lines=tuple(shapes),
     )  # fmt: skip
 
 

@@ -1,0 +1,124 @@
+"""The body of a function that lists every parameter's shape, layers in loops: what a file without modules checks a checkpoint against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ...compiler import ir
+from ...compiler.dims import ONE, ZERO, Expr, Sym
+from .code import Attribute, Code, Text, number, render
+from .numbers import expression
+
+_LAYERS = "ijklmn"
+Merge = Callable[[ir.Module], tuple[tuple[str, tuple[Expr, ...]], ...]]
+"""The shapes of the parameters of a module, as the file stores them (a matrix in place of named axes)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    name: str
+    shape: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loop:
+    """`for variable in values:`, and an `if` inside unless `condition` is empty."""
+
+    variable: str
+    values: str
+    condition: str
+    body: tuple[Entry | Loop, ...]
+
+
+@dataclass
+class _Walk:
+    fields: dict[Sym, str]
+    shapes: Merge
+
+    def text(self, expr: Expr) -> str:
+        def look(s: Sym) -> Code:
+            return Attribute(Text("config"), self.fields[s]) if s in self.fields else number(s.value or 0)
+
+        return render(expression(expr, look), lambda v: v.hint)
+
+    def below(self, module: ir.Module, prefix: str, banks: tuple[Expr, ...], depth: int) -> list[Entry | Loop]:
+        found: list[Entry | Loop] = [
+            Entry(name=prefix + name, shape=tuple(self.text(e) for e in (*banks, *shape))) for name, shape in self.shapes(module)
+        ]
+        for child in module.children:
+            path = f"{prefix}{child.name}."
+            match child:
+                case ir.Child():
+                    found += self.below(child.module, path, banks, depth)
+                case ir.Bank():
+                    found += self.below(child.module, path, (*banks, child.axis.size), depth)
+                case ir.Stack():
+                    found += self.stack(child, path, banks, depth)
+        return found
+
+    def stack(self, stack: ir.Stack, path: str, banks: tuple[Expr, ...], depth: int) -> list[Loop]:
+        variable = _LAYERS[depth]
+        bodies = [tuple(self.below(m, f"{path}{{{variable}}}.", banks, depth + 1)) for m, _ in stack.slots]
+        total = ZERO
+        for _, count in stack.slots:
+            total = total + count
+        every = f"range({self.text(stack.count if stack.cycle else total)})"
+        if all(body == bodies[0] for body in bodies):
+            return [Loop(variable=variable, values=every, condition="", body=bodies[0])]
+        found: list[Loop] = []
+        start = ZERO
+        for body, (_, count) in zip(bodies, stack.slots, strict=True):
+            stop = start + count
+            first, last = self.text(start), self.text(stop)
+            values = f"range({first}, {last})" if start != ZERO else f"range({last})"
+            condition = ""
+            if stack.cycle and count == ONE:
+                values = f"range({first}, {self.text(stack.count)}, {self.text(total)})"
+            elif stack.cycle:
+                values = every
+                condition = f"{first} <= {variable} % {_factor(self.text(total))} < {last}" if start != ZERO else f"{variable} % {_factor(self.text(total))} < {last}"
+            found.append(Loop(variable=variable, values=values, condition=condition, body=body))
+            start = stop
+        return found
+
+
+def _factor(text: str) -> str:
+    return f"({text})" if " " in text else text
+
+
+def shape_lines(program: ir.Program, shapes: Merge) -> list[str]:
+    """Statements that build `found`, indented by 4."""
+    walk = _Walk({s: n for n, s in program.config}, shapes)
+    return _lines(walk.below(program.root, "", (), 0), 4)
+
+
+def _lines(nodes: Sequence[Entry | Loop], indent: int) -> list[str]:
+    found: list[str] = []
+    pad = " " * indent
+    k = 0
+    while k < len(nodes):
+        node = nodes[k]
+        if isinstance(node, Loop):
+            found.append(f"{pad}for {node.variable} in {node.values}:")
+            inner = indent + 4
+            if node.condition:
+                found.append(f"{' ' * inner}if {node.condition}:")
+                inner += 4
+            found += _lines(node.body, inner) or [" " * inner + "pass"]
+            k += 1
+            continue
+        run: list[Entry] = []
+        while k < len(nodes) and isinstance(entry := nodes[k], Entry):
+            run.append(entry)
+            k += 1
+        found += [f"{pad}found |= {{", *(f"{pad}    {_key(e.name)}: {_tuple(e.shape)}," for e in run), f"{pad}}}"]
+    return found
+
+
+def _key(name: str) -> str:
+    return f'f"{name}"' if "{" in name else f'"{name}"'
+
+
+def _tuple(sizes: Sequence[str]) -> str:
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
