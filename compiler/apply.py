@@ -346,7 +346,7 @@ class Applier(Evaluator):
             if isinstance(value, ir.Value) and declared.axes is not None:
                 value = self.bind_axes(component, declared.name, declared.axes, value, frame, span, rests)
             frame.names[declared.name.id] = value
-            if isinstance(value, ir.Value) and frame.builder is not None and value in frame.builder.inputs:
+            if isinstance(value, ir.Value) and frame.builder is not None and value in frame.builder.inputs and component.kind == "component":
                 object.__setattr__(value, "hint", declared.name.id)
         for declared in wanted[len(args) :]:
             assert declared.default is not None

@@ -80,7 +80,8 @@ def _replaced(old: tree.Expr, new: tree.Expr, library: Library) -> tree.Expr:
         block = as_block(old, library)
         for argument in new.arguments:
             block = merge(block, _path(argument), argument, library)
-        return replace(block, lets=(*block.lets, *new.lets))
+        kept = tuple(let for let in block.lets if not any(let.targets == other.targets for other in new.lets))
+        return replace(block, lets=(*kept, *new.lets))
     return new
 
 
