@@ -7,8 +7,8 @@ from typing import cast
 from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import Value
-from ..python.attention_axes import attend_axes
-from ..python.code import Binary, Code, Text, Var, call, method, number
+from ..python.attention_axes import Given, attend_axes, mask_kind
+from ..python.code import Binary, Code, Subscript, Text, Var, call, method, number
 from ..python.layouts import Layout, Tensor, has, note_of
 from ..python.write_body import BodyWriter
 from .pointwise import to_dtype
@@ -64,10 +64,7 @@ def _weights(w: BodyWriter, node: ir.Attend, scores: Tensor) -> Code:
     layout, code = scores.layout, scores.code
     mask: Code | None = None
     if node.mask is not None:
-        _slots(w, node.mask, *node.mask.params, node)
-        w.write(node.mask.body)
-        result = w.read(node.mask.result)
-        mask = w.spread(result, layout)
+        mask = _mask(w, node, node.mask, layout)
         if node.weights is not None and not isinstance(mask, Var):
             mask = w.temporary(mask, "mask")
         code = call("np.where", mask, code, number(float("-inf")))
@@ -84,3 +81,20 @@ def _weights(w: BodyWriter, node: ir.Attend, scores: Tensor) -> Code:
         seen = method(mask, "any", number(-1), keepdims=Text("True"))
         weights = call("np.where", seen, weights, number(0))
     return w.temporary(weights, "weights")
+
+
+def _mask(w: BodyWriter, node: ir.Attend, region: ir.Region, layout: Layout) -> Code:
+    """The mask, ready to broadcast against the scores. One made by the model has an axis of size one in the place of all heads."""
+    match mask_kind(region):
+        case Given(value, _) if any(not has(layout, label) for label in w.read(value).labels):
+            t = w.read(value)
+            ones = [k for k, dim in enumerate(t.layout) if not has(layout, dim[0])]
+            heads = len(layout) - len([dim for dim in layout[:-2] if has(t.layout, dim[0])]) - 2
+            items = [Text(":")] * (ones[0]) + [Text("None")] * (heads - len(ones))
+            return Subscript(t.code, tuple(items)) if heads > len(ones) else t.code
+        case Given(value, _):
+            return w.spread(w.read(value), layout)
+        case _:
+            _slots(w, region, *region.params, node)
+            w.write(region.body)
+            return w.spread(w.read(region.result), layout)

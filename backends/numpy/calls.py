@@ -8,7 +8,7 @@ from typing import cast
 from ...compiler import ir
 from ...compiler.ir import Label, Value
 from ..python.code import Assign, Binary, Block, Call, Code, Each, Items, Statement, Subscript, Text, Var, call, method, number
-from ..python.layouts import Layout, Tensor
+from ..python.layouts import Layout, Tensor, sizes_of
 from ..python.plan_classes import Plan
 from ..python.write_body import BodyWriter
 from ..torch.calls import _renamed, bind, out_layout, slot_conditions
@@ -47,7 +47,7 @@ def lower_call(w: BodyWriter, node: ir.Node) -> None:
         return
     bound = bind(w, module, node.args)
     code = applied(w, module, params, bound.args)
-    layouts = [out_layout(f, a, bound) for f, a in zip(module.outputs, node.outs, strict=True)]
+    layouts = [out_layout(w, f, a, bound) for f, a in zip(module.outputs, node.outs, strict=True)]
     if len(node.outs) == 1:
         w.define(node.out, code, layouts[0], kind=kind)
     else:
@@ -130,7 +130,7 @@ def lower_fold(w: BodyWriter, node: ir.Node) -> None:
         body.append(Block(Text("") if last else condition, keyword, (Assign(targets, code),)))
     w.statements.append(Block(call("range", w.number(stack.count)), "for i in", tuple(body), loop=True))
     for out, var in zip(node.outs, carried, strict=True):
-        w.env[out] = Tensor(var, _apart(out))
+        w.env[out] = Tensor(var, _apart(out), sizes_of(out.type))
 
 
 def _apart(value: Value) -> Layout:
@@ -153,7 +153,7 @@ def lower_route(w: BodyWriter, node: ir.Node) -> None:
     bank = w.module.child(node.target)
     assert isinstance(bank, ir.Bank)
     bound = bind(w, bank.module, (node.x, *node.args))
-    layout = out_layout(bank.module.outputs[0], node.out, bound)
+    layout = out_layout(w, bank.module.outputs[0], node.out, bound)
     args = tuple(a if isinstance(a, Var) else w.temporary(a, "x") for a in bound.args)
     index, weight = w.apart(w.read(node.index), node.choice), w.apart(w.read(node.weight), node.choice)
     kept = tuple(dim for dim in layout if any(label in (*index.labels, *weight.labels) for label in dim))
@@ -171,7 +171,7 @@ def lower_route(w: BodyWriter, node: ir.Node) -> None:
     body = (Assign((gate,), method(picked, "sum", number(-1))), Assign((total,), Binary("+", total, term)))
     w.statements.append(Assign((total,), start))
     w.statements.append(Block(call("range", w.number(bank.axis.size)), "for expert in", body, loop=True))
-    w.env[node.out] = Tensor(total, layout)
+    w.env[node.out] = Tensor(total, layout, sizes_of(node.out.type))
 
 
 def lower_pairwise(w: BodyWriter, node: ir.Node) -> None:

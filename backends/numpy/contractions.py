@@ -18,7 +18,7 @@ def lower_einsum(w: BodyWriter, node: ir.Node) -> None:
     tensors = []
     for value in node.args:
         t = w.read(value)
-        tensors.append(Tensor(to_dtype(w, t.code, value.type.dtype, node.out.type.dtype), t.layout))
+        tensors.append(Tensor(to_dtype(w, t.code, value.type.dtype, node.out.type.dtype), t.layout, t.sizes))
     if not node.over:
         layout = common_layout([t.layout for t in tensors], node.out.type.labels)
         code: Code = w.spread(tensors[0], layout)
@@ -79,7 +79,7 @@ def _as_einsum(w: BodyWriter, node: ir.Einsum, tensors: list[Tensor]) -> None:
     ready: list[Tensor] = []
     for t in tensors:
         target = tuple(dict.fromkeys(groups[label] for label in t.labels))
-        ready.append(Tensor(w.arranged(t, target), target))
+        ready.append(Tensor(w.arranged(t, target), target, t.sizes))
     letters: dict[Dim, str] = {}
     for t in ready:
         for dim in t.layout:

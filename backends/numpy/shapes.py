@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import cast
 
 from ...compiler import ir
-from ...compiler.dims import ONE, ZERO, Expr
+from ...compiler.dims import ZERO, Expr
 from ...compiler.ir import REST, Label, Value
 from ..python.code import Binary, Code, Items, Subscript, Text, call, method, number
-from ..python.layouts import Layout, Tensor, axis_number, common_layout, flat, has, relabel
+from ..python.layouts import Layout, Tensor, common_layout, flat, has, relabel, sizes_of
 from ..python.write_body import BodyWriter
 from ..torch.natives import Embedding, Linear, match_native
 from ..torch.shapes import ALL, lower_flatten, lower_rename, lower_transpose, lower_unflatten, slice_code
@@ -51,7 +51,7 @@ def lower_squeeze(w: BodyWriter, node: ir.Node) -> None:
     w.define(node.out, method(t.code, "squeeze", along(t.layout, node.over)), tuple(d for d in t.layout if d != (node.over,)))
 
 
-def full_operands(w: BodyWriter, values: Sequence[Value], layout: Layout) -> list[Code]:
+def full_operands(w: BodyWriter, values: Sequence[Value], layout: Layout, kind: ir.Type) -> list[Code]:
     """Each operand with every dimension of the layout, repeated along those that it lacks."""
     found: list[Code] = []
     for value in values:
@@ -61,7 +61,7 @@ def full_operands(w: BodyWriter, values: Sequence[Value], layout: Layout) -> lis
         for k, dim in enumerate(layout):
             if dim not in present:
                 after_rest = any(REST in other for other in layout[:k])
-                code = call("expand", code, number(k - len(layout) if after_rest else k), w.size(dim))
+                code = call("expand", code, number(k - len(layout) if after_rest else k), w.size(dim, sizes_of(kind)))
         found.append(code)
     return found
 
@@ -69,7 +69,7 @@ def full_operands(w: BodyWriter, values: Sequence[Value], layout: Layout) -> lis
 def lower_stack(w: BodyWriter, node: ir.Node) -> None:
     node = cast(ir.StackTensors, node)
     layout = common_layout([w.read(v).layout for v in node.args], node.out.type.labels)
-    codes = [to_dtype(w, c, v.type.dtype, node.out.type.dtype) for c, v in zip(full_operands(w, node.args, layout), node.args, strict=True)]
+    codes = [to_dtype(w, c, v.type.dtype, node.out.type.dtype) for c, v in zip(full_operands(w, node.args, layout, node.out.type), node.args, strict=True)]
     w.define(node.out, call("np.stack", Items(tuple(codes)), number(-1)), (*layout, (node.label,)))
 
 
@@ -89,7 +89,7 @@ def lower_concat(w: BodyWriter, node: ir.Node) -> None:
     for value in node.args:
         w.env[value] = w.apart(w.read(value), node.over)
     layout = common_layout([w.read(v).layout for v in node.args], node.out.type.labels)
-    codes = [to_dtype(w, c, v.type.dtype, node.out.type.dtype) for c, v in zip(full_operands(w, node.args, layout), node.args, strict=True)]
+    codes = [to_dtype(w, c, v.type.dtype, node.out.type.dtype) for c, v in zip(full_operands(w, node.args, layout, node.out.type), node.args, strict=True)]
     w.define(node.out, call("np.concatenate", Items(tuple(codes)), along(layout, node.over)), layout)
 
 
@@ -152,7 +152,7 @@ def _index(w: BodyWriter, node: ir.Take, t: Tensor, fixed: dict[Label, Code], te
         elif label in tensors:
             items.append(w.spread(w.read(tensors[label]), block))
         elif label in shared:
-            items.append(w.spread(Tensor(call("np.arange", w.size((label,))), ((label,),)), block))
+            items.append(w.spread(Tensor(call("np.arange", w.size((label,), t.sizes)), ((label,),)), block))
         else:
             items.append(ALL)
     if any(REST in dim for dim in t.layout):
@@ -172,7 +172,7 @@ def lower_scatter_add(w: BodyWriter, node: ir.Node) -> None:
     block = tuple((x,) for x in (*index.labels, *free))
     items: list[Code] = []
     for (label,) in base.layout:
-        t = index if label is node.over else Tensor(call("np.arange", w.size((label,))), ((label,),))
+        t = index if label is node.over else Tensor(call("np.arange", w.size((label,), base.sizes)), ((label,),))
         items.append(w.spread(t, block))
     values = to_dtype(w, w.spread(w.read(node.x), block), node.x.type.dtype, node.base.type.dtype)
     w.define(node.out, call("scatter_add", base.code, Items(tuple(items)), values), base.layout)
@@ -211,6 +211,6 @@ def lower_child_param(w: BodyWriter, node: ir.Node) -> None:
         case Embedding():
             layout = (labels[:1], labels[1:])
     name = ".".join(node.path)
-    w.env[node.out] = Tensor(Subscript(Text("params"), (Text(f'"{name}"'),)), layout)
+    w.env[node.out] = Tensor(Subscript(Text("params"), (Text(f'"{name}"'),)), layout, sizes_of(node.out.type))
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import Value
-from ..python.code import Assign, Binary, Block, Call, Code, Items, Return, Subscript, Text, Var, call, lines, number
+from ..python.code import Assign, Binary, Block, Call, Code, Items, Return, Subscript, Text, Var, binary, call, lines, number
 from ..python.fold_values import fold_values, trim_notes
-from ..python.layouts import Layout, Tensor
+from ..python.layouts import Layout, Tensor, sizes_of
 from ..python.name_variables import name_variables
 from ..python.plan_classes import Plan, Plans
+from ..python.prepare_masks import Masks
 from ..python.write_body import BodyWriter, Numbers
 from .calls import function_name
 from .lowerings import LOWERINGS
@@ -86,7 +87,7 @@ def _writer(module: ir.Module, numbers: Numbers) -> BodyWriter:
     w.start()
     for param in module.params:
         w.see(param.value)
-        w.env[param.value] = Tensor(Subscript(Text("params"), (Text(f'"{param.name}"'),)), _apart(param.value))
+        w.env[param.value] = Tensor(Subscript(Text("params"), (Text(f'"{param.name}"'),)), _apart(param.value), sizes_of(param.type))
     return w
 
 
@@ -112,19 +113,20 @@ def _finish(w: BodyWriter, reserved: Collection[str], given: dict[Var, str]) -> 
 # ---------------------------------------------------------------- the model
 
 
-def write_forward(program: ir.Program, plan: Plan, plans: Plans, reserved: Collection[str], outputs: str) -> FunctionView:
+def write_forward(program: ir.Program, plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str], outputs: str) -> FunctionView:
     """`forward(params, input_ids, attention_mask=None, ..., config=Config())`: optional inputs first get their defaults."""
     root = program.root
     w = _writer(root, FunctionNumbers(plans, plan, is_root=True))
     w.optional = {i.value for i in program.inputs if not i.required}
     for item in program.inputs:
         w.inputs[item.value] = var = Var(hint=item.name)
-        w.env[item.value] = Tensor(var, _apart(item.value))
+        w.env[item.value] = Tensor(var, _apart(item.value), sizes_of(item.value.type))
     needed = _needed(root, root.outputs)
     for item in program.inputs:
         if item.default is not None:
             _default(w, item)
-    w.write([n for n in root.body if n in needed])
+    for node in (n for n in root.body if n in needed):
+        _write(w, node, masks)
     _losses(w, program, needed)
     codes = [w.arranged(w.read(v), _apart(v)) for v in root.outputs]
     w.statements.append(Return(codes[0] if len(codes) == 1 else Call(Text(outputs), tuple(codes))))
@@ -136,6 +138,17 @@ def write_forward(program: ir.Program, plan: Plan, plans: Plans, reserved: Colle
         result += " | Array"
     signature = signature_lines("def forward", ["params: Params", *arguments, "config: Config = Config()"], result)
     return FunctionView(doc=" ".join(root.doc.split()), signature=signature, body=body)
+
+
+def _write(w: BodyWriter, node: ir.Node, masks: Masks) -> None:
+    """A node of the model; a mask for all layers is brought into the shape that they ask for."""
+    plan = masks.made.get(node.outs[0])
+    if plan is None:
+        w.write([node])
+        return
+    layout = _apart(node.outs[0])
+    codes = [w.spread(w.read(v), layout) for v in (*plan.always, *plan.given)]
+    w.define(node.outs[0], binary("&", *codes), layout, kind="mask")
 
 
 def _needed(root: ir.Module, targets: Collection[Value]) -> set[ir.Node]:
