@@ -1,0 +1,59 @@
+"""The library is open: a std file that a model does not use is not needed to compile it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from xfc.compiler import library
+from xfc.compiler.diagnostics import Diagnostics
+from xfc.compiler.elaborate import elaborate_file, find_model
+
+SPECS = library.SPECS
+
+
+def one_of_each_file() -> list[str]:
+    return sorted({path: model for model, path in sorted(library.shipped_models().items(), reverse=True)}.values())
+
+
+@pytest.fixture(scope="module")
+def needs() -> dict[str, set[str]]:
+    with pytest.MonkeyPatch.context() as patch:
+        return {model: used(model, patch) for model in one_of_each_file()}
+
+
+def used(model: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The library files that compiling a model reads."""
+    seen: list[library.Library] = []
+    original = library.Library.__init__
+
+    def note(self: library.Library, *args: object, **kwargs: object) -> None:
+        original(self, *args, **kwargs)  # type: ignore[arg-type]
+        seen.append(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(library.Library, "__init__", note)
+        elaborate_file(model, [], Diagnostics())
+    return {p.name for lib in seen for p in lib._loaded}
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (SPECS / "std").glob("*.xf")))
+def test_without(name: str, needs: dict[str, set[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(SPECS, tmp_path / "specs")
+    (tmp_path / "specs" / "std" / name).unlink()
+    monkeypatch.setattr(library, "SPECS", tmp_path / "specs")
+    library.shipped.cache_clear()
+    try:
+        for model, need in needs.items():
+            if name not in need:
+                diagnostics = Diagnostics()
+                assert elaborate_file(model, [], diagnostics) is not None, (model, diagnostics.found)
+    finally:
+        library.shipped.cache_clear()
+
+
+def test_every_shipped_spec_has_a_model() -> None:
+    for model in library.shipped_models():
+        diagnostics = Diagnostics()
+        assert find_model(model, [], diagnostics) is not None, diagnostics.found

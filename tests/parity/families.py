@@ -1,0 +1,120 @@
+"""Small random models of Hugging Face's classes, as published checkpoints: config, weights and inputs.
+
+Sizes avoid coincidences (lengths and widths unlike each other, fewer key-value heads than heads), and every tensor is drawn away from 0 and 1, so
+that a missing weight, bias or setting shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import transformers as hf
+
+
+@dataclass(frozen=True)
+class Family:
+    model: str
+    config: str
+    settings: dict[str, object]
+    inputs: tuple[str, ...] = ("plain",)
+    extra: dict[str, object] = field(default_factory=dict)
+
+
+TEXT = {"vocab_size": 89, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+GROUPED = TEXT | {
+    "hidden_size": 30, "intermediate_size": 53, "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 10,
+    "max_position_embeddings": 64,
+}  # fmt: skip
+BERT = TEXT | {"hidden_size": 30, "intermediate_size": 53, "num_hidden_layers": 3, "num_attention_heads": 5, "max_position_embeddings": 64, "type_vocab_size": 3}
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
+YARN = {
+    "rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0, "beta_fast": 4.0, "beta_slow": 0.25, "mscale": 0.7, "mscale_all_dim": 1.0,
+    "original_max_position_embeddings": 32,
+}  # fmt: skip
+T5 = {
+    "vocab_size": 89, "d_model": 30, "d_kv": 7, "d_ff": 53, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4,
+    "relative_attention_num_buckets": 12, "relative_attention_max_distance": 20,
+}  # fmt: skip
+
+FAMILIES = {
+    "gpt2": Family("GPT2LMHeadModel", "GPT2Config", TEXT | {"n_embd": 35, "n_layer": 3, "n_head": 5, "n_positions": 40, "n_inner": 53}, ("plain", "padded")),
+    "llama": Family("LlamaForCausalLM", "LlamaConfig", GROUPED | {"tie_word_embeddings": False}, ("plain", "padded", "positions")),
+    "llama_biased": Family("LlamaForCausalLM", "LlamaConfig", GROUPED | {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True, "rope_parameters": LLAMA3}),
+    "mistral": Family("MistralForCausalLM", "MistralConfig", GROUPED | {"sliding_window": 5}, ("plain", "padded")),
+    "qwen2": Family("Qwen2ForCausalLM", "Qwen2Config", {k: v for k, v in GROUPED.items() if k != "head_dim"} | {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1, "hidden_size": 36}),
+    "qwen3": Family("Qwen3ForCausalLM", "Qwen3Config", GROUPED),
+    "gemma2": Family("Gemma2ForCausalLM", "Gemma2Config", GROUPED | {"sliding_window": 5, "query_pre_attn_scalar": 17, "attn_logit_softcapping": 3.0, "final_logit_softcapping": 2.0, "num_hidden_layers": 4}, ("plain", "padded")),
+    "gemma3": Family("Gemma3ForCausalLM", "Gemma3TextConfig", GROUPED | {"sliding_window": 5, "query_pre_attn_scalar": 17, "num_hidden_layers": 8}),
+    "gpt_neox": Family("GPTNeoXForCausalLM", "GPTNeoXConfig", TEXT | {"hidden_size": 48, "intermediate_size": 53, "num_hidden_layers": 3, "num_attention_heads": 4, "rotary_pct": 0.5, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}}),
+    "bloom": Family("BloomForCausalLM", "BloomConfig", TEXT | {"hidden_size": 42, "n_layer": 3, "n_head": 6}, ("plain", "padded")),
+    "mixtral": Family("MixtralForCausalLM", "MixtralConfig", GROUPED | {"num_local_experts": 5, "num_experts_per_tok": 2, "sliding_window": None}),
+    "qwen3_moe": Family("Qwen3MoeForCausalLM", "Qwen3MoeConfig", GROUPED | {"num_experts": 7, "num_experts_per_tok": 3, "moe_intermediate_size": 19, "mlp_only_layers": [1], "norm_topk_prob": True}),
+    "bert": Family("BertForMaskedLM", "BertConfig", BERT, ("types", "padded")),
+    "bert_classifier": Family("BertForSequenceClassification", "BertConfig", BERT | {"num_labels": 4}, ("types", "padded")),
+    "roberta": Family("RobertaForMaskedLM", "RobertaConfig", BERT | {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0}, ("plain", "padded")),
+    "vit": Family("ViTForImageClassification", "ViTConfig", {"hidden_size": 30, "intermediate_size": 53, "num_hidden_layers": 3, "num_attention_heads": 5, "image_size": 18, "patch_size": 6, "num_labels": 7}, ("image",)),
+    "t5": Family("T5ForConditionalGeneration", "T5Config", T5 | {"feed_forward_proj": "relu", "tie_word_embeddings": True}, ("pair", "padded_pair")),
+    "t5_v1_1": Family("T5ForConditionalGeneration", "T5Config", T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}, ("pair", "padded_pair")),
+    "deepseek_v3": Family("DeepseekV3ForCausalLM", "DeepseekV3Config", TEXT | {"hidden_size": 30, "intermediate_size": 53, "moe_intermediate_size": 19, "num_hidden_layers": 3, "num_attention_heads": 5, "num_key_value_heads": 5, "n_shared_experts": 2, "n_routed_experts": 12, "routed_scaling_factor": 2.5, "kv_lora_rank": 11, "q_lora_rank": 17, "qk_rope_head_dim": 8, "v_head_dim": 7, "qk_nope_head_dim": 9, "n_group": 4, "topk_group": 2, "num_experts_per_tok": 3, "first_k_dense_replace": 1, "norm_topk_prob": True, "max_position_embeddings": 64, "rope_parameters": YARN, "rope_interleave": True}),
+    "mamba2": Family("Mamba2ForCausalLM", "Mamba2Config", TEXT | {"hidden_size": 28, "num_heads": 8, "head_dim": 7, "state_size": 11, "num_hidden_layers": 3, "n_groups": 2, "conv_kernel": 4, "expand": 2, "chunk_size": 8, "tie_word_embeddings": False}),
+}  # fmt: skip
+
+
+def build(family: Family) -> torch.nn.Module:
+    """The model with every tensor redrawn."""
+    torch.manual_seed(0)
+    config = getattr(hf, family.config)(**family.settings)
+    if hasattr(config, "_attn_implementation"):
+        config._attn_implementation = "eager"
+    model: torch.nn.Module = getattr(hf, family.model)(config).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, value in [*model.named_parameters(), *((n, b) for n, b in model.named_buffers() if n.endswith("correction_bias"))]:
+            drawn = torch.randn(value.shape, generator=generator)
+            if "norm" in name.lower() or "ln_" in name or name.endswith((".D", "layernorm.weight")):
+                value.copy_(1.1 + 0.3 * drawn)
+            elif name.endswith("A_log"):
+                value.copy_(0.5 + 0.3 * drawn)
+            else:
+                value.copy_(drawn * (0.25 if value.dim() > 1 else 0.3))
+    return model
+
+
+def save(model: torch.nn.Module, folder: Path) -> None:
+    model.save_pretrained(folder)  # type: ignore[operator]
+
+
+def tokens(low: int, high: int, *shape: int, seed: int = 2) -> torch.Tensor:
+    return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def left_padded(ids: torch.Tensor, pad: int) -> dict[str, torch.Tensor]:
+    mask = torch.ones_like(ids)
+    mask[0, :6] = 0
+    mask[1, :1] = 0
+    return {"input_ids": ids.masked_fill(mask == 0, pad), "attention_mask": mask}
+
+
+def right_padded(ids: torch.Tensor, pad: int) -> dict[str, torch.Tensor]:
+    mask = torch.ones_like(ids)
+    mask[0, -6:] = 0
+    return {"input_ids": ids.masked_fill(mask == 0, pad), "attention_mask": mask}
+
+
+def _padded(family: Family) -> dict[str, torch.Tensor]:
+    pad = int(str(family.settings.get("pad_token_id", 0)))
+    ids = tokens(3, 89, 2, 19)
+    return right_padded(ids, pad) if "Bert" in family.config or "Roberta" in family.config else left_padded(ids, pad)
+
+
+INPUTS: dict[str, Callable[[Family], dict[str, torch.Tensor]]] = {
+    "plain": lambda f: {"input_ids": tokens(3, 89, 2, 19)},
+    "padded": _padded,
+    "positions": lambda f: {"input_ids": tokens(3, 89, 2, 19), "position_ids": torch.arange(19).flip(0).expand(2, -1) % 13},
+    "types": lambda f: {"input_ids": tokens(3, 89, 2, 19), "token_type_ids": tokens(0, 3, 2, 19, seed=3)},
+    "image": lambda f: {"pixel_values": torch.randn(2, 3, 18, 18, generator=torch.Generator().manual_seed(2))},
+    "pair": lambda f: {"input_ids": tokens(3, 89, 2, 19), "decoder_input_ids": tokens(3, 89, 2, 13, seed=3)},
+    "padded_pair": lambda f: right_padded(tokens(3, 89, 2, 19), 0) | {"decoder_input_ids": tokens(3, 89, 2, 13, seed=3)},
+}
