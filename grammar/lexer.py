@@ -241,6 +241,9 @@ class Lexer:
                 sign = token.group(_SIGN)
                 if sign in "()[]":
                     self._bracket(sign, start)
+                elif sign == "." and pattern is _PATH_TOKEN and types[-1:] == [name_type]:
+                    self._problem("E014", "a path in a checkpoint map has no blanks", start, position, "write it in one piece: a.{i}.b")
+                    self._emit(ERROR, start, position)
                 else:
                     types.append(literals[sign])
                     starts.append(start)

@@ -33,6 +33,7 @@ OUTERMOST = [
     ("model a = b\n    c = 3\n", "E016", 2, 5, "c", "end the line above it with `:`"),
     ("model a = b:\n    layers.0 = 3\n", "E010", 2, 12, "0", "names only"),
     ('checkpoint huggingface:\n    "x" = y\n', "E010", 1, 23, ":", "`checkpoint huggingface for model:`"),
+    ('checkpoint huggingface for a:\n    "x" = a .b\n', "E014", 2, 13, ".", "has no blanks"),
     ("import a\n", "E010", 1, 8, "a", 'write `import "other.xf"`'),
 ]
 BODIES = [
