@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from xfc.backends.interpreter import initial_params, run
 from xfc.compiler.diagnostics import Diagnostics
 from xfc.compiler.elaborate import elaborate_file
 from xfc.compiler.ir import Program
@@ -116,6 +118,31 @@ def test_refuted(tmp_path: Path, body: str, cause: str, offset: int | None) -> N
     found = verdict(tmp_path, body)
     assert found.answer == "refuted" and found.cause is not None and cause in found.cause.what, found
     assert found.offset == offset
+
+
+def looks_ahead(program: Program) -> bool:
+    """Whether changing one token changes the logits of an earlier position."""
+    params = initial_params(program, seed=2)
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 11, size=(1, 16))
+    before = run(program, params, {"input_ids": ids})["logits"]
+    for at in range(1, 16):
+        changed = ids.copy()
+        changed[0, at] = (ids[0, at] + 5) % 11
+        after = run(program, params, {"input_ids": changed})["logits"]
+        if np.abs(after[:, :at] - before[:, :at]).max() > 1e-12:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("body", CAUSAL)
+def test_what_is_proved_holds(tmp_path: Path, body: str) -> None:
+    assert not looks_ahead(program(tmp_path, body))
+
+
+@pytest.mark.parametrize("body", [body for body, _, _ in NOT_CAUSAL])
+def test_what_is_refuted_fails(tmp_path: Path, body: str) -> None:
+    assert looks_ahead(program(tmp_path, body))
 
 
 @pytest.mark.parametrize("body", OPEN)
