@@ -147,7 +147,13 @@ class BodyBase:
         if above is not None and below is not None:
             if above % below != 0:
                 shown = f"{a} / {b}: " if not (a.constant is not None and b.constant is not None) else ""
-                self.fail("E210", f"{shown}{above} is not divisible by {below}", span, *self.diagnostics.written(a, b), help="use `//` for the quotient rounded down")
+                self.fail(
+                    "E210",
+                    f"{shown}{above} is not divisible by {below}",
+                    span,
+                    *self.diagnostics.written(a, b),
+                    help="use `//` for the quotient rounded down",
+                )
             if quotient.constant is not None:
                 return quotient
         self.facts.append(Fact(kind="divides", a=b, b=a, span=span))
