@@ -84,7 +84,8 @@ class Applier(Evaluator):
         here = frame.builder
         assert here is not None and isinstance(instance.recipe, Recipe)
         instance.applied = True
-        if here is not instance.owner or instance.owner.inline or instance.recipe.component.kind in INDEX_KINDS:
+        in_region = len(here.real._bodies) > 1                   # a region holds operations, not calls
+        if here is not instance.owner or instance.owner.inline or in_region or instance.recipe.component.kind in INDEX_KINDS:
             return self.apply_inline(instance, args, named, span, frame)
         recipe = instance.recipe
         builder = self.builder(recipe, here, instance.name)

@@ -58,8 +58,9 @@ def name_config(root: ir.Module, symbols: Symbols, inputs: Sequence[ir.ModelInpu
     for expr in exprs_of(root):
         found.update(s for s in expr.symbols if s.value is not None)
     for given in inputs:
-        if given.bound is not None:
-            found.update(s for s in given.bound.symbols if s.value is not None)
+        inside = [] if given.default is None else _in_body(given.default.body)
+        for expr in [*inside, *([given.bound] if given.bound is not None else [])]:
+            found.update(s for s in expr.symbols if s.value is not None)
     ordered = sorted(found - symbols.structural, key=lambda s: s.order)
     names: dict[Sym, str] = {}
     by_name: dict[str, list[Sym]] = {}
