@@ -89,7 +89,7 @@ def write_checkpoint(view: CheckpointView, target: str) -> str:
 @cache
 def _template(target: str) -> Template:
     loader = PackageLoader("xfc.backends.python")
-    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
+    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     return environment.get_template(f"checkpoint_{target}.py.j2")
 
 

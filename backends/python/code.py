@@ -398,4 +398,18 @@ def wrap(start: str, value: Code, names: Names, indent: int, note: str = "") -> 
         if len(joined) <= WIDTH:
             return [head, joined, f"{pad})"]
         return [head, *(f"{pad}    {a}," for a in args), f"{pad})"]
+    if isinstance(value, Binary) and len(f"{pad}    {text}") > WIDTH:
+        return [f"{pad}{start}(", *(f"{pad}    {part}" for part in _operands(value, names)), f"{pad})"]
     return [f"{pad}{start}(", f"{pad}    {text}", f"{pad})"]
+
+
+def _operands(value: Binary, names: Names) -> list[str]:
+    """A chain of operators of one rank, one operand a line, the operator before it."""
+    level = RANKS[value.operator]
+    found: list[str] = []
+    code: Code = value
+    while isinstance(code, Binary) and RANKS[code.operator] == level:
+        right = render(code.right, names)
+        found.insert(0, f"{code.operator} {right if rank(code.right) > level else f'({right})'}")
+        code = code.left
+    return [render(code, names), *found]

@@ -11,9 +11,12 @@ from ...compiler.dims import Expr, Sym
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Class:
-    """`uses` are the modules that share it, in the order of a walk from the leaves; `holes[h][u]` is number h in use u."""
+    """`uses` are the modules that share it, in the order of a walk from the leaves; `holes[h][u]` is number h in use u.
+
+    `bank`: the axis of the bank that its first use stands in."""
 
     key: int
+    bank: ir.Axis | None
     uses: tuple[ir.Module, ...]
     holes: tuple[tuple[Expr, ...], ...]
 
@@ -27,6 +30,7 @@ class _Form:
     """Writes a module without its labels, names and sizes; collects the sizes in the order in which they come."""
 
     class_of: dict[int, int]
+    banked: dict[int, ir.Axis]
     numbers: dict[object, int] = field(default_factory=dict)
     dynamic: dict[Sym, int] = field(default_factory=dict)
     holes: list[Expr] = field(default_factory=list)
@@ -93,7 +97,9 @@ class _Form:
             for axis in value.type.axes:
                 if axis.size.is_dynamic:
                     self.number(axis.size)
+        bank = self.banked.get(id(module))
         return (
+            bank is not None and self.of(bank.size),
             self.types(module.inputs),
             tuple(map(self.param, module.params)),
             tuple(map(self.child, module.children)),
@@ -118,14 +124,15 @@ def find_classes(root: ir.Module) -> list[Class]:
     ids: dict[Hashable, int] = {}
     uses: dict[int, list[ir.Module]] = {}
     holes: dict[int, list[list[Expr]]] = {}
+    banked = bank_axes(root)
     for module in from_the_leaves(root):
-        form = _Form(class_of)
+        form = _Form(class_of, banked)
         key = form.module(module)
         number = ids.setdefault(key, len(ids))
         class_of[id(module)] = number
         uses.setdefault(number, []).append(module)
         holes.setdefault(number, []).append(form.holes)
-    return [Class(key=k, uses=tuple(uses[k]), holes=tuple(dict.fromkeys(zip(*holes[k], strict=True)))) for k in uses]
+    return [Class(key=k, bank=banked.get(id(uses[k][0])), uses=tuple(uses[k]), holes=tuple(dict.fromkeys(zip(*holes[k], strict=True)))) for k in uses]
 
 
 def from_the_leaves(root: ir.Module) -> list[ir.Module]:
@@ -142,4 +149,14 @@ def from_the_leaves(root: ir.Module) -> list[ir.Module]:
         found.append(m)
 
     visit(root)
+    return found
+
+
+def bank_axes(root: ir.Module) -> dict[int, ir.Axis]:
+    """The axis of the bank in which a module stands, by the module's id."""
+    found: dict[int, ir.Axis] = {}
+    for module in ir.walk(root):
+        for child in module.children:
+            if isinstance(child, ir.Bank):
+                found.update({id(m): child.axis for m in ir.walk(child.module)})
     return found

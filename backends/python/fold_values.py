@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from .code import Assign, Block, Code, Note, Return, Statement, Var, render, size_of, substitute, variables, with_value
+from .code import (
+    WIDTH, Assign, Attribute, Binary, Block, Call, Code, Each, Items, Note, Return, Statement, Subscript, Text, Var, render, size_of, substitute,
+    variables, with_value,
+)  # fmt: skip
 
 FOLD_WIDTH = 108
 FOLD_SIZE = 12
@@ -19,7 +22,8 @@ def fold_values(statements: tuple[Statement, ...], inputs: tuple[Var, ...], inde
     line stays readable. Nothing moves into a loop, and nothing that reads a variable assigned twice moves across a block."""
     statements = _drop_dead(statements)
     statements = _join_copies(statements, inputs)
-    return _fold(statements, Counter(_reads(statements)), _assigned_often(statements), indent)
+    folded = _fold(statements, Counter(_reads(statements)), _assigned_often(statements), indent)
+    return break_long(folded, indent)
 
 
 def _value(s: Statement) -> Code | None:
@@ -154,6 +158,69 @@ def _absorb(s: Statement, value: Code, ready: dict[Var, Assign], kept: list[Stat
             value = new
             kept.remove(ready.pop(var))
     return value
+
+
+def _flat_width(code: Code) -> int:
+    return len(render(code, lambda v: v.hint or v.kind))
+
+
+def break_long(statements: tuple[Statement, ...], indent: int) -> tuple[Statement, ...]:
+    """Give the longest part of a statement that no line can hold a line of its own."""
+    found: list[Statement] = []
+    for s in statements:
+        if isinstance(s, Block):
+            found.append(replace(s, body=break_long(s.body, indent + 4)))
+            continue
+        if isinstance(s, Assign | Return):
+            before: list[Statement] = []
+            while (part := _too_long(s, indent)) is not None:
+                var = Var(kind="y")
+                before.insert(0, Assign((var,), part))
+                s = with_value(s, _replace_part(s.value, part, var))
+                assert isinstance(s, Assign | Return)
+            found += break_long(tuple(before), indent) if before else []
+        found.append(s)
+    return tuple(found)
+
+
+def _too_long(s: Assign | Return, indent: int) -> Code | None:
+    """A part to take out, if the statement fits neither one line nor one line an argument."""
+    start = 7 if isinstance(s, Return) else sum(len(t.hint or t.kind) + 2 if t else 3 for t in s.targets) + 1
+    value = s.value
+    if indent + start + _flat_width(value) <= WIDTH:
+        return None
+    if isinstance(value, Call) and isinstance(value.function, Text | Attribute) and not isinstance(getattr(value.function, "value", None), Call):
+        longest = max((*value.args, *(v for _, v in value.named)), key=_flat_width, default=None)
+        if longest is None or indent + 4 + _flat_width(longest) + 12 <= WIDTH:
+            return None
+        return longest if not isinstance(longest, Var | Each) else None
+    if isinstance(value, Call):
+        assert isinstance(value.function, Attribute)
+        return value.function.value
+    if isinstance(value, Binary):
+        return max((value.left, value.right), key=_flat_width)
+    if isinstance(value, Subscript):
+        return value.value if not isinstance(value.value, Var) else None
+    if isinstance(value, Items):
+        longest = max(value.items, key=_flat_width)
+        return longest if indent + 4 + _flat_width(longest) > WIDTH - 2 else None
+    return None
+
+
+def _replace_part(code: Code, part: Code, var: Var) -> Code:
+    match code:
+        case Call(function, args, named):
+            if isinstance(function, Attribute) and function.value is part:
+                return Call(Attribute(var, function.name), args, named)
+            return Call(function, tuple(var if a is part else a for a in args), tuple((k, var if v is part else v) for k, v in named))
+        case Binary(operator, left, right):
+            return Binary(operator, var if left is part else left, var if right is part else right)
+        case Subscript(value, items):
+            return Subscript(var if value is part else value, items)
+        case Items(items, square):
+            return Items(tuple(var if i is part else i for i in items), square)
+        case _:
+            return code
 
 
 def trim_notes(statements: tuple[Statement, ...]) -> tuple[Statement, ...]:

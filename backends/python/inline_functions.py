@@ -16,7 +16,25 @@ def inline_functions(program: ir.Program) -> ir.Program:
     """Replace calls of modules that own nothing by their bodies, where these are at most three operations.
 
     Ensures: the same results. Leaves alone: longer functions, and labels and names of what it moves (a result takes the caller's name)."""
-    return replace(program, root=ir.rewrite(program.root, _inlined))
+    inputs = tuple(i if i.default is None else replace(i, default=_flat(i.default)) for i in program.inputs)
+    return replace(program, root=ir.rewrite(program.root, _inlined), inputs=inputs)
+
+
+def _flat(region: ir.Region) -> ir.Region:
+    """A region without calls."""
+    mapping: dict[Value, Value] = {}
+    body: list[ir.Node] = []
+    todo = list(region.body)
+    while todo:
+        node = ir.replace_values(todo.pop(0), mapping)
+        found = _inline(node, node.target) if isinstance(node, ir.Call) and isinstance(node.target, ir.Module) else None
+        if found is None or not isinstance(node, ir.Call):
+            body.append(node)
+            continue
+        nodes, results = found
+        todo = [*nodes, *todo]
+        mapping.update(zip(node.outs, results, strict=True))
+    return ir.Region(params=region.params, body=tuple(body), result=mapping.get(region.result, region.result))
 
 
 def _inlined(module: ir.Module) -> ir.Module:

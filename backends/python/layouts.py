@@ -83,10 +83,10 @@ def common_layout(layouts: Sequence[Layout], wanted: Sequence[Label]) -> Layout:
         dims += [dim] if whole else [(label,) for label in dim]
     for lay in layouts:
         for dim in lay:
-            if not any(has(tuple(dims), label) for label in dim):
-                whole = all(dim in other or not any(has(other, label) for label in dim) for other in layouts)
-                for piece in [dim] if whole else [(label,) for label in dim]:
-                    dims.insert(_position(dims, piece, wanted), piece)
+            lacking = tuple(label for label in dim if not has(tuple(dims), label))
+            whole = lacking == dim and all(dim in other or not any(has(other, label) for label in dim) for other in layouts)
+            for piece in [dim] if whole else [(label,) for label in lacking]:
+                dims.insert(_position(dims, piece, wanted), piece)
     return tuple(dims)
 
 

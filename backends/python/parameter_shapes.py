@@ -88,9 +88,11 @@ def _factor(text: str) -> str:
 
 
 def shape_lines(program: ir.Program, shapes: Merge) -> list[str]:
-    """Statements that build `found`, indented by 4."""
+    """Statements that make the dictionary `found`, indented by 4."""
     walk = _Walk({s: n for n, s in program.config}, shapes)
-    return _lines(walk.below(program.root, "", (), 0), 4)
+    written = _lines(walk.below(program.root, "", (), 0), 4)
+    start = "    found: dict[str, tuple[int, ...]] = {"
+    return [start, *written[1:]] if written[:1] == ["    found |= {"] else [start + "}", *written]
 
 
 def _lines(nodes: Sequence[Entry | Loop], indent: int) -> list[str]:

@@ -77,7 +77,7 @@ def plan_classes(program: ir.Program, is_native: Callable[[ir.Module], bool], me
     """Requires: a typed program. Ensures: a plan for every module below the root; names are distinct."""
     classes = find_classes(program.root)
     plans = Plans(program, [], {}, {s: n for n, s in program.config}, merged or Merged())
-    names = _names(classes, program)
+    names = _names([c for c in classes if not is_native(c.first)], program)
     for c in classes:
         native = is_native(c.first)
         needed, child_config = _needed(c, plans)
@@ -93,7 +93,7 @@ def plan_classes(program: ir.Program, is_native: Callable[[ir.Module], bool], me
         elif native:
             explicit = ()
         plan = Plan(
-            name=names[c.key], of=c, is_function=c.first.is_function and not root, is_native=native, takes_config=config, numbers=explicit,
+            name=names.get(c.key, c.first.name), of=c, is_function=c.first.is_function and not root, is_native=native, takes_config=config, numbers=explicit,
         )  # fmt: skip
         plans.plans.append(plan)
         for use, module in enumerate(c.uses):

@@ -30,6 +30,7 @@ class Numbers:
     plan: Plan
     is_root: bool
     kept: dict[str, Code] = field(default_factory=dict)
+    helpers: set[str] = field(default_factory=set)
 
     def init(self, expr: Expr) -> Code:
         """In the constructor."""
@@ -101,6 +102,9 @@ class BodyWriter:
             self.inputs[value] = var
             self.env[value] = Tensor(var, declared(value.type), sizes_of(value.type))
             self.see(value)
+        for param in self.module.params:
+            self.env[param.value] = Tensor(Attribute(Text("self"), param.name), declared(param.type), sizes_of(param.type))
+            self.see(param.value)
 
     def see(self, value: Value) -> None:
         for axis in value.type.axes:

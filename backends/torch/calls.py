@@ -14,6 +14,7 @@ from ..python.code import Assign, Attribute, Binary, Block, Call, Choice, Code, 
 from ..python.layouts import Dim, Layout, Tensor, flat, relabel, sizes_of
 from ..python.write_body import BodyWriter
 from .contractions import apart_from
+from .bank_inputs import BANK_INPUTS
 from .natives import Embedding, Linear, Norm, match_native
 
 
@@ -86,6 +87,8 @@ def lower_call(w: BodyWriter, node: ir.Node) -> None:
     else:
         assert isinstance(node.target, str)
         numbers, function = [], Attribute(Text("self"), node.target)
+        if plan.of.bank is not None:
+            numbers = [Text(v) for v in BANK_INPUTS]
     code = Call(function, (*bound.args, *numbers))
     kind = node.target if isinstance(node.target, str) else module.name
     layouts = [out_layout(w, f, a, bound) for f, a in zip(module.outputs, node.outs, strict=True)]
@@ -108,6 +111,7 @@ def _call_native(w: BodyWriter, node: ir.Call, name: str, module: ir.Module) -> 
         return False
     t = w.read(node.args[0])
     labels, outs = node.args[0].type.labels, node.out.type.labels
+    grouped_by = tuple(Text(v) for v in BANK_INPUTS) if w.numbers.plans.of(module).of.bank is not None else ()
     match native:
         case Linear():
             inside = labels[len(labels) - len(native.inside) :]
@@ -116,7 +120,7 @@ def _call_native(w: BodyWriter, node: ir.Call, name: str, module: ir.Module) -> 
             outside = outs[len(outs) - len(native.outside) :]
             layout = (*_renamed(rest, labels, outs), outside)
             if len(outside) > 1:
-                made = Tensor(call(Attribute(Text("self"), name), code), layout, sizes_of(node.out.type))
+                made = Tensor(call(Attribute(Text("self"), name), code, *grouped_by), layout, sizes_of(node.out.type))
                 layout = (*layout[:-1], *_head_dims(w, outside))
                 w.define(node.out, w.arranged(made, layout), layout, kind=name)
                 return True
@@ -126,7 +130,7 @@ def _call_native(w: BodyWriter, node: ir.Call, name: str, module: ir.Module) -> 
             rest = tuple(d for d in apart_from(t.layout, {labels[-1]}) if labels[-1] not in d)
             code = w.arranged(t, (*rest, labels[-1:]))
             layout = _renamed((*rest, labels[-1:]), labels, outs)
-    w.define(node.out, call(Attribute(Text("self"), name), code), layout, kind=name)
+    w.define(node.out, call(Attribute(Text("self"), name), code, *grouped_by), layout, kind=name)
     return True
 
 

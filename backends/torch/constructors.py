@@ -70,6 +70,8 @@ def construct(module: ir.Module, numbers: Numbers) -> Code:
     """`Attention(config)`, `nn.Linear(config.d_model, config.hidden, bias=False)`."""
     plan = numbers.plans.of(module)
     native = match_native(module) if plan.is_native else None
+    if plan.of.bank is not None and isinstance(native, Linear):
+        return grouped_linear(module, native, numbers)
     match native:
         case Linear():
             named = {} if native.bias else {"bias": Text("False")}
@@ -80,6 +82,17 @@ def construct(module: ir.Module, numbers: Numbers) -> Code:
             return call(f"nn.{native.kind}", numbers.init(native.size), eps=numbers.init(native.eps), **_no_bias(native))
         case None:
             return Call(Text(plan.name), _arguments(module, numbers))
+
+
+def grouped_linear(module: ir.Module, native: Linear, numbers: Numbers) -> Code:
+    """A linear map for each expert."""
+    bank = numbers.plan.of.bank
+    assert bank is not None
+    init = next(p for p in module.params if p.name == "weight").init
+    numbers.helpers |= {"grouped_linear"}
+    named = {"std": numbers.init(init.numbers[0])} if init.kind == "normal" else {}
+    sizes = [numbers.init(n) for n in (bank.size, native.size_in, native.size_out)]
+    return call("GroupedLinear", *sizes, bias=Text(str(native.bias)), **named)
 
 
 def _no_bias(norm: Norm) -> dict[str, Code]:
@@ -95,7 +108,8 @@ def _arguments(module: ir.Module, numbers: Numbers) -> tuple[Code, ...]:
 
 
 def param_lines(param: ir.Param, numbers: Numbers) -> list[str]:
-    sizes = [numbers.init(a.size) for a in param.type.axes]
+    bank = numbers.plan.of.bank
+    sizes = [numbers.init(a.size) for a in ((bank,) if bank is not None else ()) + param.type.axes]
     value = initial(param.init, sizes, numbers, param)
     if param.trainable:
         return _line(param.name, call("nn.Parameter", value))

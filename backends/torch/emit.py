@@ -26,7 +26,7 @@ from .natives import match_native
 from .write_class import ClassView, write_class
 from .write_model import write_model
 
-RESERVED = frozenset(("torch", "nn", "F", "math", "json", "Path", "Tensor", "Config", "Model", "self", "config", "float32", "linear_recurrence"))
+RESERVED = frozenset(("torch", "nn", "F", "math", "json", "Path", "Tensor", "Config", "Model", "self", "config", "float32", "linear_recurrence", "route", "pairwise", "grouped_mm"))
 
 
 def emit(program: ir.Program) -> str:
@@ -92,16 +92,21 @@ def _asserts(program: ir.Program) -> list[str]:
         say_a, say_b = text(fact.a, False), text(fact.b, False)
         match fact.kind:
             case "divides":
-                found.append(f'assert {b} % {a} == 0, "{say_a} must divide {say_b}"')
+                found += _assert(f"{b} % {a} == 0", f"{say_a} must divide {say_b}")
             case "equal":
-                found.append(f'assert {text(fact.a, True)} == {text(fact.b, True)}, "{say_a} must equal {say_b}"')
+                found += _assert(f"{text(fact.a, True)} == {text(fact.b, True)}", f"{say_a} must equal {say_b}")
             case "at_least":
-                found.append(f'assert {text(fact.a, True)} >= {text(fact.b, True)}, "{say_a} must be at least {say_b}"')
-    return list(dict.fromkeys(found))
+                found += _assert(f"{text(fact.a, True)} >= {text(fact.b, True)}", f"{say_a} must be at least {say_b}")
+    return found
+
+
+def _assert(condition: str, message: str) -> list[str]:
+    flat = f'assert {condition}, "{message}"'
+    return [flat] if len(flat) <= 112 else [f"assert {condition}, (", f'    "{message}"', ")"]
 
 
 def _bracket(text: str) -> str:
-    return f"({text})" if " " in text else text
+    return f"({text})" if " " in text and not re.fullmatch(r"\w+\([^()]*\)", text) else text
 
 
 def _init_rules(plans: Plans) -> list[str]:

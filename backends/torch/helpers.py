@@ -16,10 +16,88 @@ HELPERS = {
         a = torch.cat((a[:step], a[step:] * a[:-step]))
         step *= 2
     return b.movedim(0, dim)''',
+    "grouped_linear": '''class GroupedLinear(nn.Module):
+    """A linear map for each expert; rows come sorted by expert."""
+
+    def __init__(self, experts: int, size_in: int, size_out: int, bias: bool, std: float = 0.02) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(experts, size_out, size_in).normal_(std=std))
+        self.bias = nn.Parameter(torch.zeros(experts, size_out)) if bias else None
+
+    def forward(self, x: Tensor, expert: Tensor, ends: Tensor) -> Tensor:
+        y = grouped_mm(x, self.weight.to(x.dtype), ends)
+        return y if self.bias is None else y + self.bias[expert]''',
+    "grouped_mm": '''def grouped_mm(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
+    """x [n, in] by weight [experts, out, in]: expert e takes the rows before ends[e] that no expert took yet."""
+    if x.dtype == torch.bfloat16 and hasattr(F, "grouped_mm") and weight.shape[1] % 8 == weight.shape[2] % 8 == 0:
+        return F.grouped_mm(x, weight.transpose(1, 2), offs=ends)
+    return matmul_by_expert(x, weight, ends)
+
+
+@torch.library.custom_op("moe::matmul_by_expert", mutates_args=())
+def matmul_by_expert(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
+    """The same for other types, one expert after the other; torch.compile does not look inside."""
+    out = x.new_empty(x.shape[0], weight.shape[1])
+    start = 0
+    for w, end in zip(weight, ends.tolist(), strict=True):
+        out[start:end] = F.linear(x[start:end], w)
+        start = end
+    return out
+
+
+@torch.library.custom_op("moe::weight_gradient", mutates_args=())
+def weight_gradient(grad: Tensor, x: Tensor, ends: Tensor) -> Tensor:
+    """For each expert, the product of its rows of grad [n, out] and of x [n, in]."""
+    out = x.new_empty(ends.shape[0], grad.shape[1], x.shape[1])
+    start = 0
+    for e, end in enumerate(ends.tolist()):
+        out[e] = grad[start:end].t() @ x[start:end]
+        start = end
+    return out
+
+
+@matmul_by_expert.register_fake
+def _(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[1])
+
+
+@weight_gradient.register_fake
+def _(grad: Tensor, x: Tensor, ends: Tensor) -> Tensor:
+    return x.new_empty(ends.shape[0], grad.shape[1], x.shape[1])
+
+
+def _save(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[no-untyped-def]
+    x, weight, ends = ctx.saved_tensors
+    grad = grad.contiguous()
+    return matmul_by_expert(grad, weight.transpose(1, 2), ends), weight_gradient(grad, x, ends), None
+
+
+matmul_by_expert.register_autograd(_backward, setup_context=_save)''',
+    "route": '''def route(experts: nn.Module, x: Tensor, index: Tensor, weight: Tensor, count: int) -> Tensor:
+    """Sum over the choices of weight * experts[index](x): rows sorted by expert, computed together, put back."""
+    expert, order = index.flatten().sort(stable=True)
+    ends = torch.searchsorted(expert, torch.arange(count, device=x.device), right=True).to(torch.int32)
+    rows = experts(x.flatten(0, -2)[order // index.shape[-1]], expert, ends)
+    rows = torch.empty_like(rows).index_copy(0, order, rows).unflatten(0, index.shape)
+    return (rows * weight[..., None]).sum(-2)''',
+    "pairwise": '''def pairwise(experts: nn.Module, x: Tensor) -> Tensor:
+    """Each expert applied to its own slice of x [experts, ..., d]."""
+    count, each = x.shape[0], math.prod(x.shape[1:-1])
+    expert = torch.arange(count, device=x.device).repeat_interleave(each)
+    ends = torch.arange(1, count + 1, device=x.device, dtype=torch.int32) * each
+    return experts(x.flatten(0, -2), expert, ends).unflatten(0, x.shape[:-1])''',
 }
+
+NEEDS = {"route": ("grouped_mm",), "pairwise": ("grouped_mm",), "grouped_linear": ("grouped_mm",)}
 
 
 def chosen_helpers(wanted: set[str]) -> list[str]:
     """Their source; of two forms of one function the more general."""
-    names = wanted - {"float32"} if "float32_like" in wanted else wanted
-    return [HELPERS[n] for n in sorted(names)]
+    names = wanted | {n for w in wanted for n in NEEDS.get(w, ())}
+    if "float32_like" in names:
+        names = names - {"float32"}
+    return [HELPERS[n] for n in HELPERS if n in names]

@@ -37,6 +37,9 @@ def reference(w: BodyWriter, floating: bool) -> Code:
     for value in w.module.inputs:
         if value in w.inputs and value not in w.optional and (not floating or value.type.dtype == "float"):
             return w.inputs[value]
+    for value in w.module.inputs:
+        if floating and value in w.inputs and value.type.dtype == "float32":
+            return w.inputs[value]  # as good where at least float32 is wanted
     found = first_parameter(w.module)
     if found is not None and not w.numbers.plan.is_function:
         return Text("self." + ".".join(found))

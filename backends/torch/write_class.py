@@ -16,6 +16,7 @@ from ..python.write_body import BodyWriter, Numbers
 from .constructors import constructor_lines
 from .lowerings import LOWERINGS
 from .moves import TorchMoves
+from .routing import BANK_INPUTS, start_bank
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,11 +63,14 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
     numbers = Numbers(plans, plan, is_root=False)
     w = BodyWriter(module=module, numbers=numbers, moves=TorchMoves(), lower=LOWERINGS)
     w.start()
+    if plan.of.bank is not None and not plan.is_function:
+        start_bank(w)
     w.write(module.body)
     outs = [w.arranged(w.read(v), _out_layout(v)) for v in module.outputs]
     w.statements.append(Return(outs[0] if len(outs) == 1 else Items(tuple(outs))))
     helpers |= w.helpers
-    body, names = finish(w, reserved, {}, 4 if plan.is_function else 8)
+    taken = {*reserved, *BANK_INPUTS} if plan.of.bank is not None else reserved
+    body, names = finish(w, taken, {}, 4 if plan.is_function else 8)
     indent = 4 if plan.is_function else 8
     arguments = [f"{names[w.inputs[v]]}: Tensor{' | None' if v in maybe_none else ''}" for v in module.inputs]
     if plan.is_function:
@@ -75,6 +79,7 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
     else:
         kept = [line for n, code in numbers.kept.items() for line in wrap(f"self.{n} = ", code, lambda v: v.hint, 8)]
         init = kept + constructor_lines(module, numbers, helpers)
+        helpers |= numbers.helpers
     written = lines(body, names.__getitem__, indent)
     words = set(re.findall(r"\w+", " ".join(init or written)))
     plans.unused[plan.of.key] = frozenset(n for n, _ in plan.numbers if n not in words)
@@ -83,9 +88,13 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
         signature = signature_lines(f"def {plan.name}", arguments + explicit, result_type(module), 0)
         init_signature: list[str] = []
     else:
+        if plan.of.bank is not None:
+            arguments += [f"{v}: Tensor" for v in BANK_INPUTS]
         signature = signature_lines("def forward", ["self", *arguments], result_type(module), 4)
         config = ["config: Config"] if plan.takes_config else []
         init_signature = signature_lines("def __init__", ["self", *config, *explicit], "None", 4)
+    if not module.outputs:
+        written, signature = [], []
     return ClassView(
         name=plan.name, is_function=plan.is_function, doc=doc_of(module), init=init, init_signature=init_signature,
         forward=written, signature=signature,
