@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeGuard
 
 from ..grammar import tree
 from ..grammar.print_expression import text_of
@@ -22,15 +21,11 @@ from .library import suggest
 from .operations import Poison
 
 Json = int | float | bool | str | None | Sequence["Json"] | Mapping[str, "Json"]
-Value = Json | tree.Node
+Value = Json | tree.Expr
 """A value of the config, or syntax (`tree.Expr`) that stays for the spec."""
 
 _CONSTANTS: dict[str, bool | None] = {"true": True, "false": False, "none": None}
 _FUNCTIONS = ("first", "choose", "each", "contains", "length", "minimum", "maximum", "int", "float")
-
-
-def is_syntax(value: Value) -> TypeGuard[tree.Expr]:
-    return isinstance(value, tree.Node)
 
 
 @dataclass
@@ -60,7 +55,7 @@ class ConfigReader:
                 return self.name(node, name)
             case tree.Attribute(value=inner, name=name):
                 value = self.evaluate(inner)
-                if is_syntax(value):
+                if isinstance(value, tree.Node):
                     return replace(node, value=value)
                 if value is None:
                     return None
@@ -69,12 +64,12 @@ class ConfigReader:
                 return value.get(name)
             case tree.List(items=items):
                 values = [self.evaluate(i) for i in items]
-                return tree.List(span=node.span, items=tuple(self.syntax(v, node.span) for v in values)) if any(map(is_syntax, values)) else self.plain(values)
+                return tree.List(span=node.span, items=tuple(self.syntax(v, node.span) for v in values)) if any(isinstance(v, tree.Node) for v in values) else self.plain(values)
             case tree.Index(value=inner, arguments=(tree.Argument(name=None, value=at),)):
                 return self.index(node, self.evaluate(inner), self.evaluate(at))
             case tree.Unary(op=op, value=inner):
                 value = self.evaluate(inner)
-                return replace(node, value=value) if is_syntax(value) else self.unary(node, op, value)
+                return replace(node, value=value) if isinstance(value, tree.Node) else self.unary(node, op, value)
             case tree.Binary():
                 return self.binary(node)
             case tree.Choose(condition=condition, then=then, other=other):
@@ -116,12 +111,12 @@ class ConfigReader:
 
     def binary(self, node: tree.Binary) -> Value:
         left = self.evaluate(node.left)
-        if node.op in ("and", "or") and not is_syntax(left):
+        if node.op in ("and", "or") and not isinstance(left, tree.Node):
             return self.evaluate(node.right) if bool(left) == (node.op == "and") else left
         right = self.evaluate(node.right)
-        if node.op in ("==", "!=") and not is_syntax(left) and not is_syntax(right):
+        if node.op in ("==", "!=") and not isinstance(left, tree.Node) and not isinstance(right, tree.Node):
             return (left == right) == (node.op == "==")
-        if is_syntax(left) or is_syntax(right):
+        if isinstance(left, tree.Node) or isinstance(right, tree.Node):
             return replace(node, left=self.syntax(left, node.left.span), right=self.syntax(right, node.right.span))
         if left is None or right is None:
             if node.op in ("<", "<=", ">", ">="):
@@ -162,7 +157,7 @@ class ConfigReader:
 
     def truth(self, node: tree.Expr) -> bool:
         value = self.evaluate(node)
-        if is_syntax(value):
+        if isinstance(value, tree.Node):
             raise self.error("E515", "a condition must be known from the config", node.span)
         return bool(value)
 
@@ -184,7 +179,7 @@ class ConfigReader:
         return replace(node, arguments=tuple(kept))
 
     def stays(self, node: tree.Call) -> bool:
-        return any(is_syntax(self.evaluate(a.value)) for a in node.arguments)
+        return any(isinstance(self.evaluate(a.value), tree.Node) for a in node.arguments)
 
     def function(self, node: tree.Call, word: str, arguments: Sequence[tree.Expr]) -> Value:
         match word, arguments:
@@ -200,7 +195,7 @@ class ConfigReader:
                 return self.each(node, count, item)
             case "contains", [values, item]:
                 found, wanted = self.evaluate(values), self.evaluate(item)
-                return isinstance(found, Sequence | Mapping) and not is_syntax(wanted) and wanted in found
+                return isinstance(found, Sequence | Mapping) and not isinstance(wanted, tree.Node) and wanted in found
             case "length", [value]:
                 found = self.evaluate(value)
                 return len(found) if isinstance(found, Sequence | Mapping) else None
@@ -244,10 +239,10 @@ class ConfigReader:
         return self.syntax(self.evaluate(node), node.span)
 
     def plain(self, values: Sequence[Value]) -> Json:
-        return [v for v in values if not is_syntax(v)]
+        return [v for v in values if not isinstance(v, tree.Node)]
 
     def syntax(self, value: Value, span: tree.Span) -> tree.Expr:
-        if is_syntax(value):
+        if isinstance(value, tree.Node):
             return value
         if isinstance(value, Mapping):
             raise self.error("E516", "a group of keys is not a value", span, help="name the key: `rope_parameters.rope_theta`")
@@ -295,7 +290,7 @@ def _runs(items: Sequence[tree.Expr], span: tree.Span) -> tree.Expr:
 
 
 def shown(value: Value) -> str:
-    if is_syntax(value):
+    if isinstance(value, tree.Node):
         return f"`{text_of(value)}`"
     if value is None:
         return "none"

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..grammar import tree
 from ..grammar.print_expression import text_of
 from .checkpoint import map_chain
-from .config_values import ConfigReader, Json, Value, is_syntax, keys_of, literal, shown
+from .config_values import ConfigReader, Json, keys_of, shown
 from .diagnostics import Diagnostics, SpecError
 from .library import SPECS, Library, shipped_models, suggest
 from .model_tree import as_block, flatten, merge
@@ -94,8 +94,27 @@ def _spec(config: ConfigFile, family: tree.Map, library: Library, diagnostics: D
         raise Poison
     _report_unread(family, config, diagnostics)
     name = tree.Name(span=family.span, id=_name(config, library))
-    made = tree.Model(span=family.span, name=name, base=None, extends=family.model, component=None, arguments=spec.arguments)
+    spec = _ordered(spec, block)
+    made = tree.Model(span=family.span, name=name, base=None, extends=family.model, component=None, lets=spec.lets, arguments=spec.arguments)
     return to_yaml(tree.File(span=family.span, imports=(), declarations=(made,)))
+
+
+def _ordered(block: tree.Block, base: tree.Block) -> tree.Block:
+    """The arguments in the order in which the base has them; further ones last."""
+    lets = {t.id: let.value for let in base.lets for t in let.targets}
+    known = {a.name: (k, a.value) for k, a in enumerate(base.arguments)}
+    first = [replace(a, value=_ordered(a.value, _inner(known.get(a.name, (0, lets.get(a.name or ""))))))
+             if isinstance(a.value, tree.Block) else a for a in block.arguments]  # fmt: skip
+    return replace(block, arguments=tuple(sorted(first, key=lambda a: known.get(a.name, (len(known), None))[0])))
+
+
+def _inner(found: tuple[int, tree.Expr | None]) -> tree.Block:
+    """The block of an argument, or an empty one."""
+    value = found[1]
+    if isinstance(value, tree.Block):
+        return value
+    arguments = tuple(a for a in value.arguments if a.name is not None) if isinstance(value, tree.Call) else ()
+    return tree.Block(span=tree.Span(tree.Source("", ""), 0, 0), base=None, lets=(), arguments=arguments)
 
 
 def _with_inherited(family: tree.Map, library: Library) -> tree.Map:
@@ -146,11 +165,14 @@ def _number(found: dict[str, Json]) -> Json:
 
 def _name(config: ConfigFile, library: Library) -> str:
     """A name for the spec that no shipped declaration has."""
+    first = ""
     for key in (config.values.get("_name_or_path"), config.values.get("model_type"), Path(config.source.path).resolve().parent.name):
         name = re.sub(r"\W+", "_", str(key or "").rstrip("/").split("/")[-1]).strip("_").lower()
-        if name and not name[0].isdigit() and library.model(name) is None and library.component(name) is None:
+        name = f"_{name}" if name[:1].isdigit() else name
+        first = first or name
+        if name and library.model(name) is None and library.component(name) is None:
             return name
-    return "imported"
+    return f"{first}_imported" if first else "imported"
 
 
 # ---------------------------------------------------------------- the map
@@ -356,6 +378,3 @@ def _like(old: tree.Expr | None, new: tree.Expr) -> tree.Expr:
         if isinstance(old.value, float) and isinstance(new.value, int):
             return replace(new, text=repr(float(new.value)))
     return new
-
-
-__all__ = ["ConfigFile", "Value", "import_config", "is_syntax", "literal"]
