@@ -532,6 +532,8 @@ def _attend(a: Args) -> Static:
     )
     mask_region = None if mask is NONE or mask is True else a.e.mask_region(mask, named["mask"], i, j, a.span, a.frame)
     weights_region = None if weights is NONE else a.e.weights_region(weights, named["weights"], scores, a.span, a.frame)
+    if score_region is not None and score_region.result is score_region.params[0]:
+        score_region = None                                        # it leaves the scores as they are
     match weights_region:
         case ir.Region(params=(s,), body=(ir.Along(function="softmax", x=x, over=along, outs=(out,)),), result=result) if x is s and along is fresh and out is result:
             weights_region = None                                  # the softmax itself, by another name
