@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...compiler import ir
-from ...compiler.dims import ONE, Expr
+from ...compiler.dims import ONE, ZERO, Expr
 from ...compiler.ir import Label, Value
 
 
@@ -62,7 +62,26 @@ def additive_bias(score: ir.Region) -> tuple[Value, bool] | None:
 
 def is_native(node: ir.Attend) -> bool:
     """Whether a fused kernel computes it: softmax weights, and no score but an additive one."""
-    return node.weights is None and (not has_score(node) or (node.score is not None and additive_bias(node.score) is not None))
+    plain = node.weights is None or dropout_rate(node.weights) is not None
+    return plain and (not has_score(node) or (node.score is not None and additive_bias(node.score) is not None))
+
+
+def dropout_rate(weights: ir.Region | None) -> Expr | None:
+    """The rate, if the weights are a softmax over the keys, dropped out or not (rate 0)."""
+    if weights is None:
+        return ZERO
+    nodes = {out: n for n in weights.body for out in n.outs}
+    value, rate = weights.result, ZERO
+    last = nodes.get(value)
+    if isinstance(last, ir.Dropout):
+        value, rate = last.x, last.rate
+        last = nodes.get(value)
+    while isinstance(last, ir.Transpose | ir.Cast):
+        value = last.x
+        last = nodes.get(value)
+    key = weights.params[0].type.labels[-1]
+    softmax = isinstance(last, ir.Along) and last.function == "softmax" and last.over is key and last.x is weights.params[0]
+    return rate if softmax else None
 
 
 def has_score(node: ir.Attend) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal
 from ...compiler import ir
 from ...compiler.dims import ONE, Expr
 from ...compiler.ir import REST, Axis, Label, Type, Value
-from .attention_axes import Predicate, attend_axes, is_native, mask_kind
+from .attention_axes import Predicate, attend_axes, has_score, is_native, mask_kind
 from .copy_nodes import Copier
 from .find_sites import Sites, find_sites
 
@@ -170,8 +170,10 @@ class _Preparation:
         given = frozenset(k for k, t in enumerate(terms) if _reads(t, body, defaults) and _constant(t, body, defaults) is True)
         always = [t for k, t in enumerate(terms) if k not in given]
         absent: Absent = "tensor"
-        if is_native(node) and node.score is None and given and not any(_reads(t, body, defaults) for t in always):
+        if is_native(node) and not has_score(node) and given and not any(_reads(t, body, defaults) for t in always):
             absent = "all" if not always else "causal" if len(always) == 1 and _is_causal(always[0], body, region) else "tensor"
+        if absent == "tensor" and not always:
+            given = frozenset()
         native = is_native(node)
         return _Recipe(
             query=region.params[0], key=region.params[1], body=body, terms=terms, given=given, absent=absent,
@@ -214,7 +216,7 @@ class _Preparation:
         read |= {t for t in given if t in optional}
         self.masks.made[value] = MaskPlan(
             always=tuple(t for k, t in enumerate(recipe.terms) if k not in recipe.given), given=given, inputs=frozenset(read) if given else frozenset(),
-            absent=recipe.absent, nodes=nodes, optional_nodes=frozenset(n for n in nodes if n.outs[0] in tainted),
+            absent=recipe.absent, nodes=nodes, optional_nodes=frozenset(n for n in nodes if n.outs[0] in tainted) if given else frozenset(),
         )  # fmt: skip
         last = ir.Elementwise(outs=(value,), span=span, function="and", args=recipe.terms)
         return [*nodes, last]
@@ -259,7 +261,8 @@ def _whole_take(node: ir.Node, region: ir.Region) -> ir.Node:
         index = node.indices[0]
         assert isinstance(index, Value)
         axis = node.x.type.axis(node.over[0])
-        if axis.size == index.type.axes[0].size and not node.x.type.has(index.type.axes[0].label):
+        label = index.type.axes[0].label
+        if axis.size == index.type.axes[0].size and (label is node.over[0] or not node.x.type.has(label)):
             return ir.Rename(outs=node.outs, span=node.span, x=node.x, old=node.over, new=index.type.labels)
     return node
 

@@ -55,7 +55,9 @@ class Numbers:
     def _symbol(self, s: Sym) -> Code:
         if s not in self.plans.fields:
             return number(s.value or 0)
-        return self._keep(self._named(sym(s)) or self.plans.fields[s], sym(s))
+        name = self._named(sym(s)) or self.plans.fields[s]
+        taken = {c.name for c in self.plan.first.children} | {p.name for p in self.plan.first.params} | RESERVED_ATTRIBUTES
+        return self._keep(f"num_{name}" if name in taken else name, sym(s))
 
     def _named(self, expr: Expr) -> str | None:
         """The spec's name of a number, if it has one here."""

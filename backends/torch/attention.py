@@ -8,9 +8,9 @@ from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import Label, Value
 from ..python.attention_axes import (
-    AttendAxes, Causal, Given, NoMask, additive_bias, attend_axes, is_default_scale, is_native, mask_kind,
+    AttendAxes, Causal, Given, NoMask, additive_bias, attend_axes, dropout_rate, has_score, is_default_scale, is_native, mask_kind,
 )  # fmt: skip
-from ..python.code import Attribute, Binary, Code, Subscript, Text, Unary, call, method, number
+from ..python.code import Attribute, Binary, Choice, Code, Subscript, Text, Unary, call, method, number
 from ..python.layouts import Dim, Layout, Tensor, flat, has
 from ..python.write_body import BodyWriter
 from .pointwise import on_device, to_dtype
@@ -42,6 +42,9 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     named: dict[str, Code] = mask_arguments(w, node, axes)
     if not is_default_scale(node):
         named["scale"] = w.number(node.scale) if isinstance(node.scale, Expr) else number(1.0)
+    rate = dropout_rate(node.weights)
+    if rate is not None and rate.constant != 0:
+        named["dropout_p"] = Choice(Text("self.training"), w.number(rate), number(0.0))
     if axes.grouped:
         named["enable_gqa"] = Text("True")
     code = call("F.scaled_dot_product_attention", q, k, v, **named)
@@ -62,7 +65,7 @@ def keys(w: BodyWriter, value: Value, axes: AttendAxes, k_axis: Label, last: Dim
 
 def mask_arguments(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> dict[str, Code]:
     layout = (*((label,) for label in axes.batch), *_dims(axes.heads), (node.query,), (node.key,))
-    bias = None if node.score is None else additive_bias(node.score)
+    bias = additive_bias(node.score) if node.score is not None and has_score(node) else None
     kind = mask_kind(node.mask)
     if bias is not None:
         return {"attn_mask": bias_with_mask(w, node, layout, bias)}
@@ -164,7 +167,7 @@ def lower_written(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     from ..python.layouts import note_of
 
     scores = Tensor(w.temporary(product, "scores", note_of(layout)), layout)
-    if node.score is not None:
+    if node.score is not None and has_score(node):
         score_inputs(w, node, node.score)
         w.see(node.score.params[0])
         w.env[node.score.params[0]] = scores

@@ -54,8 +54,9 @@ def write_model(program: ir.Program, plan: Plan, plans: Plans, masks: Masks, res
     model = _Model(program, masks, w)
     keep = _keeps_logits(program)
     main, losses = _parts(model)
+    early = _early_masks(model, main)
     _defaults(model, main)
-    _write_main(model, main, keep)
+    _write_main(model, [n for n in main if n not in early], keep)
     _write_loss(model, losses)
     _write_return(model, outputs)
     helpers |= w.helpers
@@ -88,6 +89,10 @@ def _defaults(model: _Model, main: Sequence[ir.Node]) -> None:
     only_masks = model.masks.only_for_masks
     read = {v for n in main if n not in only_masks for v in ir.operands(n)}
     read |= set(model.program.root.outputs)
+    read |= {v for plan in model.masks.made.values() for n in plan.nodes for v in ir.operands(n) if v not in plan.inputs}
+    for given in reversed(model.program.inputs):
+        if given.default is not None and given.value in read:
+            read |= {v for n in given.default.body for v in ir.operands(n)}
     for given in model.program.inputs:
         if given.default is None or given.value not in read:
             continue
@@ -123,6 +128,20 @@ def _full_default(model: _Model, given: ir.ModelInput, value: Tensor) -> Code:
 
 
 # ---------------------------------------------------------------- body
+
+
+def _early_masks(model: _Model, main: Sequence[ir.Node]) -> set[ir.Node]:
+    """Write the masks that read optional inputs and nothing computed, before these get their defaults."""
+    inputs = set(model.program.root.inputs)
+    early: set[ir.Node] = set()
+    for node in main:
+        plan = model.masks.made.get(node.outs[0])
+        if plan is not None and plan.given:
+            own = {o for n in plan.nodes for o in n.outs}
+            if all(v in inputs or v in own for n in plan.nodes for v in ir.operands(n)):
+                _write_mask(model, node.outs[0])
+                early.add(node)
+    return early
 
 
 def _write_main(model: _Model, main: Sequence[ir.Node], keep: Value | None) -> None:
