@@ -18,9 +18,10 @@ Number = int | float
 SMALL = 4
 """Numbers up to this are kept: they may count what cannot be fewer."""
 
-_PRIMES = tuple(n for n in range(2, 400) if all(n % d for d in range(2, math.isqrt(n) + 1)))
-_OTHERS = tuple(n for n in range(4, 1025) if n not in _PRIMES)
-_TRIES = 200_000
+_PRIMES = tuple(n for n in range(2, 200) if all(n % d for d in range(2, math.isqrt(n) + 1)))
+_OTHERS = tuple(n for n in range(4, 513) if n not in _PRIMES)
+_TRIES = 3000
+_CHOICES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,23 +124,23 @@ class _Search:
             if self.tries > _TRIES:
                 return False
             self.under[symbol] = value
-            if self.holds(symbol) and self.solve(k + 1):
+            if self.solve(k + 1):
                 return True
-        del self.under[symbol]
+            del self.under[symbol]
         return False
 
-    def holds(self, symbol: Sym) -> bool:
-        return all(_holds(f, self.under, self.order) for f in self.facts if symbol in f.a.symbols | f.b.symbols)
+    def fits(self, symbol: Sym, value: int) -> bool:
+        """Whether the facts whose symbols all have a value then hold."""
+        under = {**self.under, symbol: value}
+        return all(_holds(f, under, self.order) for f in self.facts if symbol in f.a.symbols | f.b.symbols)
 
     def candidates(self, symbol: Sym) -> list[int]:
         """Values to try, best first: as in the spec greater than what is smaller there, not used yet, prime, small."""
         original = self.original.get(symbol)
         if original is None:
-            return [n for n in (*_PRIMES, *_OTHERS) if n >= self.least_length()][:200]
+            return [n for n in (*_PRIMES, *_OTHERS) if n >= self.least_length() and self.fits(symbol, n)][:_CHOICES]
         floor = 17 if original >= 128 and symbol in self.in_params else 2
-        numbers = [n for n in (*_PRIMES, *_OTHERS) if n <= original] or [original]
-        if original not in numbers:
-            numbers.append(original)
+        numbers = [n for n in {*_PRIMES, *_OTHERS, original} if n <= original and self.fits(symbol, n)]
         used = set(self.under.values())
         alike = [s for s in self.under if s in self.original and (s in self.in_params) == (symbol in self.in_params)]
         beside = [s for s in self.under if s in self.original and frozenset((s, symbol)) in self.together]
@@ -150,7 +151,7 @@ class _Search:
             repeated = n in used or bool(self.quotients(symbol, n) & used)
             return inverted, low + 2 * repeated, n not in _PRIMES, n
 
-        return sorted(numbers, key=cost)[:120]
+        return sorted(numbers, key=cost)[:_CHOICES]
 
     def least_length(self) -> int:
         """Dynamic axes: the batch first, then sequences long enough for windows to matter."""
@@ -162,7 +163,7 @@ class _Search:
         under = {**self.under, symbol: value}
         found: set[Number] = set()
         for fact in self.facts:
-            if fact.kind == "divides" and symbol in fact.a.symbols | fact.b.symbols and (fact.a.symbols | fact.b.symbols) <= under.keys():
+            if fact.kind == "divides" and fact.a.symbols and symbol in fact.a.symbols | fact.b.symbols and (fact.a.symbols | fact.b.symbols) <= under.keys():
                 a, b = fact.a.value(under), fact.b.value(under)
                 if a and b and a != 1 and b != a:
                     found.add(b / a)

@@ -8,7 +8,7 @@ from typing import cast
 from ...compiler import ir
 from ...compiler.ir import Label, Value
 from ..python.code import Assign, Binary, Block, Call, Code, Each, Items, Statement, Subscript, Text, Var, call, method, number
-from ..python.layouts import Layout, Tensor, sizes_of
+from ..python.layouts import Layout, Tensor, relabel, sizes_of
 from ..python.plan_classes import Plan
 from ..python.write_body import BodyWriter
 from ..torch.calls import _renamed, bind, out_layout, slot_conditions
@@ -40,6 +40,9 @@ def lower_call(w: BodyWriter, node: ir.Node) -> None:
         params: Code | None = call("part", PARAMS, Text(f'"{node.target}"'))
     else:
         module, params = node.target, None
+    if id(module) not in w.numbers.plans.by_module:
+        _write_inline(w, node, module)
+        return
     kind = node.target if isinstance(node.target, str) else module.name
     if w.numbers.plans.of(module).is_native:
         assert isinstance(node.target, str)
@@ -52,6 +55,18 @@ def lower_call(w: BodyWriter, node: ir.Node) -> None:
         w.define(node.out, code, layouts[0], kind=kind)
     else:
         w.define_several(node.outs, code, layouts, [f.hint or kind for f in module.outputs])
+
+
+def _write_inline(w: BodyWriter, node: ir.Call, module: ir.Module) -> None:
+    """A function that is called in a default only: its body, here."""
+    for value, formal in zip(node.args, module.inputs, strict=True):
+        t = w.read(value)
+        w.see(formal)
+        w.env[formal] = Tensor(t.code, relabel(t.layout, value.type.labels, formal.type.labels), sizes_of(formal.type))
+    w.write(module.body)
+    for out, formal in zip(node.outs, module.outputs, strict=True):
+        t = w.read(formal)
+        w.env[out] = Tensor(t.code, relabel(t.layout, formal.type.labels, out.type.labels), sizes_of(out.type))
 
 
 def applied(w: BodyWriter, module: ir.Module, params: Code | None, args: Sequence[Code]) -> Code:

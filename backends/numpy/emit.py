@@ -30,7 +30,7 @@ def emit(program: ir.Program) -> str:
     program, masks = prepare_masks(inline_functions(program))
     program = remove_dead_nodes(program)
     plans = plan_classes(program, lambda m: isinstance(match_native(m), Linear | Embedding))
-    own = [p for p in plans.plans if not p.is_native and program.root not in p.of.uses]
+    own = [p for p in plans.plans if not p.is_native and program.root not in p.of.uses and p.first.outputs]
     reserved = {*RESERVED, *HELPERS, *map(function_name, own)}
     views = [write_function(p, plans, reserved) for p in own]
     outputs = "Output" if len(program.root.outputs) > 1 else ""

@@ -57,7 +57,7 @@ HELPERS = {
     """Mean of -log softmax(logits)[target] over the targets that are not -100."""
     kept = target != -100
     picked = np.take_along_axis(log_softmax(logits, -1), np.where(kept, target, 0)[..., None], -1)[..., 0]
-    return -np.where(kept, picked, 0).sum() / kept.sum()''',
+    return -picked[kept].mean()''',
     "top": '''def top(x: Array, k: int, axis: int) -> tuple[Array, Array]:
     """The k largest, descending, and their places."""
     index = np.take(np.argsort(-x, axis, kind="stable"), np.arange(k), axis)
