@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
 from xfc.backends.numpy import emit as emit_numpy
 from xfc.backends.torch import emit as emit_torch
 from xfc.compiler.diagnostics import Diagnostics
