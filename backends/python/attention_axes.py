@@ -63,6 +63,9 @@ def additive_bias(score: ir.Region) -> tuple[Value, bool] | None:
 def is_native(node: ir.Attend) -> bool:
     """Whether a fused kernel computes it: softmax weights, and no score but an additive one."""
     plain = node.weights is None or dropout_rate(node.weights) is not None
+    heads = {a.label for a in node.q.type.axes if a.label not in (node.query, node.feature) and not a.size.is_dynamic}
+    if any(label in heads and not node.k.type.has(label) for label in node.v.type.labels):
+        return False
     return plain and (not has_score(node) or (node.score is not None and additive_bias(node.score) is not None))
 
 

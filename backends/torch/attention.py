@@ -56,11 +56,23 @@ def keys(w: BodyWriter, value: Value, axes: AttendAxes, k_axis: Label, last: Dim
     t = w.read(value)
     own = [label for label in axes.key_heads if has(t.layout, label)]
     batch = tuple((label,) for label in axes.batch)
+    if len(own) < len(axes.key_heads):
+        return repeated(w, t, axes, (k_axis,), last)
     target = (*batch, *_dims(tuple(own)), (k_axis,), last)
     code = w.spread(t, target)
     if axes.heads and not own:
         code = Subscript(code, (*(Text(":"),) * len(batch), Text("None")))
     return code
+
+
+def repeated(w: BodyWriter, t: Tensor, axes: AttendAxes, keys_dim: Dim, last: Dim) -> Code:
+    """Values that lack some head axes of the keys, repeated along them."""
+    batch = tuple((label,) for label in axes.batch)
+    heads = tuple((label,) for label in axes.key_heads)
+    target = (*batch, *heads, keys_dim, last)
+    sizes = [number(-1) if has(t.layout, dim[0]) else w.size(dim) for dim in target]
+    code = method(w.spread(t, target), "expand", *sizes)
+    return method(code, "flatten", number(len(batch)), number(len(batch) + len(heads) - 1)) if len(heads) > 1 else code
 
 
 def mask_arguments(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> dict[str, Code]:

@@ -6,8 +6,8 @@ from typing import cast
 
 from ...compiler import ir
 from ...compiler.ir import REST, Label, Value
-from ..python.code import Attribute, Binary, Code, Text, call, number
-from ..python.layouts import Dim, Layout, Tensor, common_layout, flat
+from ..python.code import Attribute, Binary, Code, Subscript, Text, call, method, number
+from ..python.layouts import Dim, Layout, Tensor, common_layout, flat, has
 from ..python.write_body import BodyWriter
 from .pointwise import to_dtype
 
@@ -106,6 +106,18 @@ def _letter(dim: Dim, taken: set[str]) -> str:
     return next(c for c in name + "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in taken)
 
 
+def _with_time(w: BodyWriter, t: Tensor, layout: Layout, over: Label) -> Code:
+    """The operand with every dimension there, of size one where it has none, but all of the time."""
+    code = w.spread(t, layout)
+    missing = [not any(has(t.layout, label) for label in dim) for dim in layout]
+    lead = missing.index(False) if False in missing else len(missing)
+    if lead:
+        code = Subscript(code, (Text("None"),) * lead + (() if lead == len(layout) else (Text("..."),)))
+    if not has(t.layout, over):
+        code = method(code, "expand", *(w.size((over,)) if dim == (over,) else number(-1) for dim in layout))
+    return code
+
+
 def lower_linear_recurrence(w: BodyWriter, node: ir.Node) -> None:
     """Calls the helper, which takes both operands in one shape with the axis of time second."""
     node = cast(ir.LinearRecurrence, node)
@@ -113,7 +125,7 @@ def lower_linear_recurrence(w: BodyWriter, node: ir.Node) -> None:
     tensors = [w.apart(w.read(v), node.over) for v in values]
     layout = common_layout([t.layout for t in tensors], node.out.type.labels)
     at = layout.index((node.over,))
-    codes = [w.spread(t, layout) for t in tensors]
+    codes = [_with_time(w, t, layout, node.over) for t in tensors]
     w.helpers.add("linear_recurrence")
     code = call("linear_recurrence", *codes, number(at))
     w.define(node.out, code, layout, kind="h")

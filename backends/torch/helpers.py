@@ -9,7 +9,8 @@ HELPERS = {
     return x.to(torch.promote_types(x.dtype if like is None else like.dtype, torch.float32))''',
     "linear_recurrence": '''def linear_recurrence(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """h[t] = a[t] * h[t - 1] + b[t] along `dim`, by doubling: after step n each entry has gathered 2n steps."""
-    a, b = a.movedim(dim, 0), b.movedim(dim, 0)
+    b = b.expand(torch.broadcast_shapes(a.shape, b.shape)).movedim(dim, 0)
+    a = a.movedim(dim, 0)
     step = 1
     while step < b.shape[0]:
         b = torch.cat((b[:step], b[step:] + a[step:] * b[:-step]))
