@@ -253,13 +253,12 @@ def _top(a: Args) -> Static:
 
 @operation("einsum(a, b, ..., over = axes)")
 def _einsum(a: Args) -> Static:
-    over = a.labels(None, "over")
     args = []
     for k, argument in enumerate(a.node.arguments):
         if argument.name is None:
             a.taken.add(k)
             args.append(a.e.tensor(argument.value, a.frame))
-    return a.body.einsum(args, over, a.span)
+    return a.body.einsum(args, a.labels(None, "over"), a.span)
 
 
 @operation("split(x, axis = [sizes])")
@@ -328,8 +327,8 @@ def _stack(a: Args) -> Static:
 
 @operation("concat(a, b, ..., over = axis)")
 def _concat(a: Args) -> Static:
-    over = a.label(None, "over")
-    return a.body.concat(_tensors(a), over, a.span)
+    tensors = _tensors(a)
+    return a.body.concat(tensors, a.label(None, "over"), a.span)
 
 
 @operation("rename(x, old = new)")
@@ -517,8 +516,8 @@ def _attend(a: Args) -> Static:
     nodes = {name: a.find(position, name) for position, name in ((3, "mask"), (4, "score"), (5, "scale"), (6, "weights"), (7, "over"))}
     query, k_axis = _sequence_axes(a, q, k, nodes["over"])
     fresh = k_axis if not q.type.has(k_axis) else a.e.prime(k_axis, a.frame)
-    length = k.type.axis(k_axis).size
-    i, j = ir.Type((q.type.axis(query),), "int"), ir.Type((ir.Axis(fresh, length),), "int")
+    length = a.body.axis(k, k_axis, a.span).size
+    i, j = ir.Type((a.body.axis(q, query, a.span),), "int"), ir.Type((ir.Axis(fresh, length),), "int")
     feature = q.type.axes[-1].label
     scores = scores_type(q.type, k.type, query, k_axis, fresh, feature)
     values = {name: a.e.evaluate(node, a.frame) if node is not None and name != "over" else NONE for name, node in nodes.items()}
