@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from ..grammar import tree
 from . import ir
-from .builder import Builder
+from .builder import Builder, Emitted
 from .diagnostics import Note
-from .dims import Expr, const
+from .dims import Expr, apply, const
 from .evaluate import Evaluator, Results
 from .generalise import generalise_rest
 from .library import suggest
@@ -91,7 +91,8 @@ class Applier(Evaluator):
         builder = self.builder(recipe, here, instance.name)
         values = [self.as_tensor(a, span, frame) if not isinstance(a, Expr) else a for a in args]
         outs, names, rest = self.run_module(recipe, builder, values, named, span, frame)
-        module = builder.finish(outs, names)
+        emits = {n: Emitted(builder.local(e.value), e.is_loss, e.span) for n, e in builder.emits.items()}
+        module = builder.finish((*outs, *(e.value for e in emits.values())), (*names, *emits) if names else ())
         owns = builder.has_weights()
         if owns and instance.builder is not None:
             self.same_weights(instance, builder, span)
@@ -102,15 +103,35 @@ class Applier(Evaluator):
             passed = tuple(handed[module.inputs.index(o)] for o in outs)
             instance.builder = builder
             return passed[0] if len(passed) == 1 else Results.of(passed, names)
+        module_outputs = (*outs, *(e.value for e in emits.values()))
         module = generalise_rest(module, rest)
-        results = tuple(ir.Value(o.type, "", span) for o in outs)
+        results = tuple(ir.Value(o.type, "", span) for o in module_outputs)
         target: str | ir.Module = instance.name if owns else module
         if instance.builder is None:
             instance.builder = builder
             if owns and instance.name:
                 self.add_child(here, ir.Child(name=instance.name, module=module), instance)
         here.body.nodes.append(ir.Call(outs=results, span=span, target=target, args=(*tensors, *outer)))
+        self.surface_all(here, instance, emits, results[len(outs) :])
+        results = results[: len(outs)]
         return results[0] if len(results) == 1 else Results.of(results, names)
+
+    # ------------------------------------------------ what bodies surface
+
+    def surface_all(self, here: Builder, instance: Instance, emits: Mapping[str, Emitted], values: Sequence[ir.Value]) -> None:
+        """What an applied body emits surfaces again here, and is an attribute of the instance."""
+        for (name, emitted), value in zip(emits.items(), values, strict=True):
+            if not emitted.is_loss:
+                instance.emitted[name] = value
+            self.surface(here, name, Emitted(value, emitted.is_loss, emitted.span))
+
+    def surface(self, here: Builder, name: str, emitted: Emitted) -> None:
+        old = here.emits.get(name)
+        if old is not None and not (old.is_loss and emitted.is_loss):
+            raise self.error("E387", f"`{name}` is emitted twice", emitted.span, Note("first here", old.span), help="give one of them another name")
+        if old is not None:
+            emitted = Emitted(here.main.elementwise("add", [old.value, emitted.value], emitted.span), True, emitted.span)
+        here.emits[name] = emitted
 
     def add_child(self, builder: Builder, child: ir.Child | ir.Stack | ir.Bank, instance: Instance) -> None:
         if child.name in builder.children or child.name in builder.params:
@@ -162,6 +183,7 @@ class Applier(Evaluator):
         values = [self.as_tensor(a, span, frame) for a in args]
         modules: list[ir.Module] = []
         captures: list[list[ir.Value]] = []
+        emits: list[dict[str, Emitted]] = []
         carried: tuple[ir.Value, ...] = ()
         for recipe, _ in pattern.slots:
             builder = self.builder(recipe, here, instance.name)
@@ -169,14 +191,41 @@ class Applier(Evaluator):
             self.check_carried(recipe, outs, values, span)
             carried = outs
             captures.append([here.local(v) for v in builder.captured])
-            modules.append(generalise_rest(builder.finish(outs, names), rest))
+            emits.append({n: Emitted(builder.local(e.value), e.is_loss, e.span) for n, e in builder.emits.items()})
+            extra_outs = tuple(e.value for e in emits[-1].values())
+            modules.append(generalise_rest(builder.finish((*outs, *extra_outs), (*names, *emits[-1]) if names else ()), rest))
         extra = list(dict.fromkeys(v for c in captures for v in c))
         inputs = tuple((*range(len(values)), *(len(values) + extra.index(v) for v in c)) for c in captures)
         slots = tuple((m, n) for m, (_, n) in zip(modules, pattern.slots, strict=True))
         self.add_child(here, ir.Stack(name=instance.name, slots=slots, count=pattern.count, cycle=pattern.cycle), instance)
-        results = tuple(ir.Value(v.type, "", span) for v in values[: len(carried)])
-        here.body.nodes.append(ir.Fold(outs=results, span=span, target=instance.name, args=(*values, *extra), carried=len(carried), inputs=inputs))
+        collected, every, collected_values = self.collect(pattern, emits, len(carried), span)
+        results = (*(ir.Value(v.type, "", span) for v in values[: len(carried)]), *collected_values)
+        here.body.nodes.append(
+            ir.Fold(outs=results, span=span, target=instance.name, args=(*values, *extra), carried=len(carried), inputs=inputs, collected=collected)
+        )
+        self.surface_all(here, instance, every, collected_values)
+        results = results[: len(carried)]
         return results[0] if len(results) == 1 else Results.of(results, ())
+
+    def collect(
+        self, pattern: Pattern, emits: Sequence[Mapping[str, Emitted]], carried: int, span: tree.Span
+    ) -> tuple[tuple[ir.Collect, ...], dict[str, Emitted], tuple[ir.Value, ...]]:
+        """What the layers emit: losses summed, tensors stacked on a leading axis `layer`, over the layers that have them."""
+        every: dict[str, Emitted] = {}
+        collected: list[ir.Collect] = []
+        values: list[ir.Value] = []
+        for name, first in {n: e for slot in reversed(emits) for n, e in slot.items()}.items():
+            places = tuple(carried + list(slot).index(name) if name in slot else None for slot in emits)
+            kind = first.value.type
+            for slot in emits:
+                if name in slot and slot[name].value.type != kind:
+                    raise self.error("E388", f"the layers emit `{name}` as {kind!r} and as {slot[name].value.type!r}", slot[name].span, Note("and here", first.span))
+            if not first.is_loss:
+                kind = ir.Type((ir.Axis(ir.Label("layer"), layers_with(pattern, [p is not None for p in places])), *kind.axes), kind.dtype)
+            every[name] = first
+            collected.append(ir.Collect(places, first.is_loss))
+            values.append(ir.Value(kind, "", span))
+        return tuple(collected), every, tuple(values)
 
     def check_carried(self, recipe: Recipe, outs: tuple[ir.Value, ...], values: Sequence[ir.Value], span: tree.Span) -> None:
         for k, out in enumerate(outs):
@@ -578,3 +627,19 @@ class Applier(Evaluator):
         else:
             raise self.error("E352", f"an index function is needed here, found {describe(function)}", span)
         return result if isinstance(result, bool) else self.as_tensor(result, span, frame)
+
+
+def layers_with(pattern: Pattern, has: Sequence[bool]) -> Expr:
+    """How many layers are of the slots that `has` marks."""
+    if all(has):
+        return pattern.count
+    if not pattern.cycle:
+        return sum((n for (_, n), h in zip(pattern.slots, has, strict=True) if h), start=const(0))
+    period = sum((n for _, n in pattern.slots), start=const(0))
+    rounds, left = apply("floor_div", pattern.count, period), apply("mod", pattern.count, period)
+    total, before = const(0), const(0)
+    for (_, n), h in zip(pattern.slots, has, strict=True):
+        if h:
+            total = total + rounds * n + apply("minimum", apply("maximum", left - before, const(0)), n)
+        before = before + n
+    return total

@@ -30,6 +30,15 @@ class OwnedNodes(list[ir.Node]):
             self._builder.owners[value] = self._builder
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Emitted:
+    """A tensor that a body surfaces: a loss is summed by whoever applies it, any other is known by its name there."""
+
+    value: ir.Value
+    is_loss: bool
+    span: Span
+
+
 @dataclass(eq=False)
 class Builder:
     name: str
@@ -49,7 +58,7 @@ class Builder:
     captured: dict[ir.Value, ir.Value] = field(default_factory=dict)
     locals: dict[str, Expr] = field(default_factory=dict)
     child_params: dict[tuple[str, ...], ir.Value] = field(default_factory=dict)
-    losses: list[ir.Loss] = field(default_factory=list)
+    emits: dict[str, Emitted] = field(default_factory=dict)
     _bodies: list[Body] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -127,6 +127,8 @@ TITLES: dict[str, str] = {
     "E384": "`for` needs a list",
     "E385": "a loss is one number",
     "E386": "a model needs a component",
+    "E387": "a name is emitted twice",
+    "E388": "layers emit one name in two shapes",
     "E401": "a model that predicts the next token sees it",
     "E402": "whether a model sees later tokens cannot be told",
     "E501": "a row of a map has the wrong form",

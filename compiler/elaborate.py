@@ -13,7 +13,7 @@ from pathlib import Path
 from ..grammar import tree
 from . import builtins, ir
 from .apply import INDEX_KINDS, Applier, Givens
-from .builder import Builder
+from .builder import Builder, Emitted
 from .checkpoint import resolve_checkpoint
 from .diagnostics import Diagnostics, Note
 from .dims import Expr, Sym, const, sym
@@ -188,9 +188,11 @@ class Elaborator(Applier):
     def parameter_of(self, instance: Instance, name: str, span: tree.Span, frame: Frame) -> ir.Value:
         owner = instance.owner
         params = instance.builder.params if instance.builder is not None else {}
+        if name in instance.emitted:
+            return self.local(instance.emitted[name], frame)
         if name not in params:
             state = "has no weights before it is applied" if not instance.applied else f"has no parameter `{name}`"
-            raise self.error("E379", f"`{instance.name}` {state}", span, help=suggest(name, params))
+            raise self.error("E379", f"`{instance.name}` {state}", span, help=suggest(name, [*params, *instance.emitted]))
         assert frame.builder is not None
         value = owner.owner.child_param((*owner.path(), instance.name, name), params[name].type, span)
         return frame.builder.local(value)
@@ -335,14 +337,13 @@ class Elaborator(Applier):
         return None
 
     def effect(self, node: tree.Effect, frame: Frame) -> None:
-        builder = frame.builder
-        if node.kind != "loss" or builder is None or builder.parent is not None:
-            where = "in the model's own body" if node.kind == "loss" else "yet"
-            raise self.error("E380", f"`{node.kind}` is not supported {where if node.kind != 'loss' else 'outside the model body yet'}", node.span)
+        """`loss` and `emit`: a tensor surfaces to whoever applies this body."""
+        if node.kind == "next" or frame.builder is None:
+            raise self.error("E380", f"`{node.kind}` is not supported yet", node.span)
         value = self.tensor(node.value, frame)
-        if value.type.axes:
+        if node.kind == "loss" and value.type.axes:
             raise self.error("E385", f"a loss is one number, found {value.type!r}", node.value.span, help="average it: `mean(x, ...)`")
-        builder.losses.append(ir.Loss(name=node.name.id, value=value))
+        self.surface(frame.builder.real, node.name.id, Emitted(value, node.kind == "loss", node.span))
 
     # ------------------------------------------------ the model
 
@@ -371,7 +372,7 @@ class Elaborator(Applier):
         dynamic = tuple(dict.fromkeys(s for i in inputs for a in i.value.type.axes for s in sorted(a.size.symbols, key=lambda x: x.order) if s.value is None))
         config = name_config(module, self.symbols, inputs)
         return ir.Program(
-            name=model.name.id, root=module, inputs=tuple(inputs), config=config, dynamic=dynamic, facts=unique_facts(self.facts), losses=tuple(root.losses),
+            name=model.name.id, root=module, inputs=tuple(inputs), config=config, dynamic=dynamic, facts=unique_facts(self.facts), losses=tuple(ir.Loss(name=n, value=e.value) for n, e in root.emits.items() if e.is_loss),
             assumptions=tuple(self.assumptions), paper=model.paper or component.paper, source=Path(model.span.source.path).name, span=model.name.span,
         )  # fmt: skip
 
@@ -396,7 +397,7 @@ class Elaborator(Applier):
         name = declared.name.id
         axes: list[ir.Axis] = []
         for item in declared.axes.items if declared.axes else ():
-            axes.append(self.input_axis(item, frame))
+            axes.extend(self.input_axes(item, frame))
         kind = ir.Type(tuple(axes), declared.dtype if declared.dtype in ("int", "bool") else "float")  # type: ignore[arg-type]
         bound = self.number(declared.bound, frame) if declared.bound is not None else None
         value = root.own(ir.Value(kind, name, declared.name.span))
@@ -413,19 +414,18 @@ class Elaborator(Applier):
                     default = ir.Region(params=(), body=tuple(body.nodes), result=result)
         return ir.ModelInput(name=name, value=value, bound=bound, default=default, training=training)
 
-    def input_axis(self, item: tree.Expr, frame: Frame) -> ir.Axis:
-        """An axis of a model's input: a hyperparameter's size, an axis named before, or a new dynamic one."""
+    def input_axes(self, item: tree.Expr, frame: Frame) -> tuple[ir.Axis, ...]:
+        """What an item of a model's input stands for: a hyperparameter's size or list of axes, an axis named before, or a new dynamic one."""
         if isinstance(item, tree.Axis):
             if isinstance(item.size, tree.Name) and item.size.id not in frame.names and item.size.id not in frame.labels:
                 size = sym(Sym(item.size.id))
                 frame.names[item.size.id] = size
             else:
                 size = self.number(item.size, frame)
-            return self.new_axis(item.label, size, frame)
+            return (self.new_axis(item.label, size, frame),)
         if isinstance(item, tree.Name) and item.id not in frame.names and item.id not in frame.labels:
-            return self.new_axis(item.id, sym(Sym(item.id)), frame)
-        axes = self.axes(item, frame)
-        return axes[0]
+            return (self.new_axis(item.id, sym(Sym(item.id)), frame),)
+        return self.axes(item, frame)
 
     def check_inert(self) -> None:
         """Nothing is silently ignored: every instance must be applied, every argument given must have been read."""

@@ -411,16 +411,27 @@ class Call(Op):
     args: tuple[Value, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """A further result of the layers: `outputs[s]` is its place among the outputs of slot s's module (none if that slot has no such
+    result). Over the layers that have it, in order, it is summed, or stacked on a leading axis."""
+
+    outputs: tuple[int | None, ...]
+    sum: bool
+
+
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Fold(Op):
     """Apply a Stack child: the first `carried` args are carried from layer to layer, the others are the same for every layer.
 
-    outs are the final carried values. `inputs[s]` gives, for slot s, the position in args of each input of its module."""
+    outs are the final carried values, then one for each of `collected`. `inputs[s]` gives, for slot s, the position in args of each input of
+    its module."""
 
     target: str
     args: tuple[Value, ...]
     carried: int
     inputs: tuple[tuple[int, ...], ...]
+    collected: tuple[Collect, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)

@@ -107,6 +107,7 @@ class Instance:
     shared: bool = False
     builder: Builder | None = None
     applied: bool = False
+    emitted: dict[str, ir.Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

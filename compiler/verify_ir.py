@@ -162,12 +162,20 @@ class _Checker:
 
     def fold(self, node: ir.Fold) -> None:
         stack = self.child(node.target, Stack, node)
-        if len(node.inputs) != len(stack.slots) or len(node.outs) != node.carried:
+        if len(node.inputs) != len(stack.slots) or len(node.outs) != node.carried + len(node.collected):
             self.fail("its slots or carried values differ from the stack's", node)
-        for (module, _), positions in zip(stack.slots, node.inputs, strict=True):
+        for slot, ((module, _), positions) in enumerate(zip(stack.slots, node.inputs, strict=True)):
             if any(not 0 <= p < len(node.args) for p in positions):
                 self.fail("an input's position is out of range", node)
-            self.call(node, module, [node.args[p] for p in positions], node.outs)
+            further = [(c.outputs[slot], c, out) for c, out in zip(node.collected, node.outs[node.carried :], strict=True)]
+            outs = dict(enumerate(node.outs[: node.carried]))
+            for place, collect, out in further:
+                if place is not None:
+                    kind = out.type if collect.sum else Type(out.type.axes[1:], out.type.dtype)
+                    outs[place] = Value(kind, out.hint, out.span)
+            if sorted(outs) != list(range(len(module.outputs))):
+                self.fail("a result of a layer is neither carried nor collected", node)
+            self.call(node, module, [node.args[p] for p in positions], [outs[k] for k in sorted(outs)])
 
     def route(self, node: ir.Route) -> None:
         bank = self.child(node.target, Bank, node)

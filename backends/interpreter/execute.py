@@ -268,13 +268,21 @@ class Frame:
     def fold(self, node: ir.Fold) -> None:
         stack = self.child(node.target, ir.Stack)
         args = self.inputs(node.args)
+        collected: list[list[Array]] = [[] for _ in node.collected]
         for number, slot in enumerate(layer_slots(stack, self.under)):
             chosen = [args[k] for k in node.inputs[slot]]
             found = self.apply(stack.slots[slot][0], f"{self.below(node.target)}.{number}", self.experts, chosen)
             args[: node.carried] = found[: node.carried]
-        for value, array in zip(node.outs, args, strict=False):
+            for collect, arrays in zip(node.collected, collected, strict=True):
+                place = collect.outputs[slot]
+                if place is not None and (array := found[place]) is not None:
+                    arrays.append(array)
+        for value, array in zip(node.outs[: node.carried], args, strict=False):
             if array is not None:
                 self.bind_by_position(value, array)
+        for value, collect, arrays in zip(node.outs[node.carried :], node.collected, collected, strict=True):
+            if arrays:
+                self.bind_by_position(value, np.sum(arrays, axis=0) if collect.sum else np.stack(arrays))
 
     def route(self, node: ir.Route) -> Tensor:
         """Every expert on everything, then the chosen ones weighed: slow, and plainly the definition."""

@@ -69,7 +69,7 @@ class Tracer:
             self.ranges[inner] = inside[inner].range
         self.module(target, inside)
         results: list[Info] = []
-        for inner, out in zip(target.outputs, outs, strict=True):
+        for inner, out in zip(target.outputs, outs, strict=False):
             named = {new.label: outer.label for new, outer in _positions(inner.type.axes, out.type.axes)}
             results.append(relabel(inside.get(inner, NOTHING), {**back, **named}))
             self.sizes.update((a.label, a.size) for a in out.type.axes)
@@ -86,12 +86,24 @@ class Tracer:
             for (slot, _), positions in zip(stack.slots, node.inputs, strict=True):
                 infos = [Info(state[p]) if p < node.carried else known[p] for p in positions]
                 results = self.applied(slot, [node.args[p] for p in positions], infos, node.outs)
-                state = [union((old, new.bounds)) for old, new in zip(state, results, strict=True)]
+                state = [union((old, new.bounds)) for old, new in zip(state, results, strict=False)]
             if [_forms(b) for b in state] == [_forms(b) for b in before]:
                 break
             if round_ >= 4:
-                state = [self.widened(old, new, out) for old, new, out in zip(before, state, node.outs, strict=True)]
-        env.update((out, Info(b)) for out, b in zip(node.outs, state, strict=True))
+                state = [self.widened(old, new, out) for old, new, out in zip(before, state, node.outs, strict=False)]
+        env.update((out, Info(b)) for out, b in zip(node.outs, state, strict=False))
+        env.update(self.collected(node, stack, [Info(b) for b in state] + known[node.carried :]))
+
+    def collected(self, node: ir.Fold, stack: ir.Stack, known: Sequence[Info]) -> dict[Value, Info]:
+        """What further results of the layers see, once what is carried is known."""
+        found: dict[Value, list[Bounds]] = {}
+        for at, ((slot, _), positions) in enumerate(zip(stack.slots, node.inputs, strict=True)):
+            further = {c.outputs[at]: out for c, out in zip(node.collected, node.outs[node.carried :], strict=True)}
+            outs = [*node.outs[: node.carried], *(further[k] for k in range(node.carried, len(slot.outputs)))]
+            results = self.applied(slot, [node.args[p] for p in positions], [known[p] for p in positions], outs)
+            for out, info in zip(outs[node.carried :], results[node.carried :], strict=True):
+                found.setdefault(out, []).append(info.bounds)
+        return {out: Info(union(bounds)) for out, bounds in found.items()}
 
     def widened(self, old: Bounds, new: Bounds, out: Value) -> Bounds:
         known = _forms(old)
