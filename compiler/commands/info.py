@@ -56,7 +56,7 @@ def _lines(name: str, paper: str | None, counts: Counts, length: int, memory: Ma
     facts = [
         ("parameters", f"{whole(counts.parameters):,}"),
         ("active per token", f"{whole(counts.active_parameters):,}"),
-        ("FLOPs per token", f"{_short(flops)} ({flops:,}) at length {length:,}"),
+        ("FLOPs per token", f"{_short(flops).rstrip()} ({flops:,}) at length {length:,}"),
         ("weights", ", ".join(f"{_short(size)}B in {dtype}" for dtype, size in memory.items())),
     ]
     lines: list[Line] = [(Piece(name, "strong"), Piece(f": {paper}" if paper else ""))]
@@ -65,9 +65,9 @@ def _lines(name: str, paper: str | None, counts: Counts, length: int, memory: Ma
         ("  " * row.depth + (row.path.rsplit(".", 1)[-1] or name), row.component, whole(row.copies), whole(row.parameters))
         for row in counts.rows
     ]
-    path_width = max(len(row[0]) for row in table)
-    kind_width = max(len(row[1]) for row in table)
-    width = max(len(f"{row[3]:,}") for row in table)
+    path_width = max(len("module"), *(len(row[0]) for row in table))
+    kind_width = max(len("component"), *(len(row[1]) for row in table))
+    width = max(len("parameters"), *(len(f"{row[3]:,}") for row in table))
     lines.append(())
     lines.append((Piece(f"  {'module':<{path_width}}  {'component':<{kind_width}}  {'copies':>6}  {'parameters':>{width}}", "gutter"),))
     lines += [

@@ -159,3 +159,120 @@ def test_list() -> None:
     assert all(set(row) == {"name", "file", "about"} for row in rows)
     assert [line.split()[0] for line in xfc("list").stdout.splitlines()] == [row["name"] for row in rows]
     assert "llama3_8b" in {row["name"] for row in rows}
+
+
+# ---------------------------------------------------------------- compile, info, convert, fmt
+
+TINY = """model tiny = causal_lm:
+    vocab = 97
+    d_model = 32
+    decoder:
+        layers = 3
+        attention = grouped_query(heads = 4, kv_heads = 2, rotate = rope)
+        ffn = gated(hidden = 56)
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.xf"
+    path.write_text(TINY, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("target", "word"), [("torch", "import torch"), ("numpy", "import numpy as np")])
+def test_compile(target: str, word: str, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.py"
+    assert xfc("compile", tiny, "--target", target, "-o", out).returncode == 0
+    text = out.read_text(encoding="utf-8")
+    compile(text, "out.py", "exec")
+    assert word in text
+    assert str(tmp_path) not in text
+    assert xfc("compile", tiny, "--target", target).stdout == text
+
+
+def test_compile_emits_the_ir(tiny: Path) -> None:
+    assert xfc("compile", tiny, "--emit", "ir").stdout.startswith("program tiny: tiny\n")
+
+
+def test_an_error_writes_nothing(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.py"
+    out.write_text("old\n")
+    done = xfc("compile", tiny, "--set", "decoder.attention.heads=5", "-o", out)
+    assert done.returncode == 1
+    assert "E210" in done.stderr
+    assert done.stdout == ""
+    assert out.read_text() == "old\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.py", "tiny.xf"]
+
+
+def test_output_that_cannot_be_written(tiny: Path, tmp_path: Path) -> None:
+    done = xfc("compile", tiny, "-o", tmp_path / "no" / "out.py")
+    assert done.returncode == 1
+    assert "E902" in done.stderr
+
+
+def test_info(tiny: Path) -> None:
+    document = json.loads(xfc("info", tiny, "--format", "json").stdout)
+    # embedding and head, three layers of attention and feed-forward, seven norms
+    parameters = 2 * 97 * 32 + 3 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 56) + 7 * 32
+    assert document["parameters"] == document["active_parameters"] == parameters
+    assert document["memory_bytes"] == {"float32": 4 * parameters, "bfloat16": 2 * parameters}
+    assert sum(m["parameters"] for m in document["modules"] if m["path"] and "." not in m["path"]) == parameters
+    assert f"{parameters:,}" in xfc("info", tiny).stdout
+
+
+def test_formats_of_an_error(tiny: Path) -> None:
+    words = ["check", tiny, "--set", "decoder.atention=none"]
+    assert xfc(*words, "--format", "concise").stdout == "--set decoder.atention=none:1:1: E312 `transformer` has no argument `atention`\n"
+    document = json.loads(xfc(*words, "--format", "json").stdout)
+    assert [d["code"] for d in document["diagnostics"]] == ["E312"]
+    assert document["specs"] == [{"spec": str(tiny), "model": None, "ok": False, "flow": [], "assumptions": []}]
+
+
+def test_convert_there_and_back(tiny: Path, tmp_path: Path) -> None:
+    other, again = tmp_path / "other.yaml", tmp_path / "again.xf"
+    assert xfc("convert", tiny, "--to", "yaml", "-o", other).returncode == 0
+    assert xfc("convert", other, "--to", "xf", "-o", again).returncode == 0
+    code = [xfc("compile", path).stdout.split("\n", 4)[4] for path in (tiny, other, again)]
+    assert code[0] == code[1] == code[2]
+
+
+def test_convert_a_shipped_spec(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    assert xfc("convert", "llama3_8b", "--to", "yaml", "-o", spec).returncode == 0
+    assert xfc("check", spec).returncode == 0
+
+
+def test_fmt(tiny: Path) -> None:
+    tiny.write_text(TINY.replace(" = 97", "=97"), encoding="utf-8")
+    refused = xfc("fmt", "--check", tiny)
+    assert refused.returncode == 1
+    assert "E904" in refused.stderr
+    assert xfc("fmt", tiny).returncode == 0
+    assert tiny.read_text(encoding="utf-8") == TINY
+    assert xfc("fmt", "--check", tiny).returncode == 0
+    tiny.write_text("model tiny = (\n", encoding="utf-8")
+    assert xfc("fmt", tiny).returncode == 1
+    assert tiny.read_text(encoding="utf-8") == "model tiny = (\n"
+
+
+def test_import(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    sizes = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 3, "num_attention_heads": 4}
+    config.write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "hidden_act": "silu", **sizes}))
+    spec = tmp_path / "spec.yaml"
+    assert xfc("import", config, "-o", spec).returncode == 0
+    assert xfc("check", spec).returncode == 0
+    config.write_text("{")
+    refused = xfc("import", config)
+    assert refused.returncode == 1
+    assert "E510" in refused.stderr
+    assert xfc("import", tmp_path / "none.json").returncode == 1
+
+
+def test_set_is_the_same_as_writing_it(tiny: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.xf"
+    other.write_text(TINY.replace("layers = 3", "layers = 5").replace("vocab = 97", "vocab = 89"), encoding="utf-8")
+    changed = xfc("info", tiny, "--set", "decoder.layers=5", "--set", "vocab=89", "--format", "json").stdout
+    assert json.loads(changed) == json.loads(xfc("info", other, "--format", "json").stdout)
