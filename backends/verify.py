@@ -20,7 +20,7 @@ from ..compiler.ir import Program
 from ..compiler.passes.prove_causality import prove
 from ..compiler.pipeline import run as run_passes
 from . import interpreter
-from .verify_inputs import Inputs, input_sets
+from .verify_inputs import Inputs, changed_after, input_sets
 from .verify_modules import ModuleError, NumpyModule, TorchModule, loaded
 from .verify_report import Report, Row
 from .verify_shrink import Shrunk, shrink, unshrunk
