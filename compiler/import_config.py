@@ -349,6 +349,9 @@ def value_at(node: tree.Expr, path: list[str], library: Library, scope: tuple[tr
                 found = value_at(argument.value, path[1:], library, inner) if path[1:] else argument.value
                 return found if found is not None or default is None else value_at(default, path[1:], library, inner)
             return value_at(argument.value, path[1:], library, inner)
+    let = _let(path[0], (block,))
+    if let is not None:
+        return value_at(let, path[1:], library, inner)
     default = _default(block, path[0], inner, library)
     return value_at(default, path[1:], library, ()) if default is not None else None
 
