@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compiler import ir
+from ..compiler.diagnostics import SpecError
 from ..compiler.dims import Sym
 from ..compiler.ir import Program
 from ..compiler.passes.prove_causality import prove
@@ -43,7 +44,20 @@ def verify(program: Program, *, checkpoint: Path | None = None, dtype: str = "fl
     else:
         chosen = unshrunk(program)
     with ExitStack() as stack:
-        return _Verification(chosen, dtype, seed, checkpoint, stack).report(program)
+        try:
+            made = _Verification(chosen, dtype, seed, checkpoint, stack)
+        except SpecError:
+            raise
+        except Exception as error:
+            row = Row(what="the emitted modules are built", error=float("inf"), tolerance=TOLERANCE[dtype], note=told(error))
+            return Report(model=program.name, dtype=dtype, seed=seed, parameters=0, changed=chosen.changes(), rows=(row,))
+        return made.report(program)
+
+
+def told(error: Exception) -> str:
+    """An error in one line."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
 
 
 def parameter_count(program: Program, under: Mapping[Sym, int | float] | None = None) -> int:
@@ -106,8 +120,11 @@ class _Verification:
 
     def report(self, spec: Program) -> Report:
         rows = [row for name, inputs in self.sets.items() for row in self.outputs(name, inputs)]
-        rows += self.gradients()
-        rows += self.flow()
+        if all(np.isfinite(row.error) for row in rows):
+            rows += self.gradients()
+            rows += self.flow()
+        else:
+            self.skipped.append("gradients and flow, since the outputs differ")
         old, new = _layers(spec.root), _layers(self.program.root)
         return Report(
             model=spec.name,
@@ -128,21 +145,24 @@ class _Verification:
 
     def outputs(self, name: str, inputs: Inputs) -> list[Row]:
         want = self.interpret(inputs)
-        kept = {i.name for i in self.emitted.inputs}
-        given = {n: a for n, a in inputs.items() if n in kept}
-        rows = []
+        rows: list[Row] = []
         for backend, module in (("torch", self.torch), ("numpy", self.numpy)):
-            if name == "loss":
-                if backend == "torch" and "loss" in want:
-                    rows.append(self.row(f"torch, {name}", next(iter(module(given).values())), want["loss"]))
+            try:
+                got = module(self.given(inputs))
+            except Exception as error:
+                rows.append(Row(what=f"{backend}, {name}", error=float("inf"), tolerance=TOLERANCE[self.dtype], note=told(error)))
                 continue
-            got = module(given)
-            rows += [
-                self.row(f"{backend}, {name}, {output}", got.get(output), array)
-                for output, array in want.items()
-                if not output.startswith("loss")
-            ]
+            if name == "loss":
+                rows.append(self.row(f"{backend}, loss", next(iter(got.values()), None), want["loss"]))
+            else:
+                chosen = {output: array for output, array in want.items() if output != "loss" and not output.startswith("loss.")}
+                rows += [self.row(f"{backend}, {name}, {output}", got.get(output), array) for output, array in chosen.items()]
         return rows
+
+    def given(self, inputs: Inputs) -> Inputs:
+        """The inputs that the emitted modules have: those that reach nothing went."""
+        kept = {i.name for i in self.emitted.inputs}
+        return {n: a for n, a in inputs.items() if n in kept}
 
     def row(self, what: str, got: Array | None, want: Array) -> Row:
         note = ""
@@ -162,17 +182,16 @@ class _Verification:
             self.skipped.append("gradients, since the spec stops some of them")
             return []
         inputs = next(iter(self.sets.values()))
-        kept = {i.name for i in self.emitted.inputs}
         params = {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in self.params.items()}
         rng = np.random.default_rng(self.seed + 1)
         outputs = self.interpret(inputs, params, "float64")
         project = {n: rng.normal(size=a.shape) for n, a in outputs.items() if a.dtype.kind == "f" and not n.startswith("loss")}
         module = self.torch
-        module.model.double()
+        module.to("float64")
         try:
-            found = module.gradients({n: a for n, a in inputs.items() if n in kept}, project)
+            found = module.gradients(self.given(inputs), project)
         finally:
-            module.model.to(getattr(__import__("torch"), self.dtype))
+            module.to(self.dtype)
         worst, note = 0.0, ""
         names = [n for n in found if n in params and params[n].dtype.kind == "f"]
         for name in rng.permutation(names)[:ENTRIES]:
@@ -230,10 +249,9 @@ class _Verification:
         position = inputs[name].shape[axis] // 2
         changed = changed_after(inputs, item, axis, position, self.chosen.under)
         earlier = (*(slice(None),) * place, slice(position + 1))
-        kept = {i.name for i in self.emitted.inputs}
         worst = difference(self.interpret(changed)[output][earlier], self.interpret(inputs)[output][earlier])
         for module in (self.torch, self.numpy):
-            before, after = (module({n: a for n, a in given.items() if n in kept}) for given in (inputs, changed))
+            before, after = module(self.given(inputs)), module(self.given(changed))
             worst = max(worst, difference(after[output][earlier], before[output][earlier]))
         return worst
 

@@ -71,6 +71,11 @@ class TorchModule:
 
         return TorchModule(module.Model.from_pretrained(folder).to(getattr(torch, dtype)), names)
 
+    def to(self, dtype: str) -> None:
+        import torch
+
+        self.model.to(getattr(torch, dtype))
+
     def weights(self) -> dict[str, Array]:
         return {name: value.detach().numpy().copy() for name, value in self.model.state_dict().items()}
 

@@ -95,6 +95,6 @@ def _mask(w: BodyWriter, node: ir.Attend, region: ir.Region, layout: Layout) -> 
         case Given(value, _):
             return w.spread(w.read(value), layout)
         case _:
-            _slots(w, region, *region.params, node)
+            _slots(w, region, region.params[0], region.params[1], node)
             w.write(region.body)
             return w.spread(w.read(region.result), layout)

@@ -225,5 +225,3 @@ def _merged(module: ir.Module, args: list[Code], node: ir.Pairwise, label: Label
 
 def _name(w: BodyWriter, code: Code, kind: str = "x") -> Code:
     return code if isinstance(code, Var) else w.temporary(code, kind)
-
-

@@ -72,7 +72,11 @@ def _header(program: ir.Program) -> str:
 
 
 def _config(program: ir.Program) -> list[str]:
-    return [f"{n}: {'float' if s.is_real else 'int'} = {render(number(s.value), lambda v: v.hint)}" for n, s in program.config if s.value is not None]
+    return [
+        f"{n}: {'float' if s.is_real else 'int'} = {render(number(s.value), lambda v: v.hint)}"
+        for n, s in program.config
+        if s.value is not None
+    ]
 
 
 def _with_imports(text: str) -> str:

@@ -13,10 +13,10 @@ HELPERS = {
     "member": '''def member(params: Params, k: int) -> Params:
     """The parameters of one of the experts that are stacked along the first axis."""
     return {key: value[k] for key, value in params.items()}''',
-    "linear": '''def linear(params: Params, x: Array) -> Array:
-    return x @ params["weight"].T''',
-    "affine": '''def affine(params: Params, x: Array) -> Array:
-    return x @ params["weight"].T + params["bias"]''',
+    "linear": """def linear(params: Params, x: Array) -> Array:
+    return x @ params["weight"].T""",
+    "affine": """def affine(params: Params, x: Array) -> Array:
+    return x @ params["weight"].T + params["bias"]""",
     "unflatten": '''def unflatten(x: Array, axis: int, *sizes: int) -> Array:
     """One axis as several, the last of which varies fastest."""
     axis %= x.ndim
@@ -28,31 +28,31 @@ HELPERS = {
     "expand": '''def expand(x: Array, axis: int, size: int) -> Array:
     """A new axis along which x repeats."""
     return np.repeat(np.expand_dims(x, axis), size, axis)''',
-    "erf": '''def erf(x: Array) -> Array:
-    return np.vectorize(math.erf, otypes=[x.dtype])(x)''',
-    "sigmoid": '''def sigmoid(x: Array) -> Array:
+    "erf": """def erf(x: Array) -> Array:
+    return np.vectorize(math.erf, otypes=[x.dtype])(x)""",
+    "sigmoid": """def sigmoid(x: Array) -> Array:
     small = np.exp(-np.abs(x))  # never overflows
-    return np.where(x >= 0, 1, small) / (1 + small)''',
-    "silu": '''def silu(x: Array) -> Array:
-    return x * sigmoid(x)''',
-    "gelu": '''def gelu(x: Array) -> Array:
-    return x * (0.5 + 0.5 * erf(x * 0.5**0.5))''',
-    "gelu_tanh": '''def gelu_tanh(x: Array) -> Array:
-    return 0.5 * x * (1 + np.tanh((2 / math.pi) ** 0.5 * (x + 0.044715 * x**3)))''',
-    "softplus": '''def softplus(x: Array) -> Array:
-    return np.logaddexp(x, 0)''',
-    "logsumexp": '''def logsumexp(x: Array, axis: int | tuple[int, ...]) -> Array:
+    return np.where(x >= 0, 1, small) / (1 + small)""",
+    "silu": """def silu(x: Array) -> Array:
+    return x * sigmoid(x)""",
+    "gelu": """def gelu(x: Array) -> Array:
+    return x * (0.5 + 0.5 * erf(x * 0.5**0.5))""",
+    "gelu_tanh": """def gelu_tanh(x: Array) -> Array:
+    return 0.5 * x * (1 + np.tanh((2 / math.pi) ** 0.5 * (x + 0.044715 * x**3)))""",
+    "softplus": """def softplus(x: Array) -> Array:
+    return np.logaddexp(x, 0)""",
+    "logsumexp": """def logsumexp(x: Array, axis: int | tuple[int, ...]) -> Array:
     top = x.max(axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0)
-    return np.squeeze(np.log(np.exp(x - top).sum(axis, keepdims=True)) + top, axis)''',
+    return np.squeeze(np.log(np.exp(x - top).sum(axis, keepdims=True)) + top, axis)""",
     "softmax": '''def softmax(x: Array, axis: int) -> Array:
     """A row of nothing but -inf gives 0."""
     top = x.max(axis, keepdims=True)
     x = np.exp(x - np.where(np.isfinite(top), top, 0))
     total = x.sum(axis, keepdims=True)
     return x / np.where(total == 0, 1, total)''',
-    "log_softmax": '''def log_softmax(x: Array, axis: int) -> Array:
-    return x - np.expand_dims(logsumexp(x, axis), axis)''',
+    "log_softmax": """def log_softmax(x: Array, axis: int) -> Array:
+    return x - np.expand_dims(logsumexp(x, axis), axis)""",
     "cross_entropy": '''def cross_entropy(logits: Array, target: Array) -> Array:
     """Mean of -log softmax(logits)[target] over the targets that are not -100."""
     kept = target != -100
@@ -62,18 +62,18 @@ HELPERS = {
     """The k largest, descending, and their places."""
     index = np.take(np.argsort(-x, axis, kind="stable"), np.arange(k), axis)
     return np.take_along_axis(x, index, axis), index''',
-    "pad": '''def pad(x: Array, axis: int, before: int, after: int, value: float = 0) -> Array:
+    "pad": """def pad(x: Array, axis: int, before: int, after: int, value: float = 0) -> Array:
     widths = [(0, 0)] * x.ndim
     widths[axis] = (before, after)
-    return np.pad(x, widths, constant_values=value)''',
+    return np.pad(x, widths, constant_values=value)""",
     "windows": '''def windows(x: Array, axis: int, size: int, stride: int, dilation: int) -> Array:
     """[..., t, ...] to [..., window, ..., size]: entry k of window t is x[t * stride + k * dilation]."""
     x = np.moveaxis(np.lib.stride_tricks.sliding_window_view(x, (size - 1) * dilation + 1, axis), axis, 0)
     return np.moveaxis(x[::stride], 0, axis if axis >= 0 else axis - 1)[..., ::dilation]''',
-    "scatter_add": '''def scatter_add(base: Array, index: tuple[Array | slice, ...], values: Array) -> Array:
+    "scatter_add": """def scatter_add(base: Array, index: tuple[Array | slice, ...], values: Array) -> Array:
     base = base.copy()
     np.add.at(base, index, values)
-    return base''',
+    return base""",
     "linear_recurrence": '''def linear_recurrence(a: Array, b: Array, axis: int) -> Array:
     """h[t] = a[t] * h[t - 1] + b[t], from 0."""
     a, b = np.broadcast_arrays(a, b)

@@ -10,13 +10,36 @@ from .attention import lower_attend
 from .calls import lower_call, lower_fold, lower_pairwise, lower_route
 from .contractions import lower_einsum, lower_linear_recurrence
 from .pointwise import (
-    lower_along, lower_cast, lower_cross_entropy, lower_elementwise, lower_full, lower_index, lower_reduce, lower_roll, lower_top,
+    lower_along,
+    lower_cast,
+    lower_cross_entropy,
+    lower_elementwise,
+    lower_full,
+    lower_index,
+    lower_reduce,
+    lower_roll,
+    lower_top,
     lower_unchanged,
-)  # fmt: skip
+)
 from .shapes import (
-    lower_child_param, lower_concat, lower_expand, lower_flatten, lower_one_hot, lower_pad, lower_rename, lower_scatter_add, lower_slice,
-    lower_split, lower_squeeze, lower_stack, lower_take, lower_transpose, lower_unflatten, lower_unfold, lower_unstack,
-)  # fmt: skip
+    lower_child_param,
+    lower_concat,
+    lower_expand,
+    lower_flatten,
+    lower_one_hot,
+    lower_pad,
+    lower_rename,
+    lower_scatter_add,
+    lower_slice,
+    lower_split,
+    lower_squeeze,
+    lower_stack,
+    lower_take,
+    lower_transpose,
+    lower_unflatten,
+    lower_unfold,
+    lower_unstack,
+)
 
 LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     ir.ChildParam: lower_child_param,

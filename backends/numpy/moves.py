@@ -19,7 +19,7 @@ class NumpyMoves:
             first, second = (k - rank if rest or moved[1] == rank - 1 else k for k in moved)
             return method(x, "swapaxes", number(first), number(second))
         if rest:
-            places = [k for k in moved]
+            places = list(moved)
             sources, targets = (Items(tuple(number(k - rank) for k in group)) for group in ([order[k] for k in places], places))
             return call("np.moveaxis", x, sources, targets)
         return method(x, "transpose", *(number(o) for o in order))

@@ -43,10 +43,10 @@ def dtype_code(w: BodyWriter, dtype: ir.DType) -> Code:
     found = first_parameter(w.module)
     if found is not None:
         return Attribute(Subscript(Text("params"), (Text(f'"{found}"'),)), "dtype")
-    for value, tensor in w.env.items():
-        if isinstance(tensor.code, Var) and value.type.dtype in FLOATS:
-            return Attribute(tensor.code, "dtype")
-    w.refuse("nothing here says of which dtype it is")
+    known = next((t.code for v, t in w.env.items() if isinstance(t.code, Var) and v.type.dtype in FLOATS), None)
+    if known is None:
+        w.refuse("nothing here says of which dtype it is")
+    return Attribute(known, "dtype")
 
 
 def first_parameter(module: ir.Module) -> str | None:
@@ -192,7 +192,9 @@ def lower_index(w: BodyWriter, node: ir.Node) -> None:
 def lower_full(w: BodyWriter, node: ir.Node) -> None:
     node = cast(ir.Full, node)
     kind = node.out.type
-    w.define(node.out, full(w, [w.number(a.size) for a in kind.axes], node.value, kind.dtype), tuple((a.label,) for a in kind.axes), kind="full")
+    w.define(
+        node.out, full(w, [w.number(a.size) for a in kind.axes], node.value, kind.dtype), tuple((a.label,) for a in kind.axes), kind="full"
+    )
 
 
 def full(w: BodyWriter, sizes: list[Code], value: Expr, dtype: ir.DType) -> Code:

@@ -69,7 +69,10 @@ def full_operands(w: BodyWriter, values: Sequence[Value], layout: Layout, kind: 
 def lower_stack(w: BodyWriter, node: ir.Node) -> None:
     node = cast(ir.StackTensors, node)
     layout = common_layout([w.read(v).layout for v in node.args], node.out.type.labels)
-    codes = [to_dtype(w, c, v.type.dtype, node.out.type.dtype) for c, v in zip(full_operands(w, node.args, layout, node.out.type), node.args, strict=True)]
+    codes = [
+        to_dtype(w, c, v.type.dtype, node.out.type.dtype)
+        for c, v in zip(full_operands(w, node.args, layout, node.out.type), node.args, strict=True)
+    ]
     w.define(node.out, call("np.stack", Items(tuple(codes)), number(-1)), (*layout, (node.label,)))
 
 
@@ -89,7 +92,10 @@ def lower_concat(w: BodyWriter, node: ir.Node) -> None:
     for value in node.args:
         w.env[value] = w.apart(w.read(value), node.over)
     layout = common_layout([w.read(v).layout for v in node.args], node.out.type.labels)
-    codes = [to_dtype(w, c, v.type.dtype, node.out.type.dtype) for c, v in zip(full_operands(w, node.args, layout, node.out.type), node.args, strict=True)]
+    codes = [
+        to_dtype(w, c, v.type.dtype, node.out.type.dtype)
+        for c, v in zip(full_operands(w, node.args, layout, node.out.type), node.args, strict=True)
+    ]
     w.define(node.out, call("np.concatenate", Items(tuple(codes)), along(layout, node.over)), layout)
 
 
@@ -212,5 +218,3 @@ def lower_child_param(w: BodyWriter, node: ir.Node) -> None:
             layout = (labels[:1], labels[1:])
     name = ".".join(node.path)
     w.env[node.out] = Tensor(Subscript(Text("params"), (Text(f'"{name}"'),)), layout, sizes_of(node.out.type))
-
-
