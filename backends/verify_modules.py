@@ -112,7 +112,8 @@ class TorchModule:
         result = self.model(**self.tensors(inputs))
         fields = result._asdict() if hasattr(result, "_asdict") else {self.names[0]: result}
         total = sum((fields[n] * torch.from_numpy(p)).sum() for n, p in project.items() if n in fields)
-        assert isinstance(total, torch.Tensor)
+        if not isinstance(total, torch.Tensor) or not total.requires_grad:  # nothing to learn
+            return {}
         total.backward()  # type: ignore[no-untyped-call]
         return {
             n: (p.grad if p.grad is not None else torch.zeros_like(p)).detach().numpy().reshape(-1)
