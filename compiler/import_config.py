@@ -73,21 +73,13 @@ def _spec(config: ConfigFile, family: tree.Map, library: Library, diagnostics: D
         raise Poison
     reader = _reader(config, base, library, diagnostics)
     block = _block(base)
+    rows = list(_rows(family, reader, config, block, library))
+    given = {".".join(path): new for _, path, new in rows}
     spec = tree.Block(span=family.span, base=None, lets=(), arguments=())
-    for row in family.rows:
-        if _is_guard(row) or _is_match(row):
-            continue
-        path = _path(row.left)
-        try:
-            value = reader.evaluate(row.right)
-            if value is None or path is None:
-                continue
-            new = reader.syntax(value, row.right.span)
-        except Poison:
-            continue
+    for row, path, new in rows:
         old = value_at(block, path, library)
         new = _like(old, new)
-        if old is None or text_of(old) != text_of(new):
+        if old is None or (text_of(old) != text_of(new) and not _same_number(old, new, path, given, block, library)):
             spec = merge(spec, path, tree.Argument(span=row.span, name=path[-1], name_span=row.left.span, value=new), library)
     _check_guards(family, config, diagnostics)
     if diagnostics.failed:
@@ -97,6 +89,62 @@ def _spec(config: ConfigFile, family: tree.Map, library: Library, diagnostics: D
     spec = _ordered(spec, block)
     made = tree.Model(span=family.span, name=name, base=None, extends=family.model, component=None, lets=spec.lets, arguments=spec.arguments)
     return to_yaml(tree.File(span=family.span, imports=(), declarations=(made,)))
+
+
+def _rows(
+    family: tree.Map, reader: ConfigReader, config: ConfigFile, base: tree.Block, library: Library
+) -> Iterator[tuple[tree.Row, list[str], tree.Expr]]:
+    """What each row gives for this config; rows that give nothing leave the base's value."""
+    for row in family.rows:
+        path = _path(row.left)
+        if _is_guard(row) or _is_match(row) or path is None:
+            continue
+        try:
+            value = reader.evaluate(row.right)
+            if value is not None:
+                yield row, path, reader.syntax(value, row.right.span)
+                continue
+        except Poison:
+            continue
+        key = keys_of(row.right)[0] if isinstance(row.right, tree.Name | tree.Attribute) else ""
+        if key in config.values:  # a bare key that is null
+            old = value_at(base, path, library)
+            if isinstance(old, tree.Number) and old.value != 0:
+                reader.error("E513", f"`{key}` is null, and `{family.model.id}` is written with {text_of(old)} there", config.place(key) or row.span,
+                             help="write a spec for this variant, or say in the map what null stands for: `first(key, value)`")  # fmt: skip
+
+
+def _same_number(
+    old: tree.Expr, new: tree.Expr, path: list[str], given: Mapping[str, tree.Expr], base: tree.Block, library: Library
+) -> bool:
+    """Whether the base's expression comes to the same number with this config's values: `4 * d_model` is 3072."""
+    if not isinstance(new, tree.Number) or isinstance(old, tree.Number):
+        return False
+
+    def number(node: tree.Expr, at: list[str], depth: int) -> float | None:
+        match node:
+            case tree.Number():
+                return node.value
+            case tree.Name(id=name) if depth:
+                for k in range(len(at) - 1, -1, -1):
+                    place = [*at[:k], name]
+                    found = given.get(".".join(place)) or value_at(base, place, library)
+                    if found is not None and place != at:
+                        return number(found, place, depth - 1)
+                return None
+            case tree.Unary(op="-", value=value):
+                inner = number(value, at, depth)
+                return -inner if inner is not None else None
+            case tree.Binary(op="*" | "/" | "+" | "-" | "^" as op, left=left, right=right):
+                a, b = number(left, at, depth), number(right, at, depth)
+                if a is None or b is None or (op == "/" and not b) or (op == "^" and (a <= 0 or abs(b) > 64)):
+                    return None
+                return {"*": a * b, "/": a / (b or 1), "+": a + b, "-": a - b, "^": float(a**b) if op == "^" else 0.0}[op]
+            case _:
+                return None
+
+    found = number(old, path, 8)
+    return found is not None and math.isclose(found, new.value, rel_tol=1e-12)
 
 
 def _ordered(block: tree.Block, base: tree.Block) -> tree.Block:
@@ -196,7 +244,7 @@ def find_family(config: ConfigFile, library: Library, diagnostics: Diagnostics) 
     known: set[str] = set()
     for given in maps():
         rows = [r for r in given.rows if _is_match(r)]
-        known.update(str(r.right.value) for r in rows if isinstance(r.right, tree.String))
+        known.update(w.value for r in rows for w in _alternatives(r.right) if isinstance(w, tree.String))
         if rows and all(_matches(r, config.values) for r in rows):
             fitting.append(Family(given, len(rows)))
     if fitting:
@@ -212,7 +260,10 @@ def find_family(config: ConfigFile, library: Library, diagnostics: Diagnostics) 
 
 
 def _is_match(row: tree.Row) -> bool:
-    return isinstance(row.left, tree.Name | tree.Attribute) and isinstance(row.right, tree.String)
+    """`architectures = "A"`; `"a" or none` matches either."""
+    wanted = list(_alternatives(row.right))
+    literal = all(isinstance(w, tree.String) or (isinstance(w, tree.Name) and w.id == "none") for w in wanted)
+    return isinstance(row.left, tree.Name | tree.Attribute) and literal and any(isinstance(w, tree.String) for w in wanted)
 
 
 def _is_guard(row: tree.Row) -> bool:
@@ -220,9 +271,8 @@ def _is_guard(row: tree.Row) -> bool:
 
 
 def _matches(row: tree.Row, config: Mapping[str, Json]) -> bool:
-    wanted = row.right.value if isinstance(row.right, tree.String) else ""
     found = _get(config, ".".join(_path(row.left) or ()))
-    return wanted == found or (isinstance(found, list) and wanted in found)
+    return any(w == found or (isinstance(found, list) and w in found) for w in map(_constant, _alternatives(row.right)))
 
 
 def _path(node: tree.Expr) -> list[str] | None:
