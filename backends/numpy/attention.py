@@ -6,12 +6,12 @@ from typing import cast
 
 from ...compiler import ir
 from ...compiler.dims import Expr
-from ...compiler.ir import Value
+from ...compiler.ir import Label, Value
 from ..python.attention_axes import Given, attend_axes, mask_kind
-from ..python.code import Binary, Code, Subscript, Text, Var, call, method, number
+from ..python.code import Binary, Code, Subscript, Text, Unary, Var, call, method, number
 from ..python.layouts import Layout, Tensor, has, note_of
 from ..python.write_body import BodyWriter
-from .pointwise import to_dtype
+from .pointwise import FunctionWriter, to_dtype
 
 
 def lower_attend(w: BodyWriter, node: ir.Node) -> None:
@@ -20,6 +20,8 @@ def lower_attend(w: BodyWriter, node: ir.Node) -> None:
     axes = attend_axes(node)
     batch: Layout = tuple((label,) for label in (*axes.batch, *axes.heads))
     layout = (*batch, (node.query,), (node.key,))
+    if isinstance(w, FunctionWriter):
+        w.order = (*w.order, *(label for (label,) in layout if label not in w.order))
     if not axes.features:
         w.refuse("values without an axis of their own")
     q = w.arranged(w.read(node.q), (*batch, (node.query,), (node.feature,)))
@@ -67,7 +69,7 @@ def _weights(w: BodyWriter, node: ir.Attend, scores: Tensor) -> Code:
         mask = _mask(w, node, node.mask, layout)
         if node.weights is not None and not isinstance(mask, Var):
             mask = w.temporary(mask, "mask")
-        code = call("np.where", mask, code, number(float("-inf")))
+        code = call("np.where", mask, code, Unary("-", Text("np.inf")))
     if node.weights is None:
         return w.temporary(call("softmax", code, number(-1)), "weights")
     param = node.weights.params[0]
@@ -77,10 +79,19 @@ def _weights(w: BodyWriter, node: ir.Attend, scores: Tensor) -> Code:
     result = w.read(node.weights.result)
     order = (*(dim for dim in layout[:-1] if has(result.layout, dim[0])), (node.key,))
     weights = w.arranged(Tensor(to_dtype(w, result.code, node.weights.result.type.dtype, "float32"), result.layout), order)
-    if mask is not None:
+    if mask is not None and not _is_softmax(node.weights, node.key):
         seen = method(mask, "any", number(-1), keepdims=Text("True"))
         weights = call("np.where", seen, weights, number(0))
     return w.temporary(weights, "weights")
+
+
+def _is_softmax(region: ir.Region, key: Label) -> bool:
+    """Whether the weights are a softmax over the keys, perhaps dropped out: a row without keys gives 0 as it is."""
+    made = {out: n for n in region.body for out in n.outs}
+    node = made.get(region.result)
+    while isinstance(node, ir.Cast | ir.Dropout | ir.Transpose):
+        node = made.get(node.x)
+    return isinstance(node, ir.Along) and node.function == "softmax" and node.over is key
 
 
 def _mask(w: BodyWriter, node: ir.Attend, region: ir.Region, layout: Layout) -> Code:

@@ -74,9 +74,10 @@ def applied(w: BodyWriter, module: ir.Module, params: Code | None, args: Sequenc
     plan = w.numbers.plans.of(module)
     if plan.is_native:
         return native(module, params, args[0])
-    numbers = [w.number(e) for _, e in w.numbers.plans.arguments(module)]
+    used = getattr(w.numbers, "used", {})[plan.name]
+    numbers = [w.number(e) for n, e in w.numbers.plans.arguments(module) if n in used]
     own = [] if plan.is_function or params is None else [params]
-    config = [Text("config")] if plan.takes_config else []
+    config = [Text("config")] if plan.takes_config and "config" in used else []
     return Call(Text(function_name(plan)), (*own, *args, *numbers, *config))
 
 

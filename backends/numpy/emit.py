@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import re
 from functools import cache
 
@@ -21,7 +22,9 @@ from .calls import function_name
 from .helpers import HELPERS, used_helpers
 from .write_functions import write_forward, write_function
 
-RESERVED = frozenset(("np", "math", "json", "Path", "Array", "Params", "Config", "NamedTuple", "load", "forward"))
+RESERVED = frozenset(
+    (*dir(builtins), "np", "math", "Path", "Array", "Params", "Config", "NamedTuple", "Output", "load", "forward", "shapes")
+)
 
 
 def emit(program: ir.Program) -> str:
@@ -32,9 +35,10 @@ def emit(program: ir.Program) -> str:
     plans = plan_classes(program, lambda m: isinstance(match_native(m), Linear | Embedding))
     own = [p for p in plans.plans if not p.is_native and program.root not in p.of.uses and p.first.outputs]
     reserved = {*RESERVED, *HELPERS, *map(function_name, own)}
-    views = [write_function(p, plans, reserved) for p in own]
+    used: dict[str, set[str]] = {}
+    views = [write_function(p, plans, reserved, used) for p in own]
     outputs = "Output" if len(program.root.outputs) > 1 else ""
-    forward = write_forward(program, plans.of(program.root), plans, masks, reserved, outputs)
+    forward = write_forward(program, plans.of(program.root), plans, masks, reserved, outputs, used)
     written = "\n".join(line for view in (*views, forward) for line in view.body)
     text = _template().render(
         header=_header(program),

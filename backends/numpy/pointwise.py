@@ -6,11 +6,12 @@ float is of the dtype of the parameters: at least float32, so that a cast to flo
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 from ...compiler import ir
 from ...compiler.dims import Expr
-from ...compiler.ir import Value
+from ...compiler.ir import Label, Value
 from ..python.code import Attribute, Binary, Call, Code, Items, Subscript, Text, Unary, Var, call, method, number
 from ..python.layouts import Layout, axis_number, place, without
 from ..python.write_body import BodyWriter
@@ -28,6 +29,13 @@ FUNCTIONS: dict[str, Callable[[Code], Code]] = {
     "neg": lambda x: Unary("-", x),
     "not": lambda x: Unary("~", x),
 }
+
+
+@dataclass
+class FunctionWriter(BodyWriter):
+    """`order`: labels in the order in which vectors that are combined become dimensions, where it matters to what reads the result."""
+
+    order: tuple[Label, ...] = ()
 
 
 # ---------------------------------------------------------------- dtypes
@@ -76,7 +84,7 @@ def to_dtype(w: BodyWriter, x: Code, old: ir.DType, new: ir.DType) -> Code:
 def lower_elementwise(w: BodyWriter, node: ir.Node) -> None:
     node = cast(ir.Elementwise, node)
     values = list(dict.fromkeys(a for a in node.args if isinstance(a, Value)))
-    layout, codes = w.aligned(values, node.out.type.labels) if values else ((), [])
+    layout, codes = _aligned(w, values, node.out.type.labels) if values else ((), [])
     dtype = node.out.type.dtype
     by_value = dict(zip(values, codes, strict=True))
     if dtype in FLOATS:
@@ -87,6 +95,16 @@ def lower_elementwise(w: BodyWriter, node: ir.Node) -> None:
     if node.function == "where" and not any(isinstance(a, Value) for a in node.args[1:]):
         code = method(code, "astype", dtype_code(w, dtype))
     w.define(node.out, code, layout)
+
+
+def _aligned(w: BodyWriter, values: list[Value], wanted: tuple[Label, ...]) -> tuple[Layout, list[Code]]:
+    """Operands ready to broadcast. Vectors along different axes can have them in any order: in the writer's."""
+    order = w.order if isinstance(w, FunctionWriter) else ()
+    layout, codes = w.aligned(values, wanted)
+    if all(dim[0] in order for dim in layout) and all(len(w.read(v).layout) <= 1 for v in values):
+        layout = tuple(sorted(layout, key=lambda dim: order.index(dim[0])))
+        codes = [w.spread(w.read(v), layout) for v in values]
+    return layout, codes
 
 
 def apply_function(function: str, args: list[Code], operands: tuple[ir.Operand, ...]) -> Code:

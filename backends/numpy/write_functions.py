@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...compiler import ir
 from ...compiler.dims import Expr
@@ -18,7 +19,7 @@ from ..python.write_body import BodyWriter, Numbers
 from .calls import function_name
 from .lowerings import LOWERINGS
 from .moves import NumpyMoves
-from .pointwise import full
+from .pointwise import FunctionWriter, full
 
 
 def _local(module: ir.Module) -> set[str]:
@@ -33,7 +34,10 @@ def _local(module: ir.Module) -> set[str]:
 
 @dataclass
 class FunctionNumbers(Numbers):
-    """Numbers in a function: its own arguments by name, the rest from `config`."""
+    """Numbers in a function: its own arguments by name, the rest from `config`. `used`: of the functions written so far, by their names in
+    the plan, which of these arguments their bodies read."""
+
+    used: dict[str, set[str]] = field(default_factory=dict)
 
     def forward(self, expr: Expr) -> Code:
         constant = expr.constant
@@ -64,17 +68,20 @@ def signature_lines(start: str, arguments: list[str], result: str) -> list[str]:
     return [f"{start}(", *(f"    {a}," for a in arguments), f") -> {result}:"]
 
 
-def write_function(plan: Plan, plans: Plans, reserved: Collection[str]) -> FunctionView:
+def write_function(plan: Plan, plans: Plans, reserved: Collection[str], used: dict[str, set[str]]) -> FunctionView:
+    """The function of a class, once those that it calls are written; `used` learns which numbers it reads."""
     module = plan.first
-    w = _writer(module, FunctionNumbers(plans, plan, is_root=False))
+    w = _writer(module, FunctionNumbers(plans, plan, is_root=False, used=used))
     w.write(module.body)
     outs = [w.arranged(w.read(v), _apart(v)) for v in module.outputs]
     w.statements.append(Return(outs[0] if len(outs) == 1 else Items(tuple(outs))))
-    explicit = [f"{n}: {'float' if v[0].is_real else 'int'}" for n, v in plan.numbers]
     taken = {*reserved, *_local(module), *(n for n, _ in plan.numbers)}
     body, names = _finish(w, taken, {})
+    words = set(re.findall(r"\w+", "\n".join(line.split("  # ")[0] for line in body)))
+    used[plan.name] = words & {"config", *(n for n, _ in plan.numbers)}
+    explicit = [f"{n}: {'float' if v[0].is_real else 'int'}" for n, v in plan.numbers if n in words]
     own = [] if plan.is_function else ["params: Params"]
-    config = ["config: Config"] if plan.takes_config else []
+    config = ["config: Config"] if plan.takes_config and "config" in words else []
     arguments = [*own, *(f"{names[w.inputs[v]]}: Array" for v in module.inputs), *explicit, *config]
     count = len(module.outputs)
     result = "Array" if count == 1 else f"tuple[{', '.join(['Array'] * count)}]"
@@ -82,8 +89,8 @@ def write_function(plan: Plan, plans: Plans, reserved: Collection[str]) -> Funct
     return FunctionView(doc=doc, signature=signature_lines(f"def {function_name(plan)}", arguments, result), body=body)
 
 
-def _writer(module: ir.Module, numbers: Numbers) -> BodyWriter:
-    w = BodyWriter(module=module, numbers=numbers, moves=NumpyMoves(), lower=LOWERINGS)
+def _writer(module: ir.Module, numbers: FunctionNumbers) -> FunctionWriter:
+    w = FunctionWriter(module=module, numbers=numbers, moves=NumpyMoves(), lower=LOWERINGS)
     w.start()
     for param in module.params:
         w.see(param.value)
@@ -113,10 +120,13 @@ def _finish(w: BodyWriter, reserved: Collection[str], given: dict[Var, str]) -> 
 # ---------------------------------------------------------------- the model
 
 
-def write_forward(program: ir.Program, plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str], outputs: str) -> FunctionView:
+def write_forward(
+    program: ir.Program, plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str], outputs: str, used: dict[str, set[str]]
+) -> FunctionView:
     """`forward(params, input_ids, attention_mask=None, ..., config=Config())`: optional inputs first get their defaults."""
     root = program.root
-    w = _writer(root, FunctionNumbers(plans, plan, is_root=True))
+    w = _writer(root, FunctionNumbers(plans, plan, is_root=True, used=used))
+    w.order = tuple(label for made in masks.made for label in made.type.labels)
     w.optional = {i.value for i in program.inputs if not i.required}
     for item in program.inputs:
         w.inputs[item.value] = var = Var(hint=item.name)
