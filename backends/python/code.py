@@ -175,12 +175,14 @@ def variables(code: Code) -> Iterator[Var]:
 
 
 def substitute(code: Code, mapping: Mapping[Var, Code]) -> Code:
-    def go(c: Code) -> Code:
-        return substitute(c, mapping)
+    if isinstance(code, Var):
+        return mapping.get(code, code)
+    return map_parts(code, lambda c: substitute(c, mapping))
 
+
+def map_parts(code: Code, go: Callable[[Code], Code]) -> Code:
+    """The code with each part directly inside replaced."""
     match code:
-        case Var():
-            return mapping.get(code, code)
         case Call(function, args, named):
             return Call(go(function), tuple(map(go, args)), tuple((k, go(v)) for k, v in named))
         case Attribute(value, attribute):

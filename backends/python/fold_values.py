@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from .code import (
@@ -15,14 +15,19 @@ FOLD_WIDTH = 108
 FOLD_SIZE = 12
 
 
-def fold_values(statements: tuple[Statement, ...], inputs: tuple[Var, ...], indent: int) -> tuple[Statement, ...]:
+Simplify = Callable[[Code], Code]
+
+
+def fold_values(
+    statements: tuple[Statement, ...], inputs: tuple[Var, ...], indent: int, simplify: Simplify = lambda code: code
+) -> tuple[Statement, ...]:
     """Requires: pure values, each variable assigned before it is read. Ensures: the same result; no dead store and no plain copy.
 
     A value with a name in the spec keeps its line, unless it is only returned; a nameless one read once moves into its reader while the
-    line stays readable. Nothing moves into a loop, and nothing that reads a variable assigned twice moves across a block."""
+    line stays readable. `simplify` rewrites what was joined. Nothing moves into a loop, and nothing that reads a variable assigned twice moves across a block."""
     statements = _drop_dead(statements)
     statements = _join_copies(statements, inputs)
-    folded = _fold(statements, Counter(_reads(statements)), _assigned_often(statements), indent)
+    folded = _fold(statements, Counter(_reads(statements)), _assigned_often(statements), indent, simplify)
     return break_long(folded, indent)
 
 
@@ -119,19 +124,19 @@ def _rename(statements: tuple[Statement, ...], mapping: dict[Var, Code]) -> tupl
     return tuple(found)
 
 
-def _fold(statements: tuple[Statement, ...], reads: Counter[Var], often: set[Var], indent: int) -> tuple[Statement, ...]:
+def _fold(statements: tuple[Statement, ...], reads: Counter[Var], often: set[Var], indent: int, simplify: Simplify) -> tuple[Statement, ...]:
     kept: list[Statement] = []
     ready: dict[Var, Assign] = {}  # single-use values of this block that may still move
     for s in statements:
         if isinstance(s, Block):
-            body = _fold(s.body, reads, often, indent + 4)
+            body = _fold(s.body, reads, often, indent + 4, simplify)
             s = replace(s, body=body)
             ready = {v: a for v, a in ready.items() if not often & set(variables(a.value))}
             kept.append(s)
             continue
         value = _value(s)
         if value is not None:
-            s = with_value(s, _absorb(s, value, ready, kept, indent))
+            s = with_value(s, _absorb(s, value, ready, kept, indent, simplify))
         if isinstance(s, Assign) and s.pure and len(s.targets) == 1 and s.targets[0] is not None:
             target = s.targets[0]
             if reads[target] == 1 and target not in often:
@@ -142,7 +147,7 @@ def _fold(statements: tuple[Statement, ...], reads: Counter[Var], often: set[Var
     return tuple(kept)
 
 
-def _absorb(s: Statement, value: Code, ready: dict[Var, Assign], kept: list[Statement], indent: int) -> Code:
+def _absorb(s: Statement, value: Code, ready: dict[Var, Assign], kept: list[Statement], indent: int, simplify: Simplify) -> Code:
     """The value with what is read once only here moved into it, as far as it stays readable."""
     width = indent + (7 if isinstance(s, Return) else sum(len(t.hint or t.kind) + 2 if t else 3 for t in s.targets) + 1 if isinstance(s, Assign) else 0)
     for var in list(variables(value)):
@@ -152,7 +157,7 @@ def _absorb(s: Statement, value: Code, ready: dict[Var, Assign], kept: list[Stat
         rebound = isinstance(s, Assign) and len(s.targets) == 1 and s.targets[0] is not None and s.targets[0].hint == var.hint
         if var.hint and not whole and not rebound:
             continue
-        new = substitute(value, {var: ready[var].value})
+        new = simplify(substitute(value, {var: ready[var].value}))
         fits = width + len(render(new, lambda v: v.hint or v.kind)) <= FOLD_WIDTH and size_of(new) <= FOLD_SIZE
         if whole or fits:
             value = new

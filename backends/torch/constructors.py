@@ -112,7 +112,11 @@ def param_lines(param: ir.Param, numbers: Numbers) -> list[str]:
     sizes = [numbers.init(a.size) for a in ((bank,) if bank is not None else ()) + param.type.axes]
     value = initial(param.init, sizes, numbers, param)
     if param.trainable:
-        return _line(param.name, call("nn.Parameter", value))
+        line = _line(param.name, call("nn.Parameter", value))
+        if len(line) > 1 and isinstance(value, Call) and isinstance(value.function, Attribute) and value.function.name.endswith("_"):
+            drawn = Call(Text(f"nn.init.{value.function.name}"), (Text(f"self.{param.name}"), *value.args), value.named)
+            return _line(param.name, call("nn.Parameter", value.function.value)) + wrap("", drawn, _no_variables, 8)
+        return line
     return wrap("", call("self.register_buffer", Text(f'"{param.name}"'), value), _no_variables, 8)
 
 

@@ -6,15 +6,27 @@ from typing import cast
 
 from ...compiler import ir
 from ...compiler.ir import REST, Label, Value
-from ..python.code import Attribute, Binary, Code, Subscript, Text, call, method, number
+from ..python.code import Assign, Attribute, Binary, Block, Call, Code, Subscript, Text, call, method, number
 from ..python.layouts import Dim, Layout, Tensor, common_layout, flat, has
 from ..python.write_body import BodyWriter
-from .pointwise import to_dtype
+from .pointwise import reference, to_dtype
 
 
 def lower_einsum(w: BodyWriter, node: ir.Node) -> None:
-    """A product where nothing is summed; `F.linear` for activations by a weight; `@` for plain matrix products; else `torch.einsum`."""
+    """A contraction; one of float32 stands outside autocast."""
     node = cast(ir.Einsum, node)
+    outer, w.statements = w.statements, []
+    _lower(w, node)
+    inner = w.statements
+    w.statements = outer
+    if node.out.type.dtype == "float32" and node.over and all(isinstance(s, Assign) for s in inner):
+        kind = Attribute(Attribute(reference(w, floating=False), "device"), "type")
+        inner = [Block(call("torch.autocast", kind, enabled=Text("False")), "with", tuple(inner))]
+    w.statements += inner
+
+
+def _lower(w: BodyWriter, node: ir.Einsum) -> None:
+    """A product where nothing is summed; `F.linear` for activations by a weight; `@` for plain matrix products; else `torch.einsum`."""
     dtype = node.out.type.dtype
     tensors = []
     for v in node.args:
@@ -34,6 +46,8 @@ def lower_einsum(w: BodyWriter, node: ir.Node) -> None:
 
 def is_weight(w: BodyWriter, t: Tensor) -> bool:
     code = t.code
+    if isinstance(code, Call) and code.function == Text("float32"):
+        code = code.args[0]
     while isinstance(code, Attribute):
         code = code.value
     return isinstance(code, Text) and code.text.startswith("self")

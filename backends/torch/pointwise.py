@@ -114,10 +114,14 @@ def lower_elementwise(w: BodyWriter, node: ir.Node) -> None:
     by_value = dict(zip(values, codes, strict=True))
     dtype = node.out.type.dtype
     floats = [v for v in values if v.type.dtype in ("float", "float32")]
+    condition = node.args[0] if node.function == "where" else None
     if dtype in ("float", "float32") and not floats and values:
-        by_value = {v: to_dtype(w, c, v.type.dtype, dtype) for v, c in by_value.items()}
+        by_value = {v: c if v is condition else to_dtype(w, c, v.type.dtype, dtype) for v, c in by_value.items()}
     args = [by_value[a] if isinstance(a, Value) else w.number(a) for a in node.args]
-    w.define(node.out, apply_function(node.function, args, node.args), layout, kind=_kind(node.function))
+    code = apply_function(node.function, args, node.args)
+    if condition is not None and dtype in ("float", "float32") and values == [condition] and not w.constructing:
+        code = to_dtype(w, code, "int", dtype)  # numbers alone have torch's default dtype
+    w.define(node.out, code, layout, kind=_kind(node.function))
 
 
 def _triangle(w: BodyWriter, node: ir.Elementwise) -> bool:
@@ -213,9 +217,9 @@ def lower_along(w: BodyWriter, node: ir.Node) -> None:
     dim = along(t.layout, node.over)
     match node.function:
         case "sort":
-            code: Code = Attribute(method(t.code, "sort", dim, stable=Text("True")), "values")
+            code: Code = Attribute(method(t.code, "sort", dim=dim, stable=Text("True")), "values")
         case "argsort":
-            code = method(t.code, "argsort", dim, stable=Text("True"))
+            code = method(t.code, "argsort", dim=dim, stable=Text("True"))
         case "flip":
             code = method(t.code, "flip", dim)
         case _:
@@ -288,5 +292,5 @@ def lower_cross_entropy(w: BodyWriter, node: ir.Node) -> None:
     if node.logits.type.dtype != "float32":
         logits = to_dtype(w, logits, node.logits.type.dtype, "float32")
     if len(rows) != 1:
-        logits, target = method(logits, "flatten", number(0), number(-2)), method(target, "flatten")
+        logits, target = method(logits, "flatten", number(0), number(len(rows) - 1)), method(target, "flatten")
     w.define(node.out, call("F.cross_entropy", logits, target), (), kind="loss")

@@ -177,7 +177,7 @@ def _subscript(t: Tensor, items: dict[Label, Code]) -> Code:
     """`x[:, a:b]` or `x[..., i]`: whichever is shorter."""
     codes = [items.get(dim[0], ALL) if len(dim) == 1 else ALL for dim in t.layout]
     touched = [k for k, c in enumerate(codes) if c is not ALL]
-    if touched[0] == len(codes) - 1 and len(codes) > 1:
+    if touched[0] == len(codes) - 1 and (len(codes) > 2 or any(REST in dim for dim in t.layout)):
         return Subscript(t.code, (Text("..."), codes[-1]))
     if any(REST in dim for dim in t.layout[: touched[-1]]):
         start = next(k for k, dim in enumerate(t.layout) if REST in dim)

@@ -17,6 +17,7 @@ from .constructors import constructor_lines
 from .lowerings import LOWERINGS
 from .moves import TorchMoves
 from .routing import BANK_INPUTS, start_bank
+from .simplify import simplify
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +27,7 @@ class ClassView:
     name: str
     is_function: bool
     doc: str
+    buffers: list[str]
     init: list[str]
     init_signature: list[str]
     forward: list[str]
@@ -46,6 +48,11 @@ def signature_lines(start: str, arguments: list[str], result: str, indent: int) 
 
 def doc_of(module: ir.Module) -> str:
     return " ".join(module.doc.split())
+
+
+def buffers_of(module: ir.Module) -> list[str]:
+    """Declarations that tell type checkers what a registered buffer is."""
+    return [f"{p.name}: Tensor" for p in module.params if not p.trainable]
 
 
 def nullable(module: ir.Module, masks: Collection[ir.Value]) -> set[ir.Value]:
@@ -96,7 +103,7 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
     if not module.outputs:
         written, signature = [], []
     return ClassView(
-        name=plan.name, is_function=plan.is_function, doc=doc_of(module), init=init, init_signature=init_signature,
+        name=plan.name, is_function=plan.is_function, doc=doc_of(module), buffers=buffers_of(module), init=init, init_signature=init_signature,
         forward=written, signature=signature,
     )  # fmt: skip
 
@@ -109,7 +116,7 @@ def finish(w: BodyWriter, reserved: Collection[str], given: dict[Var, str], inde
     """Shapes read once at the top, values folded, names given."""
     inputs = tuple(w.inputs.values())
     statements = (*w.shape_statements(), *w.statements)
-    folded = trim_notes(fold_values(statements, inputs, indent))
+    folded = trim_notes(fold_values(statements, inputs, indent, simplify))
     taken = {v: v.hint for v in inputs} | given
     seen: set[str] = set()
     for var in inputs:

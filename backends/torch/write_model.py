@@ -16,7 +16,7 @@ from .constructors import constructor_lines
 from .lowerings import LOWERINGS
 from .moves import TorchMoves
 from .pointwise import device, dtype_code
-from .write_class import ClassView, finish, signature_lines
+from .write_class import ClassView, buffers_of, finish, signature_lines
 
 
 @dataclass
@@ -67,7 +67,7 @@ def write_model(program: ir.Program, plan: Plan, plans: Plans, masks: Masks, res
     many = len(root.outputs) > 1
     result = (f"{outputs} | Tensor" if program.losses else outputs) if many else "Tensor"
     return ClassView(
-        name=plan.name, is_function=False, doc=" ".join(root.doc.split()), init=constructor_lines(root, numbers, helpers),
+        name=plan.name, is_function=False, doc=" ".join(root.doc.split()), buffers=buffers_of(root), init=constructor_lines(root, numbers, helpers),
         init_signature=signature_lines("def __init__", ["self", "config: Config | None = None"], "None", 4),
         forward=lines(body, names.__getitem__, 8), signature=signature_lines("def forward", ["self", *arguments], result, 4),
     )  # fmt: skip
