@@ -72,8 +72,9 @@ def difference(got: Array | None, want: Array) -> float:
         return 0.0
     if want.dtype.kind != "f":
         return float(np.max(got != want))
-    gap = np.abs(got.astype(np.float64) - want.astype(np.float64))
     same = (got == want) | (np.isnan(got) & np.isnan(want))
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(got.astype(np.float64) - want.astype(np.float64))
     worst = float(np.max(np.where(same, 0, gap)))
     scale = float(np.max(np.abs(want), where=np.isfinite(want), initial=1.0))
     return float("inf") if np.isnan(worst) else worst / scale
@@ -213,7 +214,7 @@ class _Verification:
             return float(sum((outputs[n] * p).sum() for n, p in project.items()))
 
         slope = (total(step) - total(-step)) / (2 * step)
-        return abs(slope - found) / max(1.0, abs(slope))
+        return float(abs(slope - found) / max(1.0, abs(slope)))
 
     # ------------------------------------------------ flow
 

@@ -20,7 +20,7 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        return self.error <= self.tolerance
+        return bool(self.error <= self.tolerance)
 
     def __str__(self) -> str:
         note = f"  {self.note}" if self.note else ""
