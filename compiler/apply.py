@@ -239,6 +239,44 @@ class Applier(Evaluator):
     def equal(self, a: Expr, b: Expr) -> bool:
         return a == b or (a.value() is not None and a.value() == b.value())
 
+    def apply_scan(self, target: Static, name: str, args: Sequence[ir.Value], over: ir.Label, reverse: bool, span: tree.Span, frame: Frame) -> Static:
+        """One component along an axis: results that match the first inputs are carried, further ones are stacked along it."""
+        here = frame.builder
+        assert here is not None
+        if isinstance(target, Recipe):
+            target = self.instance(name, target, frame, span)
+        if not isinstance(target, Instance) or not isinstance(target.recipe, Recipe):
+            raise self.error("E391", f"`scan` applies a component, found {describe(target)}", span)
+        if here is not target.owner or here.inline or target.applied:
+            raise self.error("E340", f"`{target.name}` is scanned in the body that binds it, and once", span, Note("bound here", target.span))
+        target.applied = True
+        sliced = [v.type.has(over) for v in args]
+        if True not in sliced:
+            raise self.error("E391", f"none of the inputs has the axis `{over}`", span)
+        first = args[sliced.index(True)]
+        builder = self.builder(target.recipe, here, target.name)
+        parts = [here.own(ir.Value(v.type.without(over), v.hint, v.span)) for v in args]
+        outs, names, rest = self.run_module(target.recipe, builder, parts, {}, span, frame)
+        carried = min(sliced.index(True), len(outs))
+        for out, start in zip(outs[:carried], args, strict=False):
+            if out.type.labels != start.type.labels or any(not self.equal(x.size, y.size) for x, y in zip(out.type.axes, start.type.axes, strict=True)):
+                raise self.error("E391", f"what is carried must stay alike: it starts as {start.type!r} and becomes {out.type!r}", span, Note("the component", target.recipe.component.name.span))
+        module = builder.finish(outs, names)
+        target.builder = builder
+        if builder.has_weights():
+            self.add_child(here, ir.Child(name=target.name, module=module), target)
+        at = first.type.labels.index(over)
+        axis = first.type.axis(over)
+        results = [ir.Value(v.type, "", span) for v in outs[:carried]]
+        for out in outs[carried:]:
+            place = min(at, len(out.type.axes))
+            results.append(ir.Value(ir.Type((*out.type.axes[:place], axis, *out.type.axes[place:]), out.type.dtype), "", span))
+        outer = [here.local(v) for v in builder.captured]
+        here.body.nodes.append(
+            ir.Scan(outs=tuple(results), span=span, target=target.name if builder.has_weights() else module, args=(*args, *outer), carried=carried, over=over, reverse=reverse)
+        )
+        return results[0] if len(results) == 1 else Results.of(tuple(results), names)
+
     def apply_bank(self, instance: Instance, args: Sequence[Static], span: tree.Span, frame: Frame) -> Static:
         """A bank applied to a tensor that has its axis: expert e sees slice e."""
         here = frame.builder
@@ -514,7 +552,7 @@ class Applier(Evaluator):
             if self.is_new(item, frame):
                 name = getattr(item, "id", getattr(item, "label", ""))
                 match = next((a for a in left if a.label.name == name), left[-1] if left else None)
-                axes = (match,) if match is not None else ()
+                axes: tuple[ir.Axis, ...] = (match,) if match is not None else ()
             else:
                 axes = self.axes(item, frame)
             for axis in axes:

@@ -37,7 +37,7 @@ class Args:
 
     @property
     def body(self) -> Body:
-        return self.e.body(self.frame, self.node)  # type: ignore[no-any-return]
+        return self.e.body(self.frame, self.node)
 
     def find(self, position: int | None, name: str) -> tree.Expr | None:
         """The argument at a position or of a name."""
@@ -559,6 +559,18 @@ def _sequence_axes(a: Args, q: ir.Value, k: ir.Value, over: tree.Expr | None) ->
             return shared[0], shared[0]
     raise a.e.error("E371", f"which axis do queries {q.type!r} and keys {k.type!r} run along?", a.span,
                     help="say `over = t`, or `over = [t, s]` when the keys have an axis of their own")  # fmt: skip
+
+
+@operation("scan(component, carried..., x, over = axis, reverse = false)")
+def _scan(a: Args) -> Static:
+    over = a.label(None, "over")
+    backwards = a.find(None, "reverse")
+    reverse = a.e.condition(backwards, a.frame) if backwards is not None else False
+    node = a.need(0, "component")
+    target = a.e.evaluate(node, a.frame)
+    args = _tensors(a)
+    name = node.id if isinstance(node, tree.Name) else ""
+    return a.e.apply_scan(target, name, args, over, reverse, a.span, a.frame)
 
 
 @operation("bank(count, recipe)")

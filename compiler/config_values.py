@@ -195,7 +195,7 @@ class ConfigReader:
                 return self.each(node, count, item)
             case "contains", [values, item]:
                 found, wanted = self.evaluate(values), self.evaluate(item)
-                return isinstance(found, Sequence | Mapping) and not isinstance(wanted, tree.Node) and wanted in found
+                return isinstance(found, Sequence | Mapping) and not isinstance(wanted, tree.Node) and wanted in list(found)
             case "length", [value]:
                 found = self.evaluate(value)
                 return len(found) if isinstance(found, Sequence | Mapping) else None

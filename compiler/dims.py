@@ -88,7 +88,7 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
     "cos": math.cos,
     "sin": math.sin,
     "tanh": math.tanh,
-    "abs": abs,
+    "abs": lambda a: abs(a),
 }
 
 
@@ -113,7 +113,7 @@ class Expr:
     def __add__(self, other: Expr) -> Expr:
         terms = dict(self.terms)
         for monomial, coefficient in other.terms:
-            terms[monomial] = terms.get(monomial, 0) + coefficient  # type: ignore[operator]
+            terms[monomial] = terms.get(monomial, 0) + coefficient
         return Expr.of(terms)
 
     def __neg__(self) -> Expr:
@@ -130,7 +130,7 @@ class Expr:
                 for atom, power in right:
                     powers[atom] = powers.get(atom, 0) + power
                 monomial = tuple(sorted(((a, p) for a, p in powers.items() if p), key=lambda f: _atom_key(f[0])))
-                terms[monomial] = terms.get(monomial, 0) + a * b  # type: ignore[operator]
+                terms[monomial] = terms.get(monomial, 0) + a * b
         return Expr.of(terms)
 
     def divide(self, other: Expr) -> Expr:
@@ -266,7 +266,7 @@ def render(expr: Expr, name: Callable[[Sym], str], functions: Mapping[str, str] 
         return "0"
     text = ""
     for monomial, coefficient in sorted(expr.terms, key=lambda term: term[1] < 0):
-        piece = _term(monomial, abs(coefficient), name, functions or {})
+        piece = _term(monomial, coefficient if coefficient >= 0 else -coefficient, name, functions or {})
         if not text:
             text = piece if coefficient >= 0 else "-" + piece
         else:

@@ -183,7 +183,7 @@ class Elaborator(Applier):
             value = number.value()
             return size + number if value is not None and value < 0 else number
 
-        return body.slice(x, label, bound(node.start, const(0)), bound(node.stop, size), span)  # type: ignore[no-any-return]
+        return body.slice(x, label, bound(node.start, const(0)), bound(node.stop, size), span)
 
     def parameter_of(self, instance: Instance, name: str, span: tree.Span, frame: Frame) -> ir.Value:
         owner = instance.owner
@@ -240,7 +240,7 @@ class Elaborator(Applier):
             case tree.Effect():
                 self.effect(node, frame)
             case tree.State():
-                raise self.error("E380", "`state` is not supported yet", node.span)
+                self.state(node, frame)
             case tree.Assume():
                 self.assumptions.append(ir.Assumption(property=node.property, reason=node.reason, span=node.span))
             case tree.Define():
@@ -260,7 +260,8 @@ class Elaborator(Applier):
                 self.name_value(value, name)
 
     def bind(self, node: tree.Bind | tree.Let, frame: Frame) -> None:
-        name = node.targets[0].id
+        target = node.targets[0]
+        name = target.id
         is_let = isinstance(node, tree.Let)
         if len(node.targets) == 1 and isinstance(node.value, tree.Call) and isinstance(node.value.function, tree.Name):
             word = node.value.function.id
@@ -276,7 +277,7 @@ class Elaborator(Applier):
             value = Pattern(slots, sum((n for _, n in slots), start=const(0)), cycle=False)
         if isinstance(value, Recipe | Pattern | BankRecipe) and not is_let:
             assert isinstance(node, tree.Bind) and frame.builder is not None
-            value = self.instance(name, value, frame, node.targets[0].span, shared=node.shared)
+            value = self.instance(name, value, frame, target.span, shared=node.shared)
         elif isinstance(node, tree.Bind) and node.shared:
             raise self.error("E381", f"`shared` makes an instance of a component, found {describe(value)}", node.value.span)
         elif isinstance(value, MaskOp | Times | Builtin) and not is_let:
@@ -338,12 +339,51 @@ class Elaborator(Applier):
 
     def effect(self, node: tree.Effect, frame: Frame) -> None:
         """`loss` and `emit`: a tensor surfaces to whoever applies this body."""
-        if node.kind == "next" or frame.builder is None:
-            raise self.error("E380", f"`{node.kind}` is not supported yet", node.span)
+        assert frame.builder is not None
         value = self.tensor(node.value, frame)
+        if node.kind == "next":
+            self.next(node, value, frame)
+            return
         if node.kind == "loss" and value.type.axes:
             raise self.error("E385", f"a loss is one number, found {value.type!r}", node.value.span, help="average it: `mean(x, ...)`")
         self.surface(frame.builder.real, node.name.id, Emitted(value, node.kind == "loss", node.span))
+
+    def state(self, node: tree.State, frame: Frame) -> None:
+        """`state past: [b, n, d] = zeros`: carried from one call of the model to the next."""
+        builder = frame.builder
+        assert builder is not None
+        name = node.name.id
+        if builder.inline or builder.real is not builder:
+            raise self.error("E380", "a state belongs to a component with a name: bind its instance", node.span)
+        axes = self.axes(node.axes, frame)
+        with builder.region() as body:
+            initial = self.evaluate(node.initial, frame)
+            if isinstance(initial, Builtin) and initial.name in ("zeros", "ones"):
+                value = body.full(axes, const(int(initial.name == "ones")), "float", node.initial.span)
+            else:
+                value = self.as_tensor(initial, node.initial.span, frame)
+            region = ir.Region(params=(), body=tuple(body.nodes), result=value)
+        kept = builder.own(ir.Value(ir.Type(axes, value.type.dtype), name, node.span))
+        builder.states[name] = ir.State(name=name, value=kept, initial=region, next=kept, span=node.span)
+        frame.names[name] = kept
+
+    def next(self, node: tree.Effect, value: ir.Value, frame: Frame) -> None:
+        """`next past = e`: what a state becomes, or in training a buffer."""
+        builder = frame.builder
+        assert builder is not None
+        name = node.name.id
+        wanted = builder.states[name].value if name in builder.states else builder.params[name].value if name in builder.params else None
+        if wanted is None or (name in builder.params and builder.params[name].trainable):
+            raise self.error("E389", f"`{name}` is neither a state nor a buffer of this component", node.name.span, help=f"declare it: `state {name}: [...] = zeros`")
+        labels = wanted.type.labels
+        if set(value.type.labels) != set(labels) or any(not self.equal(value.type.axis(a.label).size, a.size) for a in wanted.type.axes):
+            raise self.error("E390", f"`{name}` is {wanted.type!r} and would become {value.type!r}", node.value.span, Note("declared here", wanted.span))
+        if value.type.labels != labels:
+            value = builder.body.transpose(value, labels, node.value.span)
+        if name in builder.states:
+            builder.states[name] = replace(builder.states[name], next=value)
+        else:
+            builder.updates[name] = ir.Update(buffer=name, next=value, span=node.span)
 
     # ------------------------------------------------ the model
 

@@ -6,7 +6,7 @@ from ..grammar import tree
 from . import ir
 from .dims import Expr, apply, const, sym
 from .names import Names, literal
-from .operations import Poison
+from .operations import Body, Poison
 from .scope import Frame, Thunk
 from .values import NONE, POISON, Absent, BankRecipe, Builtin, Instance, ListValue, MaskOp, Pattern, Recipe, Static, Times, describe
 
@@ -87,8 +87,7 @@ class Evaluator(Names):
             case ir.Value():
                 return value
             case Expr() if frame.builder is not None:
-                kind = "float" if value.is_real else "int"
-                return frame.builder.body.full((), value, kind, span)
+                return frame.builder.body.full((), value, "float" if value.is_real else "int", span)
             case tuple() if len(value) == 1:
                 return value[0]
             case Instance() | Recipe():
@@ -260,7 +259,7 @@ class Evaluator(Names):
     def parameter_of(self, instance: Instance, name: str, span: tree.Span, frame: Frame) -> ir.Value:
         raise NotImplementedError
 
-    def body(self, frame: Frame, node: tree.Expr):  # type: ignore[no-untyped-def]
+    def body(self, frame: Frame, node: tree.Expr) -> Body:
         """Where operations of this frame go."""
         if frame.builder is None:
             raise self.error("E334", "a tensor operation has no place in an argument", node.span)

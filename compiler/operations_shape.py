@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..grammar.tree import Span
 from . import ir
 from .dims import ONE, ZERO, Expr, apply
-from .ir import REST, Axis, Label, Value
+from .ir import REST, Axis, DType, Label, Value
 from .operations_base import RANK, name_of, product, show_axis, show_size
 from .operations_pointwise import Pointwise
 
@@ -93,7 +93,8 @@ class Shapes(Pointwise):
 
     def alike(self, args: Sequence[Value], span: Span) -> list[Value]:
         """The operands cast to one dtype."""
-        dtype = max((a.type.dtype for a in args), key=RANK.__getitem__)
+        kinds: list[DType] = [a.type.dtype for a in args]
+        dtype = max(kinds, key=RANK.__getitem__)
         return [a if a.type.dtype == dtype else self.cast(a, dtype, span) for a in args]
 
     def stack(self, args: Sequence[Value], label: Label, span: Span, hint: str = "") -> Value:

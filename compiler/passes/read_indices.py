@@ -203,7 +203,7 @@ def _evaluate(node: Node, values: Mapping[Value, int | float | bool | None], que
 
 
 _SCALAR: dict[str, Callable[..., int | float | bool]] = {
-    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "neg": lambda a: -a, "abs": abs,
+    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "neg": lambda a: -a, "abs": lambda a: abs(a),
     "floor_div": lambda a, b: a // b, "mod": lambda a, b: a % b, "div": lambda a, b: a / b,
     "minimum": min, "maximum": max, "where": lambda c, a, b: a if c else b, "clamp": lambda x, lo, hi: min(max(x, lo), hi),
     "eq": lambda a, b: a == b, "ne": lambda a, b: a != b, "lt": lambda a, b: a < b, "le": lambda a, b: a <= b,
