@@ -333,6 +333,12 @@ def resolve_checkpoint(program: ir.Program, library: Library, diagnostics: Diagn
     return tuple(rows)
 
 
+def computed_tables(program: ir.Program) -> set[ir.Param]:
+    """The fixed tables that no row fills."""
+    filled = {tuple("*" if p.isdigit() or _SLOT.fullmatch(p) else p for p in own.split(".")) for row in program.checkpoint for own in row.own}
+    return {t.param for t in _below(program.root, (), (), frozenset({()})) if _is_table(t) and t.path not in filled}
+
+
 def _rows(given: tree.Map, resolver: Resolver) -> Iterator[ir.CheckpointRow]:
     for written in given.rows:
         try:

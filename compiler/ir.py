@@ -435,6 +435,26 @@ class Fold(Op):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Scan(Op):
+    """Apply one child (or a module without parameters) at every position of `over` in turn, with the same weights.
+
+    The first `carried` args are carried from position to position; of the others, those that have `over` are sliced at the position and the rest
+    are the same everywhere. outs are the final carried values, then the further results of every position, stacked along `over`. `reverse`
+    goes from the last position to the first (results keep their positions)."""
+
+    target: str | Module
+    args: tuple[Value, ...]
+    carried: int
+    over: Label
+    reverse: bool
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Training(Op):
+    """bool without axes: whether the model is in training mode."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Route(Op):
     """out = sum over `choice` of weight * bank[index](x). index and weight have the axis `choice`; x does not.
 
@@ -459,7 +479,7 @@ class Pairwise(Op):
 Node = (
     ChildParam | Index | Full | Elementwise | Cast | Reduce | Along | Roll | Top | Einsum | Split | Unflatten | Flatten | Rename | Transpose
     | Expand | Squeeze | StackTensors | Unstack | Concat | Pad | Slice | Take | ScatterAdd | OneHot | Unfold | LinearRecurrence | Attend | Dropout
-    | StopGradient | CrossEntropy | Call | Fold | Route | Pairwise
+    | StopGradient | CrossEntropy | Call | Fold | Scan | Training | Route | Pairwise
 )  # fmt: skip
 
 
@@ -477,17 +497,42 @@ class Init:
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Param:
-    """A parameter (`trainable`) or a buffer (saved, not trained). Its value can be read in the body like any other."""
+    """A parameter (`trainable`) or a buffer (not trained). Its value can be read in the body like any other.
+
+    What is not `stored` (a fixed table that no checkpoint holds) is computed when the model is built."""
 
     name: str
     value: Value
     init: Init
     trainable: bool
     span: Span
+    stored: bool = True
 
     @property
     def type(self) -> Type:
         return self.value.type
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class State:
+    """A tensor carried from one call of the model to the next: read as `value`, replaced by `next` (a value of the body) at the end of a call.
+
+    `initial` is a region without params over the axes of value's type; its batch axis is dynamic."""
+
+    name: str
+    value: Value
+    initial: Region
+    next: Value
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Update:
+    """In training, a buffer becomes `next` at the end of a call (running statistics)."""
+
+    buffer: str
+    next: Value
+    span: Span
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -534,6 +579,8 @@ class Module:
     captured: int
     doc: str
     span: Span
+    states: tuple[State, ...] = ()
+    updates: tuple[Update, ...] = ()
 
     def child(self, name: str) -> Child | Stack | Bank:
         return next(c for c in self.children if c.name == name)
@@ -541,7 +588,7 @@ class Module:
     @property
     def is_function(self) -> bool:
         """Whether it owns nothing, so that it can be a plain function."""
-        return not self.params and not self.children
+        return not self.params and not self.children and not self.states
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -686,7 +733,7 @@ def children_of(module: Module) -> Iterator[tuple[str, Module]]:
         else:
             yield child.name, child.module
     for node in module.body:
-        if isinstance(node, Call) and isinstance(node.target, Module):
+        if isinstance(node, Call | Scan) and isinstance(node.target, Module):
             yield "", node.target
 
 
@@ -717,7 +764,7 @@ def rewrite(module: Module, change: Rewrite) -> Module:
                 replace(c, slots=tuple((visit(s), n) for s, n in c.slots)) if isinstance(c, Stack) else replace(c, module=visit(c.module))
                 for c in m.children
             )
-            body = tuple(replace(n, target=visit(n.target)) if isinstance(n, Call) and isinstance(n.target, Module) else n for n in m.body)
+            body = tuple(replace(n, target=visit(n.target)) if isinstance(n, Call | Scan) and isinstance(n.target, Module) else n for n in m.body)
             done[id(m)] = change(replace(m, children=children, body=body))
         return done[id(m)]
 

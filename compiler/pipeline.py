@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from .ir import Program
 from .passes.hoist_invariants import hoist_invariants
+from .passes.mark_computed_tables import mark_computed_tables
 from .passes.merge_common_nodes import merge_common_nodes
 from .passes.remove_dead_nodes import remove_dead_nodes
 
@@ -13,6 +14,7 @@ PASSES: tuple[Callable[[Program], Program], ...] = (
     merge_common_nodes,  # what a body writes twice is computed once
     hoist_invariants,  # what is the same in every layer is computed before the layers
     merge_common_nodes,  # what several stacks had computed each is computed once
+    mark_computed_tables,  # tables that no checkpoint holds are not saved
     remove_dead_nodes,  # what reaches no output and no loss goes, with the inputs that fed it
 )
 

@@ -20,6 +20,7 @@ from ..python.prepare_masks import prepare_masks
 from ..torch.natives import Embedding, Linear, match_native
 from .calls import function_name
 from .helpers import HELPERS, used_helpers
+from .inline_tables import inline_tables
 from .write_functions import write_forward, write_function
 
 RESERVED = frozenset(
@@ -31,7 +32,7 @@ def emit(program: ir.Program) -> str:
     """Requires: a verified program, after the passes. Ensures: a file that needs numpy alone (safetensors inside `load`), formatted, the same
     bytes for the same program. Raises SpecError (E601) where this backend cannot write an operation."""
     program, masks = prepare_masks(inline_functions(program))
-    program = remove_dead_nodes(program)
+    program = remove_dead_nodes(inline_tables(program))
     plans = plan_classes(program, lambda m: isinstance(match_native(m), Linear | Embedding))
     own = [p for p in plans.plans if not p.is_native and program.root not in p.of.uses and p.first.outputs]
     reserved = {*RESERVED, *HELPERS, *map(function_name, own)}

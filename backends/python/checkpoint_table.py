@@ -63,7 +63,7 @@ def checkpoint_view(program: ir.Program, model: str, shapes: Sequence[str] = ())
         has_joined=any(_is_joined(r) for r in stored),
         has_groups=groups,
         has_transposed=transposed,
-        has_tables=any(p.init.kind == "table" for m in ir.walk(program.root) for p in m.params),
+        has_tables=any(not p.stored for m in ir.walk(program.root) for p in m.params),
         shape_lines=tuple(shapes),
     )  # fmt: skip
 

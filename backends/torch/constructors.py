@@ -117,7 +117,8 @@ def param_lines(param: ir.Param, numbers: Numbers) -> list[str]:
             drawn = Call(Text(f"nn.init.{value.function.name}"), (Text(f"self.{param.name}"), *value.args), value.named)
             return _line(param.name, call("nn.Parameter", value.function.value)) + wrap("", drawn, _no_variables, 8)
         return line
-    return wrap("", call("self.register_buffer", Text(f'"{param.name}"'), value), _no_variables, 8)
+    kept = {} if param.stored else {"persistent": Text("False")}
+    return wrap("", call("self.register_buffer", Text(f'"{param.name}"'), value, **kept), _no_variables, 8)
 
 
 def initial(init: ir.Init, sizes: Sequence[Code], numbers: Numbers, param: ir.Param) -> Code:
