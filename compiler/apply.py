@@ -273,7 +273,7 @@ class Applier(Evaluator):
             results.append(ir.Value(ir.Type((*out.type.axes[:place], axis, *out.type.axes[place:]), out.type.dtype), "", span))
         outer = [here.local(v) for v in builder.captured]
         here.body.nodes.append(
-            ir.Scan(outs=tuple(results), span=span, target=target.name if builder.has_weights() else module, args=(*args, *outer), carried=carried, over=over, reverse=reverse)
+            ir.Scan(outs=tuple(results), span=span, target=target.name if builder.has_weights() else module, args=(*args, *outer), carried=carried, given=len(args), over=over, reverse=reverse)
         )
         return results[0] if len(results) == 1 else Results.of(tuple(results), names)
 

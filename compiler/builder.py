@@ -58,6 +58,8 @@ class Builder:
     captured: dict[ir.Value, ir.Value] = field(default_factory=dict)
     locals: dict[str, Expr] = field(default_factory=dict)
     child_params: dict[tuple[str, ...], ir.Value] = field(default_factory=dict)
+    states: dict[str, ir.State] = field(default_factory=dict)
+    updates: dict[str, ir.Update] = field(default_factory=dict)
     emits: dict[str, Emitted] = field(default_factory=dict)
     _bodies: list[Body] = field(default_factory=list)
 
@@ -165,4 +167,6 @@ class Builder:
             captured=len(self.captured),
             doc=self.doc,
             span=self.span,
+            states=tuple(self.states.values()),
+            updates=tuple(self.updates.values()),
         )

@@ -438,13 +438,14 @@ class Fold(Op):
 class Scan(Op):
     """Apply one child (or a module without parameters) at every position of `over` in turn, with the same weights.
 
-    The first `carried` args are carried from position to position; of the others, those that have `over` are sliced at the position and the rest
-    are the same everywhere. outs are the final carried values, then the further results of every position, stacked along `over`. `reverse`
+    The first `carried` args are carried from position to position; of the others, the first `given` args that have `over` are sliced at the
+    position, and the rest are the same everywhere. outs are the final carried values, then the further results of every position, stacked along `over`. `reverse`
     goes from the last position to the first (results keep their positions)."""
 
     target: str | Module
     args: tuple[Value, ...]
     carried: int
+    given: int
     over: Label
     reverse: bool
 
@@ -749,6 +750,23 @@ def walk(module: Module) -> Iterator[Module]:
                 yield from visit(below)
 
     return visit(module)
+
+
+def results(module: Module) -> Iterator[Value]:
+    """What a body is for: its outputs, and what its states and buffers become."""
+    yield from module.outputs
+    yield from (s.next for s in module.states)
+    yield from (u.next for u in module.updates)
+
+
+def replace_results(module: Module, mapping: Mapping[Value, Value]) -> Module:
+    """The module with other outputs, next states and next buffers."""
+    return replace(
+        module,
+        outputs=tuple(mapping.get(v, v) for v in module.outputs),
+        states=tuple(replace(s, next=mapping.get(s.next, s.next)) for s in module.states),
+        updates=tuple(replace(u, next=mapping.get(u.next, u.next)) for u in module.updates),
+    )
 
 
 Rewrite = Callable[[Module], Module]

@@ -67,6 +67,8 @@ class Names:
                 return False
             case "none" | "null":
                 return NONE
+            case "training" if frame.builder is not None:
+                return frame.builder.body.training(name.span)
         component = self.library.component(word)
         if component is not None:
             return Recipe(component, Frame(None, None, component.name.id), span=name.span)

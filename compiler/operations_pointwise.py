@@ -147,6 +147,11 @@ class Pointwise(BodyBase):
         out = self.value(axes, _floating(self.numeric((a, b))), span, hint)
         return self.add(ir.LinearRecurrence(outs=(out,), span=span, a=a, b=b, over=over))
 
+    def training(self, span: Span) -> Value:
+        """Whether the model is in training mode."""
+        out = self.value((), "bool", span, "training")
+        return self.add(ir.Training(outs=(out,), span=span))
+
     def dropout(self, x: Value, rate: Expr, span: Span, hint: str = "") -> Value:
         number = rate.value()
         if number is None or not 0 <= number <= 1:

@@ -49,14 +49,17 @@ class _Checker:
         self.unique([name for name, _ in module.locals], "locals")
         self.define(module.inputs, None)
         self.define((p.value for p in module.params), None)
+        self.define((s.value for s in module.states), None)
         if not 0 <= module.captured <= len(module.inputs):
             self.fail(f"{module.captured} of {len(module.inputs)} inputs are captured")
+        for state in module.states:
+            self.region(state.initial, None)
         for param in module.params:
             if param.init.table is not None:
                 self.region(param.init.table, None)
         for node in module.body:
             self.node(node)
-        for value in module.outputs:
+        for value in ir.results(module):
             self.read(value, None)
         if module.output_names and len(module.output_names) != len(module.outputs):
             self.fail("names and outputs differ in number")
@@ -104,6 +107,8 @@ class _Checker:
             case ir.Call():
                 target = node.target if isinstance(node.target, Module) else self.child(node.target, ir.Child, node).module
                 self.call(node, target, node.args, node.outs)
+            case ir.Scan():
+                self.scan(node)
             case ir.Fold():
                 self.fold(node)
             case ir.Route():
@@ -177,6 +182,12 @@ class _Checker:
                 self.fail("a result of a layer is neither carried nor collected", node)
             self.call(node, module, [node.args[p] for p in positions], [outs[k] for k in sorted(outs)])
 
+    def scan(self, node: ir.Scan) -> None:
+        target = node.target if isinstance(node.target, Module) else self.child(node.target, ir.Child, node).module
+        parts = [Value(v.type.without(node.over), v.hint, v.span) if k < node.given else v for k, v in enumerate(node.args)]
+        outs = [*node.outs[: node.carried], *(Value(v.type.without(node.over), v.hint, v.span) for v in node.outs[node.carried :])]
+        self.call(node, target, parts, outs)
+
     def route(self, node: ir.Route) -> None:
         bank = self.child(node.target, Bank, node)
         if not node.index.type.has(node.choice) or not node.weight.type.has(node.choice) or node.index.type.dtype != "int":
@@ -212,6 +223,8 @@ def apply_rule(body: Body, node: Node) -> tuple[Value, ...]:
             return (body.dropout(node.x, node.rate, span),)
         case ir.StopGradient():
             return (body.stop_gradient(node.x, span),)
+        case ir.Training():
+            return (body.training(span),)
         case ir.CrossEntropy():
             return (body.cross_entropy(node.logits, node.target, node.over, span),)
         case _:

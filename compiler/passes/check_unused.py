@@ -14,7 +14,7 @@ def check_unused(program: ir.Program, diagnostics: Diagnostics) -> None:
     for module in ir.walk(program.root):
         if not module.outputs and not module.body:
             continue
-        live = set(module.outputs)
+        live = set(ir.results(module))
         if module is program.root:
             live.update(losses)
         read: set[ir.Value] = set()
@@ -30,4 +30,6 @@ def check_unused(program: ir.Program, diagnostics: Diagnostics) -> None:
     live_inputs = {v for n in program.root.body for v in ir.operands(n)} | set(program.root.outputs)
     for given in program.inputs:
         if given.value not in live_inputs:
-            diagnostics.error("E317", f"nothing reads the input `{given.name}`", given.value.span, help="delete it from the model's inputs, or use it")
+            diagnostics.error(
+                "E317", f"nothing reads the input `{given.name}`", given.value.span, help="delete it from the model's inputs, or use it"
+            )

@@ -261,7 +261,7 @@ class _Scope:
                 self.need(value)
             for region in ir.regions(node):
                 self.demand_region(region)
-        for value in self.module.outputs:
+        for value in ir.results(self.module):
             self.need(value)
         return below
 
@@ -372,10 +372,10 @@ class _Scope:
                 self.module,
                 inputs=(*self.module.inputs, *self.captured.values()),
                 captured=self.module.captured + len(self.captured),
-                outputs=tuple(mapping.get(v, v) for v in self.module.outputs),
                 children=tuple(children.values()),
                 body=tuple(body),
             )
+            self.module = ir.replace_results(self.module, mapping)
 
 
 def _replaced(node: Node, mapping: dict[Value, Value]) -> Node:

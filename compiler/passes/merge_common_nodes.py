@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import fields, replace
 
-from ..ir import Attend, Call, Dropout, Fold, Module, Node, Op, Pairwise, Program, Region, Route, Value, replace_values, rewrite
+from ..ir import Attend, Call, Dropout, Fold, Module, Node, Op, Pairwise, Program, Region, Route, Scan, Value, replace_results, replace_values, rewrite
 
 
 def merge_common_nodes(program: Program) -> Program:
@@ -18,7 +18,7 @@ def merge_common_nodes(program: Program) -> Program:
     def change(module: Module) -> Module:
         body, mapping = _merge(module.body)
         outputs.update(mapping)
-        return replace(module, body=body, outputs=tuple(mapping.get(v, v) for v in module.outputs))
+        return replace_results(replace(module, body=body), mapping)
 
     root = rewrite(program.root, change)
     losses = tuple(replace(loss, value=outputs.get(loss.value, loss.value)) for loss in program.losses)
@@ -39,7 +39,7 @@ def _merge(body: tuple[Node, ...]) -> tuple[tuple[Node, ...], dict[Value, Value]
         node = replace_values(node, mapping)
         if isinstance(node, Attend):
             node = replace(node, mask=_merge_region(node.mask), score=_merge_region(node.score), weights=_merge_region(node.weights))
-        elif not isinstance(node, Call | Fold | Route | Pairwise | Dropout):
+        elif not isinstance(node, Call | Fold | Scan | Route | Pairwise | Dropout):
             first = seen.setdefault(structure(node), node)
             if first is not node:
                 mapping.update(zip(node.outs, first.outs, strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..ir import Attend, Bank, Call, Child, Fold, Module, Node, Pairwise, Program, Region, Route, Stack, Value, operands, rewrite
+from ..ir import Attend, Bank, Call, Child, Fold, Module, Node, Pairwise, Program, Region, Route, Stack, Value, operands, results, rewrite
 
 
 def remove_dead_nodes(program: Program) -> Program:
@@ -26,7 +26,7 @@ class _Cleaner:
 
     def clean(self, module: Module) -> Module:
         at_root = module.inputs is self.root_inputs
-        live: set[Value] = {*module.outputs, *(self.losses if at_root else ())}
+        live: set[Value] = {*results(module), *(self.losses if at_root else ())}
         body: list[Node] = []
         for node in reversed(module.body):
             if any(v in live for v in node.outs):
