@@ -135,6 +135,8 @@ class Expr:
 
     def divide(self, other: Expr) -> Expr:
         """Exact quotient: the caller has checked divisibility for whole numbers."""
+        if isinstance(other.constant, float):                       # as floats divide: log(8) / log(2) is 3, not 3 less a rounding
+            return const(float(self.constant) / other.constant) if self.constant is not None else apply("div", self, other)
         if len(other.terms) == 1:
             monomial, coefficient = other.terms[0]
             inverse = Fraction(1) / coefficient if isinstance(coefficient, int | Fraction) else 1 / coefficient

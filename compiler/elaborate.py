@@ -186,15 +186,19 @@ class Elaborator(Applier):
         return body.slice(x, label, bound(node.start, const(0)), bound(node.stop, size), span)
 
     def parameter_of(self, instance: Instance, name: str, span: tree.Span, frame: Frame) -> ir.Value:
-        owner = instance.owner
-        params = instance.builder.params if instance.builder is not None else {}
+        return self.parameter_at(instance, (name,), span, frame)
+
+    def parameter_at(self, instance: Instance, path: tuple[str, ...], span: tree.Span, frame: Frame) -> ir.Value:
+        """A parameter of an instance, or of a child further down: `embed.weight`, `stem.embed.weight`."""
+        owner, name = instance.owner, path[-1]
+        params = params_below(instance.builder, path[:-1])
         if name in instance.emitted:
             return self.local(instance.emitted[name], frame)
         if name not in params:
             state = "has no weights before it is applied" if not instance.applied else f"has no parameter `{name}`"
             raise self.error("E379", f"`{instance.name}` {state}", span, help=suggest(name, [*params, *instance.emitted]))
         assert frame.builder is not None
-        value = owner.owner.child_param((*owner.path(), instance.name, name), params[name].type, span)
+        value = owner.owner.child_param((*owner.path(), instance.name, *path), params[name].type, span)
         return frame.builder.local(value)
 
     # ------------------------------------------------ statements
@@ -282,9 +286,16 @@ class Elaborator(Applier):
             raise self.error("E381", f"`shared` makes an instance of a component, found {describe(value)}", node.value.span)
         elif isinstance(value, MaskOp | Times | Builtin) and not is_let:
             value = value
+        if isinstance(node, tree.Bind) and node.axes is not None:
+            value = self.named_result(node.targets[0], node.axes, self.as_tensor(value, node.value.span, frame), frame)
         if isinstance(value, ir.Value):
             self.name_value(value, name)
         frame.names[name] = value
+
+    def named_result(self, name: tree.Name, axes: tree.List, value: ir.Value, frame: Frame) -> ir.Value:
+        """`y: [b, t, d] = e`: the axes of a result get names here, or must be those that have them."""
+        component = tree.Component(span=name.span, kind="result", name=name, parameters=(), inputs=(), outputs=(), body=())
+        return self.bind_axes(component, name, axes, value, frame, axes.span, None)
 
     def unpack(self, node: tree.Bind | tree.Let, value: Static, frame: Frame) -> None:
         found = value if isinstance(value, tuple) else (value,)
@@ -408,7 +419,7 @@ class Elaborator(Applier):
         self.note_locals(root, frame)
         module = replace(root.finish(outs, names), name=model.name.id)
         module, inputs = drop_unread(module, inputs)
-        self.check_inert()
+        self.check_inert(model)
         dynamic = tuple(dict.fromkeys(s for i in inputs for a in i.value.type.axes for s in sorted(a.size.symbols, key=lambda x: x.order) if s.value is None))
         config = name_config(module, self.symbols, inputs)
         return ir.Program(
@@ -467,7 +478,12 @@ class Elaborator(Applier):
             return (self.new_axis(item.id, sym(Sym(item.id)), frame),)
         return self.axes(item, frame)
 
-    def check_inert(self) -> None:
+    def inherited(self, place: tree.Span, model: tree.Model) -> bool:
+        """Whether these words belong to a model that this one extends: what it replaces may leave them without a use."""
+        others = [m.span for m in self.library.models.values() if m.name != model.name or m.name.span != model.name.span]
+        return any(s.source.path == place.source.path and s.start <= place.start and place.end <= s.end for s in others)
+
+    def check_inert(self, model: tree.Model) -> None:
         """Nothing is silently ignored: every instance must be applied, every argument given must have been read."""
         idle: list[tree.Span] = []
         for instance in self.instances:
@@ -478,8 +494,24 @@ class Elaborator(Applier):
         for thunk in self.thunks:
             place = thunk.node.span
             within = any(s.source.path == place.source.path and s.start <= place.start and place.end <= s.end for s in idle)
-            if thunk.explicit and not thunk.used and not within:
+            if thunk.explicit and not thunk.used and not within and not self.inherited(place, model):
                 self.error("E315", f"`{thunk.parameter}` reaches nothing: the model would be the same without it", place, help="delete it, or use it where it was meant")
+
+
+def params_below(builder: Builder | None, path: tuple[str, ...]) -> dict[str, ir.Param]:
+    """The parameters of a module under construction, or of a child of it."""
+    if builder is None:
+        return {}
+    if not path:
+        return builder.params
+    child = builder.children.get(path[0])
+    if isinstance(child, Builder):
+        return params_below(child, path[1:])
+    module = child.module if isinstance(child, ir.Child) else None
+    for name in path[1:]:
+        below = next((c for c in module.children if c.name == name), None) if module is not None else None
+        module = below.module if isinstance(below, ir.Child) else None
+    return {p.name: p for p in module.params} if module is not None else {}
 
 
 def drop_unread(root: ir.Module, inputs: list[ir.ModelInput]) -> tuple[ir.Module, list[ir.ModelInput]]:

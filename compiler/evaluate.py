@@ -248,6 +248,13 @@ class Evaluator(Names):
                 raise self.error("E332", f"a component is needed in a pattern of layers, found {describe(value)}", node.span)
 
     def attribute(self, node: tree.Attribute, frame: Frame) -> Static:
+        path = [node.name]
+        inner = node.value
+        while isinstance(inner, tree.Attribute):
+            path.insert(0, inner.name)
+            inner = inner.value
+        if len(path) > 1 and isinstance(base := self.evaluate(inner, frame), Instance):
+            return self.parameter_at(base, tuple(path), node.span, frame)
         value = self.evaluate(node.value, frame)
         if isinstance(value, Results) and node.name in value.names:
             return value[value.names.index(node.name)]
@@ -255,6 +262,9 @@ class Evaluator(Names):
             return self.parameter_of(value, node.name, node.span, frame)
         names = ", ".join(f"`{n}`" for n in value.names) if isinstance(value, Results) else ""
         raise self.error("E333", f"{describe(value)} has no `{node.name}`", node.span, help=f"it has {names}" if names else None)
+
+    def parameter_at(self, instance: Instance, path: tuple[str, ...], span: tree.Span, frame: Frame) -> ir.Value:
+        raise NotImplementedError
 
     def parameter_of(self, instance: Instance, name: str, span: tree.Span, frame: Frame) -> ir.Value:
         raise NotImplementedError

@@ -99,6 +99,9 @@ class Builder(ExpressionBuilder):
     def bind(self, start: int, end: int, targets: list[int], equals: int, value: Expr, line: int) -> tree.Bind:
         return tree.Bind(span=self.at(start, end), targets=self._names(targets), value=value)
 
+    def typed(self, start: int, end: int, name: int, colon: int, axes: tree.List, equals: int, value: Expr, line: int) -> tree.Bind:
+        return tree.Bind(span=self.at(start, end), targets=(self.word(name),), value=value, axes=axes)
+
     def shared(self, start: int, end: int, word: int, targets: list[int], equals: int, value: Expr, line: int) -> tree.Bind:
         return tree.Bind(span=self.at(start, end), targets=self._names(targets), value=value, shared=True)
 

@@ -129,6 +129,8 @@ class Printer:
 
     def statement(self, node: Statement, indent: int) -> Iterator[Line]:
         match node:
+            case tree.Bind(targets=(target,), value=value, axes=tree.List() as axes):
+                yield self._line(indent, fit((f"{target.id}: ", *parts_of(axes), " = ", *parts_of(value)), indent), node)
             case tree.Bind(targets=targets, value=value, shared=shared):
                 yield self._line(
                     indent, fit_value(("shared " if shared else "") + f"{_names(targets)} = ", value, "", indent, several=True), node

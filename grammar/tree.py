@@ -191,11 +191,14 @@ Expr = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bind(Node):
-    """`a, b = value`. Binding a recipe to a name makes an instance of that name; `shared` makes one that may be passed around."""
+    """`a, b = value`. Binding a recipe to a name makes an instance of that name; `shared` makes one that may be passed around.
+
+    `axes` are those of `a: [b, t, d] = value`: they name the axes of the result."""
 
     targets: tuple[Name, ...]
     value: Expr
     shared: bool = False
+    axes: List | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
