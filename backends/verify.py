@@ -122,8 +122,7 @@ class _Verification:
     def report(self, spec: Program) -> Report:
         rows = [row for name, inputs in self.sets.items() for row in self.outputs(name, inputs)]
         if all(np.isfinite(row.error) for row in rows):
-            rows += self.gradients()
-            rows += self.flow()
+            rows += [*self.gradients(), *self.flow(), *self.decoding()]
         else:
             self.skipped.append("gradients and flow, since the outputs differ")
         old, new = _layers(spec.root), _layers(self.program.root)
@@ -255,6 +254,26 @@ class _Verification:
             before, after = module(self.given(inputs)), module(self.given(changed))
             worst = max(worst, difference(after[output][earlier], before[output][earlier]))
         return worst
+
+    # ------------------------------------------------ decoding
+
+    def decoding(self) -> list[Row]:
+        """A prompt, then a token at a time with a cache, against all at once; for models whose one required input is what they decode."""
+        model, inputs = self.torch.model, self.sets["required inputs"]
+        decoded = prove(self.program).decoded
+        if not hasattr(model, "init_cache") or decoded is None or set(inputs) != {decoded.input}:
+            return []
+        ids = inputs[decoded.input]
+        batch, length = ids.shape
+        cut = length // 2
+        try:
+            cache = model.init_cache(batch, length)
+            parts = [(0, cut), *((k, k + 1) for k in range(cut, length))]
+            found = [self.torch({decoded.input: ids[:, a:b]}, cache=cache)[decoded.output] for a, b in parts]
+            got = np.concatenate(found, axis=1)
+        except Exception as error:
+            return [Row(what="torch, decoding", error=float("inf"), tolerance=TOLERANCE[self.dtype], note=told(error))]
+        return [self.row("torch, decoding a token at a time", got, self.interpret(inputs)[decoded.output])]
 
 
 def _layers(module: ir.Module) -> str:

@@ -92,11 +92,11 @@ class TorchModule:
         made = {n: torch.from_numpy(np.array(params[n])).reshape(v.shape).to(v.dtype) for n, v in own.items()}
         self.model.load_state_dict(made)
 
-    def __call__(self, inputs: Arrays) -> dict[str, Array]:
+    def __call__(self, inputs: Arrays, **options: object) -> dict[str, Array]:
         import torch
 
         with torch.no_grad():
-            return named(self.model(**self.tensors(inputs)), self.names)
+            return named(self.model(**self.tensors(inputs), **options), self.names)
 
     def tensors(self, inputs: Arrays) -> dict[str, torch.Tensor]:
         import torch

@@ -163,7 +163,12 @@ class _Search:
         under = {**self.under, symbol: value}
         found: set[Number] = set()
         for fact in self.facts:
-            if fact.kind == "divides" and fact.a.symbols and symbol in fact.a.symbols | fact.b.symbols and (fact.a.symbols | fact.b.symbols) <= under.keys():
+            if (
+                fact.kind == "divides"
+                and fact.a.symbols
+                and symbol in fact.a.symbols | fact.b.symbols
+                and (fact.a.symbols | fact.b.symbols) <= under.keys()
+            ):
                 a, b = fact.a.value(under), fact.b.value(under)
                 if a and b and a != 1 and b != a:
                     found.add(b / a)
