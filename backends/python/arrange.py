@@ -84,7 +84,8 @@ def insert_dimensions(code: Code, target: Layout, present: Sequence[bool]) -> Co
         return code
     last = max(k for k, p in enumerate(flags) if not p)
     if not any(flags[flags.index(False) :]):
-        items = ["...", *["None"] * flags.count(False)]
+        plain = flags.index(False) == 1 and not any(REST in dim for dim in dims)
+        items = [":" if plain else "...", *["None"] * flags.count(False)]
     else:
         has_rest = any(REST in dim for dim in dims)
         stop = len(flags) if has_rest else last + 1

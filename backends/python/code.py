@@ -104,7 +104,7 @@ class Each:
 Code = Text | Var | Call | Attribute | Subscript | Range | Binary | Unary | Items | Choice | Each
 
 RANKS = {
-    "or": 1, "and": 2, "not": 3, "<": 4, "<=": 4, ">": 4, ">=": 4, "==": 4, "!=": 4, "is": 4, "is not": 4, "|": 5, "^": 6, "&": 7,
+    "or": 1, "and": 2, "not": 3, "<": 4, "<=": 4, ">": 4, ">=": 4, "==": 4, "!=": 4, "is": 4, "is not": 4, "in": 4, "|": 5, "^": 6, "&": 7,
     "+": 9, "-": 9, "*": 10, "/": 10, "//": 10, "%": 10, "@": 10, "unary": 11, "**": 12,
 }  # fmt: skip
 TIGHT = 20
@@ -396,6 +396,10 @@ def wrap(start: str, value: Code, names: Names, indent: int, note: str = "") -> 
     if isinstance(value, Call):
         args = _arguments(value.args, value.named, names)
         joined = f"{pad}    {', '.join(args)}"
+        if len(joined) > WIDTH and len(args) == 1 and isinstance(value.args[0], Each):
+            each = value.args[0]
+            item, source = render(each.item, names), f"for {each.name} in {render(each.values, names)}"
+            return [f"{pad}{start}{render(value.function, names)}(", f"{pad}    {item}", f"{pad}    {source}", f"{pad})"]
         head = f"{pad}{start}{render(value.function, names)}("
         if len(joined) <= WIDTH:
             return [head, joined, f"{pad})"]

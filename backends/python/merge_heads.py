@@ -28,8 +28,8 @@ def merge_heads(program: ir.Program) -> tuple[ir.Program, Merged]:
     merged = Merged()
 
     def change(module: ir.Module) -> ir.Module:
-        runs = {attend_axes(n).heads for n in module.body if isinstance(n, ir.Attend)}
-        runs = {r for r in runs if len(r) > 1}
+        runs = list(dict.fromkeys(attend_axes(n).heads for n in module.body if isinstance(n, ir.Attend)))
+        runs = [r for r in runs if len(r) > 1]
         if not runs:
             return module
         return replace(module, body=tuple(_call(n, module, runs, merged) if isinstance(n, ir.Call) else n for n in module.body))
@@ -37,7 +37,7 @@ def merge_heads(program: ir.Program) -> tuple[ir.Program, Merged]:
     return replace(program, root=ir.rewrite(program.root, change)), merged
 
 
-def _call(node: ir.Call, module: ir.Module, runs: set[tuple[Label, ...]], merged: Merged) -> ir.Call:
+def _call(node: ir.Call, module: ir.Module, runs: Sequence[tuple[Label, ...]], merged: Merged) -> ir.Call:
     target = node.target if isinstance(node.target, ir.Module) else module.child(node.target).module  # type: ignore[union-attr]
     if not target.is_function or not node.args:
         return node
@@ -48,7 +48,7 @@ def _call(node: ir.Call, module: ir.Module, runs: set[tuple[Label, ...]], merged
     return node if new is None else replace(node, target=new)
 
 
-def _groups(kind: Type, runs: set[tuple[Label, ...]]) -> Groups | None:
+def _groups(kind: Type, runs: Sequence[tuple[Label, ...]]) -> Groups | None:
     labels = kind.labels
     for run in runs:
         for at in range(len(labels) - len(run) + 1):

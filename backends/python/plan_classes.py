@@ -197,6 +197,10 @@ def _distinct(c: Class, group: Sequence[Class], name: str, slots: dict[int, tupl
     if len(last) == 1 and not any(p and p[-1] in last for k, ps in paths.items() if k != c.key for p in ps):
         slot = next(iter(last))
         wanted.append(slot if name in slot else f"{slot}_{name}")
+    direct = {other.key: {n: m.name for n, m in ir.children_of(other.first) if n} for other in group}
+    for child, component in direct[c.key].items():
+        if all(direct[k].get(child) != component for k in direct if k != c.key):
+            wanted.append(f"{component}_{name}")
     inside = {other.key: {m.name for m in ir.walk(other.first)} for other in group}
     others = set().union(*(inside[k] for k in inside if k != c.key))
     own = [m.name for m in ir.walk(c.first) if m.name not in others]

@@ -50,6 +50,7 @@ class _Recipe:
     terms: tuple[Value, ...]
     given: frozenset[int]
     absent: Absent
+    causal: bool  # one of the terms is exactly causal, and a kernel reads the mask
     form: Type
     hint: str
 
@@ -104,6 +105,8 @@ class _Preparation:
             elif isinstance(node, ir.Call | ir.Fold):
                 node = self.pass_down(node, module, is_root, fresh, made, body)
             body.append(node)
+        if len(fresh) == 1:
+            object.__setattr__(fresh[0][0], "hint", "mask")
         inputs = (*module.inputs, *(v for v, _ in fresh))
         new = replace(module, body=tuple(body), inputs=inputs, captured=module.captured + len(fresh))
         self.wanted[id(new)] = fresh
@@ -177,6 +180,7 @@ class _Preparation:
         native = is_native(node)
         return _Recipe(
             query=region.params[0], key=region.params[1], body=body, terms=terms, given=given, absent=absent,
+            causal=native and not has_score(node) and any(_is_causal(t, body, region) for t in terms),
             form=_form(node, labels, native), hint=_hint(labels, node, body, terms, region),
         )  # fmt: skip
 
@@ -354,10 +358,10 @@ def _form(node: ir.Attend, labels: set[Label], native: bool) -> Type:
 
 
 def _region(node: ir.Attend, value: Value, recipe: _Recipe) -> ir.Region:
-    """The mask as a tensor from outside; where it may be none and that means causal, `causal and tensor`."""
+    """The mask as a tensor from outside; if it is causal, `causal and tensor`, which says what none would mean."""
     assert node.mask is not None
     params = node.mask.params
-    if recipe.absent != "causal":
+    if not recipe.causal:
         return ir.Region(params=params, body=(), result=value)
     i, j = params
     span = node.span

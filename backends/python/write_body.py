@@ -92,6 +92,7 @@ class BodyWriter:
     optional: set[Value] = field(default_factory=set)
     ranges: dict[Expr, Code] = field(default_factory=dict)
     indices: dict[Value, Expr] = field(default_factory=dict)
+    known: dict[Code, Var] | None = None  # while it is a table, what is written twice is computed once
     constructing: bool = False
     node: ir.Node | None = None
 
@@ -124,6 +125,15 @@ class BodyWriter:
 
     def define(self, out: Value, code: Code, layout: Layout, kind: str = "y", pure: bool = True) -> None:
         """`out = code`; a shape comment where its axes are not those of an operand."""
+        if self.known is not None and pure:
+            if code in self.known:
+                self.env[out] = Tensor(self.known[code], layout, sizes_of(out.type))
+                return
+            if not out.hint:
+                self.known[code] = var = Var(kind=kind)
+                self.statements.append(Assign((var,), code, self._note(layout, sizes_of(out.type)), pure))
+                self.env[out] = Tensor(var, layout, sizes_of(out.type))
+                return
         var = Var(hint=out.hint, kind=kind)
         sizes = sizes_of(out.type)
         self.statements.append(Assign((var,), code, self._note(layout, sizes), pure))

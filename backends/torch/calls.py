@@ -2,76 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 from ...compiler import ir
-from ...compiler.dims import ONE, ZERO, Expr
-from ...compiler.ir import REST, Label, Value
+from ...compiler.ir import Label
 from ..python.attention_axes import attend_axes
-from ..python.code import Assign, Attribute, Binary, Block, Call, Choice, Code, Statement, Text, Var, call
+from ..python.bind_calls import apart_from, bind, out_layout, renamed
+from ..python.choose_slots import choose_by_slot, slot_conditions
+from ..python.code import Assign, Attribute, Binary, Block, Call, Choice, Code, Items, Statement, Text, Var, call
 from ..python.layouts import Dim, Layout, Tensor, flat, relabel, sizes_of
 from ..python.write_body import BodyWriter
-from .contractions import apart_from
 from .bank_inputs import BANK_INPUTS
 from .natives import Embedding, Linear, Norm, match_native
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """Code of the arguments, and what `...` stands for: the labels, in the declared order, and their dimensions."""
-
-    args: tuple[Code, ...]
-    rest: tuple[Label, ...]
-    rest_dims: Layout
-
-
-def bind(w: BodyWriter, callee: ir.Module, args: Sequence[Value]) -> Bound:
-    """Arguments in the callee's declared order of axes; the axes behind `...` stay as they lie."""
-    codes: list[Code] = []
-    rest: tuple[Label, ...] = ()
-    rest_dims: Layout = ()
-    for value, formal in zip(args, callee.inputs, strict=True):
-        t = w.read(value)
-        labels, wanted = value.type.labels, formal.type.labels
-        if REST not in wanted:
-            codes.append(w.arranged(t, grouped(w, formal, labels)))
-            continue
-        at = wanted.index(REST)
-        tail = len(wanted) - at - 1
-        middle = labels[at : len(labels) - tail]
-        dims = tuple(d for d in apart_from(t.layout, set(middle)) if set(d) <= set(middle))
-        if rest_dims:
-            dims = relabel(rest_dims, rest, middle)
-        rest, rest_dims = middle, dims
-        target = (*((x,) for x in labels[:at]), *dims, *((x,) for x in labels[len(labels) - tail :]))
-        codes.append(w.arranged(t, target))
-    return Bound(tuple(codes), rest, rest_dims)
-
-
-def out_layout(w: BodyWriter, formal: Value, actual: Value, bound: Bound) -> Layout:
-    """The layout of a result: declared, with the dimensions that `...` stood for."""
-    labels, wanted = actual.type.labels, formal.type.labels
-    if REST not in wanted:
-        return grouped(w, formal, labels)
-    at = wanted.index(REST)
-    tail = len(wanted) - at - 1
-    middle = labels[at : len(labels) - tail]
-    return (*((x,) for x in labels[:at]), *relabel(bound.rest_dims, bound.rest, middle), *((x,) for x in labels[len(labels) - tail :]))
-
-
-def grouped(w: BodyWriter, formal: Value, labels: tuple[Label, ...]) -> Layout:
-    """One dimension an axis of the formal, which may stand for several axes of the actual."""
-    sizes = w.numbers.plans.merged.groups.get(formal)
-    if sizes is None or len(labels) == len(formal.type.labels):
-        return tuple((label,) for label in labels)
-    dims: list[Dim] = []
-    at = 0
-    for count in sizes:
-        dims.append(labels[at : at + count])
-        at += count
-    return tuple(dims)
 
 
 def lower_call(w: BodyWriter, node: ir.Node) -> None:
@@ -118,18 +60,18 @@ def _call_native(w: BodyWriter, node: ir.Call, name: str, module: ir.Module) -> 
             rest = tuple(d for d in apart_from(t.layout, set(inside)) if not set(d) & set(inside))
             code = w.arranged(t, (*rest, inside))
             outside = outs[len(outs) - len(native.outside) :]
-            layout = (*_renamed(rest, labels, outs), outside)
+            layout = (*renamed(rest, labels, outs), outside)
             if len(outside) > 1:
                 made = Tensor(call(Attribute(Text("self"), name), code, *grouped_by), layout, sizes_of(node.out.type))
                 layout = (*layout[:-1], *_head_dims(w, outside))
                 w.define(node.out, w.arranged(made, layout), layout, kind=name)
                 return True
         case Embedding():
-            code, layout = t.code, (*_renamed(t.layout, labels, outs), outs[len(outs) - len(native.outside) :])
+            code, layout = t.code, (*renamed(t.layout, labels, outs), outs[len(outs) - len(native.outside) :])
         case Norm():
             rest = tuple(d for d in apart_from(t.layout, {labels[-1]}) if labels[-1] not in d)
             code = w.arranged(t, (*rest, labels[-1:]))
-            layout = _renamed((*rest, labels[-1:]), labels, outs)
+            layout = renamed((*rest, labels[-1:]), labels, outs)
     w.define(node.out, call(Attribute(Text("self"), name), code, *grouped_by), layout, kind=name)
     return True
 
@@ -138,19 +80,12 @@ def _head_dims(w: BodyWriter, outside: tuple[Label, ...]) -> Layout:
     """The axes that a projection gives, those apart that a reader takes apart: head axes that attention reads as one stay one."""
     dims: list[Dim] = []
     left = outside
-    runs = sorted({attend_axes(n).heads for n in w.module.body if isinstance(n, ir.Attend)}, key=len, reverse=True)
+    runs = sorted(dict.fromkeys(attend_axes(n).heads for n in w.module.body if isinstance(n, ir.Attend)), key=len, reverse=True)
     while left:
         run = next((r for r in runs if r and left[: len(r)] == r), left[:1])
         dims.append(run)
         left = left[len(run) :]
     return tuple(dims)
-
-
-def _renamed(layout: Layout, old: tuple[Label, ...], new: tuple[Label, ...]) -> Layout:
-    count = min(len(old), len(new))
-    table = dict(zip(old[:count], new[:count], strict=True))
-    present = set(flat(layout))
-    return relabel(layout, [k for k in table if k in present], [v for k, v in table.items() if k in present])
 
 
 # ---------------------------------------------------------------- stacks
@@ -199,47 +134,19 @@ def _layer_calls(
     targets = tuple(carried)
     if all(args == per_slot[0] for args in per_slot):
         return (Assign(targets, Call(layer, per_slot[0])),), False
-    conditions = slot_conditions(stack, number, w.number)
-    if all(len(args) == len(per_slot[0]) for args in per_slot) and len(per_slot) == 2:
-        args = tuple(a if a == b else Choice(conditions[0], a, b) for a, b in zip(*per_slot, strict=True))
+    chosen = choose_by_slot(stack, per_slot, number, w.number)
+    same_arity = len({len(args) for args in per_slot}) == 1
+    if len(chosen) == 2 and same_arity and chosen[0][0] is not None:
+        condition = chosen[0][0]
+        args = tuple(a if a == b else Choice(condition, a, b) for a, b in zip(per_slot[chosen[0][1]], per_slot[chosen[1][1]], strict=True))
         if sum(isinstance(a, Choice) for a in args) == 1:
             return (Assign(targets, Call(layer, args)),), True
-    groups: dict[tuple[Code, ...], Code] = {}
-    for args, condition in zip(per_slot, conditions, strict=True):
-        groups[args] = Binary("or", groups[args], condition) if args in groups else condition
     body: list[Statement] = []
-    for k, (args, condition) in enumerate(groups.items()):
-        last = k == len(groups) - 1
-        keyword = "if" if k == 0 else "else" if last else "elif"
-        body.append(Block(Text("") if last and k else condition, keyword, (Assign(targets, Call(layer, args)),)))
+    for k, (test, slot) in enumerate(chosen):
+        keyword = "if" if k == 0 else "elif" if test is not None else "else"
+        body.append(Block(Text("") if test is None else test, keyword, (Assign(targets, Call(layer, per_slot[slot])),)))
     return tuple(body), True
 
 
-def slot_conditions(stack: ir.Stack, i: Code, number: object) -> list[Code]:
-    """For each slot, whether layer i stands in it (the last: a condition too, though `else` says it)."""
-    from collections.abc import Callable
-
-    write = cast(Callable[[Expr], Code], number)
-    total = ZERO
-    for _, count in stack.slots:
-        total = total + count
-    at: Code = Binary("%", i, write(total)) if stack.cycle else i
-    found: list[Code] = []
-    start = ZERO
-    for k, (_, count) in enumerate(stack.slots):
-        stop = start + count
-        last = k == len(stack.slots) - 1
-        if count == ONE:
-            found.append(Binary("==", at, write(start)))
-        elif start == ZERO:
-            found.append(Binary("<", at, write(stop)))
-        elif last:
-            found.append(Binary(">=", at, write(start)))
-        else:
-            found.append(Binary("<", Binary("<=", write(start), at), write(stop)))
-        start = stop
-    return found
-
-
-def dims_of(labels: Sequence[Label]) -> tuple[Dim, ...]:
-    return tuple((label,) for label in labels)
+_renamed = renamed
+__all__ = ["_renamed", "bind", "lower_call", "lower_fold", "out_layout", "slot_conditions"]

@@ -9,7 +9,7 @@ from ...compiler.dims import ONE, ZERO, Expr
 from ..python.code import Attribute, Binary, Call, Choice, Code, Each, Items, Text, Unary, Var, call, method, number, wrap
 from ..python.layouts import Layout
 from ..python.write_body import Numbers
-from .calls import slot_conditions
+from ..python.choose_slots import choose_by_slot
 from .natives import Embedding, Linear, Norm, match_native
 
 
@@ -49,10 +49,11 @@ def _stack(stack: ir.Stack, numbers: Numbers) -> Code:
     if len(set(made)) == 1:
         return Each(made[0], "_", call("range", numbers.init(stack.count)))
     if stack.cycle:
-        conditions = slot_conditions(stack, Text("i"), numbers.init)
-        item = made[-1]
-        for code, condition in zip(reversed(made[:-1]), reversed(conditions[:-1]), strict=True):
-            item = Choice(condition, code, item)
+        chosen = choose_by_slot(stack, made, Text("i"), numbers.init)
+        item = made[chosen[-1][1]]
+        for condition, slot in reversed(chosen[:-1]):
+            assert condition is not None
+            item = Choice(condition, made[slot], item)
         return Each(item, "i", call("range", numbers.init(stack.count)))
     parts: list[Code] = []
     for code, (_, count) in zip(made, stack.slots, strict=True):

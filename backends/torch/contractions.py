@@ -6,6 +6,7 @@ from typing import cast
 
 from ...compiler import ir
 from ...compiler.ir import REST, Label, Value
+from ..python.bind_calls import apart_from
 from ..python.code import Assign, Attribute, Binary, Block, Call, Code, Subscript, Text, call, method, number
 from ..python.layouts import Dim, Layout, Tensor, common_layout, flat, has
 from ..python.write_body import BodyWriter
@@ -71,20 +72,6 @@ def _as_linear(w: BodyWriter, node: ir.Einsum, x: Tensor, weight: Tensor) -> boo
         return False
     w.define(node.out, call("F.linear", w.arranged(x, (*rest, inside)), w.arranged(weight, merged)), (*rest, tuple(outside)))
     return True
-
-
-def apart_from(layout: Layout, over: set[Label]) -> Layout:
-    """The layout with dimensions split where some of their axes are in `over` and some are not."""
-    dims: list[Dim] = []
-    for dim in layout:
-        run: list[Label] = []
-        for label in dim:
-            if run and (label in over) != (run[-1] in over):
-                dims.append(tuple(run))
-                run = []
-            run.append(label)
-        dims.append(tuple(run))
-    return tuple(dims)
 
 
 def _as_einsum(w: BodyWriter, node: ir.Einsum, tensors: list[Tensor]) -> None:

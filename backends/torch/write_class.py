@@ -55,10 +55,6 @@ def buffers_of(module: ir.Module) -> list[str]:
     return [f"{p.name}: Tensor" for p in module.params if not p.trainable]
 
 
-def nullable(module: ir.Module, masks: Collection[ir.Value]) -> set[ir.Value]:
-    return {v for v in module.inputs if v in masks}
-
-
 def result_type(module: ir.Module) -> str:
     count = len(module.outputs)
     return "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
@@ -79,7 +75,8 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
     taken = {*reserved, *BANK_INPUTS} if plan.of.bank is not None else reserved
     body, names = finish(w, taken, {}, 4 if plan.is_function else 8)
     indent = 4 if plan.is_function else 8
-    arguments = [f"{names[w.inputs[v]]}: Tensor{' | None' if v in maybe_none else ''}" for v in module.inputs]
+    nullable = {k for use in plan.of.uses for k, v in enumerate(use.inputs) if v in maybe_none}
+    arguments = [f"{names[w.inputs[v]]}: Tensor{' | None' if k in nullable else ''}" for k, v in enumerate(module.inputs)]
     if plan.is_function:
         init: list[str] = []
         kept: list[str] = []

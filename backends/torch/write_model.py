@@ -10,7 +10,7 @@ from ...compiler.ir import Value
 from ..python.code import Assign, Attribute, Binary, Block, Call, Code, Note, Range, Return, Statement, Subscript, Text, Unary, Var, call, lines, method, number
 from ..python.layouts import Tensor, sizes_of
 from ..python.plan_classes import Plan, Plans, camel
-from ..python.prepare_masks import Masks
+from ..python.prepare_masks import MaskPlan, Masks
 from ..python.write_body import BodyWriter, Numbers
 from .constructors import constructor_lines
 from .lowerings import LOWERINGS
@@ -131,17 +131,56 @@ def _full_default(model: _Model, given: ir.ModelInput, value: Tensor) -> Code:
 
 
 def _early_masks(model: _Model, main: Sequence[ir.Node]) -> set[ir.Node]:
-    """Write the masks that read optional inputs and nothing computed, before these get their defaults."""
-    inputs = set(model.program.root.inputs)
-    early: set[ir.Node] = set()
+    """Write the masks that read optional inputs and nothing computed, before these get their defaults: one `if` for each of these."""
+    inputs, w = set(model.program.root.inputs), model.w
+    early: dict[ir.Node, MaskPlan] = {}
     for node in main:
         plan = model.masks.made.get(node.outs[0])
         if plan is not None and plan.given:
             own = {o for n in plan.nodes for o in n.outs}
             if all(v in inputs or v in own for n in plan.nodes for v in ir.operands(n)):
-                _write_mask(model, node.outs[0])
-                early.add(node)
-    return early
+                early[node] = plan
+    w.known = {}
+    variables = {node: _without_inputs(model, node.outs[0], plan) for node, plan in early.items()}
+    for given in dict.fromkeys(plan.inputs for plan in early.values()):
+        together = [(node, plan) for node, plan in early.items() if plan.inputs == given]
+        _branch(model, given, [(variables[node], plan, node.outs[0]) for node, plan in together])
+    w.known = None
+    return set(early)
+
+
+def _without_inputs(model: _Model, value: Value, plan: MaskPlan) -> Var:
+    """The mask where the optional inputs are left out."""
+    w, layout = model.w, tuple((label,) for label in value.type.labels)
+    var = Var(hint=value.hint or "mask")
+    w.env[value] = Tensor(var, layout, sizes_of(value.type))
+    if plan.absent != "tensor":
+        w.statements.append(Assign((var,), Text("None")))
+        return var
+    w.write([n for n in plan.nodes if n not in plan.optional_nodes])
+    w.statements.append(Assign((var,), _all([w.spread(w.read(v), layout) for v in plan.always])))
+    return var
+
+
+def _branch(model: _Model, given: frozenset[Value], masks: Sequence[tuple[Var, MaskPlan, Value]]) -> None:
+    """`if attention_mask is not None:` and what it adds to each mask."""
+    w = model.w
+    outer, w.statements = w.statements, []
+    ranges, known = dict(w.ranges), None if w.known is None else dict(w.known)
+    w.optional -= given
+    for var, plan, value in masks:
+        layout = tuple((label,) for label in value.type.labels)
+        alone = plan.absent != "tensor"
+        w.write([n for n in plan.nodes if alone or n in plan.optional_nodes])
+        terms = [w.spread(w.read(v), layout) for v in ((*plan.always, *plan.given) if alone else plan.given)]
+        w.statements.append(Assign((var,), _all(terms if alone else [var, *terms])))
+    w.optional |= given
+    w.ranges, w.known = ranges, known
+    tests = [Binary("is not", w.inputs[i.value], Text("None")) for i in model.program.inputs if i.value in given]
+    condition: Code = tests[0]
+    for test in tests[1:]:
+        condition = Binary("and", condition, test)
+    w.statements = [*outer, Block(condition, "if", tuple(w.statements))]
 
 
 def _write_main(model: _Model, main: Sequence[ir.Node], keep: Value | None) -> None:
@@ -164,41 +203,11 @@ def _write_main(model: _Model, main: Sequence[ir.Node], keep: Value | None) -> N
 
 
 def _write_mask(model: _Model, value: Value) -> None:
-    """A mask that several layers read, once. What depends on an optional input stands under one `if`."""
-    w, plan = model.w, model.masks.made[value]
-    layout = tuple((label,) for label in value.type.labels)
-    hint = value.hint or "mask"
-    var = Var(hint=hint)
-    if plan.absent != "tensor":
-        w.statements.append(Assign((var,), Text("None")))
-        _branch(model, plan, var, plan.always + plan.given, layout, None)
-        w.env[value] = Tensor(var, layout, sizes_of(value.type))
-        return
-    w.write([n for n in plan.nodes if n not in plan.optional_nodes])
-    always = [w.spread(w.read(v), layout) for v in plan.always]
-    w.statements.append(Assign((var,), _all(always) if always else Text("None")))
+    """A mask that several layers read, once."""
+    plan = model.masks.made[value]
+    var = _without_inputs(model, value, plan)
     if plan.given:
-        _branch(model, plan, var, plan.given, layout, var)
-    w.env[value] = Tensor(var, layout, sizes_of(value.type))
-
-
-def _branch(model: _Model, plan, var: Var, terms: Sequence[Value], layout, before: Code | None) -> None:  # type: ignore[no-untyped-def]
-    w = model.w
-    outer, w.statements = w.statements, []
-    ranges = dict(w.ranges)
-    w.optional -= plan.inputs
-    w.write([n for n in plan.nodes if before is None or n in plan.optional_nodes])
-    code = _all([*([before] if before is not None else []), *(w.spread(w.read(v), layout) for v in terms)])
-    body = (*w.statements, Assign((var,), code))
-    w.optional |= plan.inputs
-    w.ranges = ranges
-    condition = None
-    for given in model.program.inputs:
-        if given.value in plan.inputs:
-            test = Binary("is not", w.inputs[given.value], Text("None"))
-            condition = test if condition is None else Binary("and", condition, test)
-    assert condition is not None
-    w.statements = [*outer, Block(condition, "if", body)]
+        _branch(model, plan.inputs, [(var, plan, value)])
 
 
 def _all(codes: Sequence[Code]) -> Code:
