@@ -449,6 +449,9 @@ class Elaborator(Applier):
         axes: list[ir.Axis] = []
         for item in declared.axes.items if declared.axes else ():
             axes.extend(self.input_axes(item, frame))
+        if len({a.label for a in axes}) != len(axes):
+            assert declared.axes is not None
+            raise self.error("E203", f"the input `{name}` would have an axis twice", declared.axes.span, help="a second axis of the same size is written with a prime: `[t, t']`")
         kind = ir.Type(tuple(axes), declared.dtype if declared.dtype in ("int", "bool") else "float")  # type: ignore[arg-type]
         bound = self.number(declared.bound, frame) if declared.bound is not None else None
         value = root.own(ir.Value(kind, name, declared.name.span))

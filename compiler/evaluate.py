@@ -11,6 +11,7 @@ from .scope import Frame, Thunk
 from .values import NONE, POISON, Absent, BankRecipe, Builtin, Instance, ListValue, MaskOp, Pattern, Recipe, Static, Times, describe
 
 COMPARE = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
+MOST_LAYERS = 100_000
 ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floor_div", "%": "mod", "^": "pow"}
 _TEST = {
     "==": lambda a, b: a == b,
@@ -228,6 +229,8 @@ class Evaluator(Names):
         count = sym(self.symbols.at(node.count.span, name, number, self.path)) if number is not None else self.number(node.count, frame)
         slots = self.slots(node.pattern, frame)
         total = count.value()
+        if total is not None and total > MOST_LAYERS:
+            raise self.error("E331", f"a stack has at most {MOST_LAYERS:,} layers, found {total:,}", node.count.span)
         if total is None or total <= 0 or not isinstance(total, int):
             raise self.error("E331", f"a number of layers is needed before `of`, found {count if total is None else total}", node.count.span)
         return Pattern(slots, count, cycle=True)
