@@ -10,6 +10,7 @@ from ...compiler.dims import ONE, ZERO, Expr, Sym
 from .code import Attribute, Code, Text, number, render
 from .numbers import expression
 
+WIDTH = 120
 _LAYERS = "ijklmn"
 Merge = Callable[[ir.Module], tuple[tuple[str, tuple[Expr, ...]], ...]]
 """The shapes of the parameters of a module, as the file stores them (a matrix in place of named axes)."""
@@ -114,13 +115,15 @@ def _lines(nodes: Sequence[Entry | Loop], indent: int) -> list[str]:
         while k < len(nodes) and isinstance(entry := nodes[k], Entry):
             run.append(entry)
             k += 1
-        found += [f"{pad}found |= {{", *(f"{pad}    {_key(e.name)}: {_tuple(e.shape)}," for e in run), f"{pad}}}"]
+        found += [f"{pad}found |= {{", *(line for entry in run for line in _entry_lines(entry, indent + 4)), f"{pad}}}"]
     return found
 
 
-def _key(name: str) -> str:
-    return f'f"{name}"' if "{" in name else f'"{name}"'
-
-
-def _tuple(sizes: Sequence[str]) -> str:
-    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+def _entry_lines(entry: Entry, indent: int) -> list[str]:
+    """`"name": (rows, width),`, wrapped as the formatter does."""
+    pad = " " * indent
+    key = f'f"{entry.name}"' if "{" in entry.name else f'"{entry.name}"'
+    flat = f"{pad}{key}: ({', '.join(entry.shape)}{',' if len(entry.shape) == 1 else ''}),"
+    if len(flat) <= WIDTH:
+        return [flat]
+    return [f"{pad}{key}: (", *(f"{pad}    {size}," for size in entry.shape), f"{pad}),"]
