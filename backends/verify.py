@@ -259,15 +259,15 @@ class _Verification:
 
     def decoding(self) -> list[Row]:
         """A prompt, then a token at a time with a cache, against all at once; for models whose one required input is what they decode."""
-        model, inputs = self.torch.model, self.sets["required inputs"]
+        inputs = self.sets["required inputs"]
         decoded = prove(self.program).decoded
-        if not hasattr(model, "init_cache") or decoded is None or set(inputs) != {decoded.input}:
+        if not self.torch.has_cache or decoded is None or set(inputs) != {decoded.input}:
             return []
         ids = inputs[decoded.input]
         batch, length = ids.shape
         cut = length // 2
         try:
-            cache = model.init_cache(batch, length)
+            cache = self.torch.cache(batch, length)
             parts = [(0, cut), *((k, k + 1) for k in range(cut, length))]
             found = [self.torch({decoded.input: ids[:, a:b]}, cache=cache)[decoded.output] for a, b in parts]
             got = np.concatenate(found, axis=1)

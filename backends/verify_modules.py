@@ -98,6 +98,14 @@ class TorchModule:
         with torch.no_grad():
             return named(self.model(**self.tensors(inputs), **options), self.names)
 
+    @property
+    def has_cache(self) -> bool:
+        return hasattr(self.model, "init_cache")
+
+    def cache(self, batch: int, length: int) -> object:
+        init_cache: Callable[[int, int], object] = getattr(self.model, "init_cache")  # noqa: B009 -- some modules have it
+        return init_cache(batch, length)
+
     def tensors(self, inputs: Arrays) -> dict[str, torch.Tensor]:
         import torch
 

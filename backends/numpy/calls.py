@@ -7,13 +7,13 @@ from typing import cast
 
 from ...compiler import ir
 from ...compiler.ir import Label, Value
+from ..python.bind_calls import apart_from, bind, out_layout, renamed
+from ..python.choose_slots import choose_by_slot
 from ..python.code import Assign, Binary, Block, Call, Code, Each, Items, Statement, Subscript, Text, Var, call, method, number
 from ..python.layouts import Layout, Tensor, relabel, sizes_of
 from ..python.plan_classes import Plan
 from ..python.write_body import BodyWriter
-from ..torch.calls import _renamed, bind, out_layout, slot_conditions
 from ..torch.natives import Embedding, Linear, match_native
-from .contractions import apart_from
 from .helpers import free_name
 from .pointwise import dtype_code
 
@@ -106,9 +106,9 @@ def _call_native(w: BodyWriter, node: ir.Call, name: str, module: ir.Module) -> 
             inside = labels[len(labels) - len(found.inside) :]
             rest = tuple(d for d in apart_from(t.layout, set(inside)) if not set(d) & set(inside))
             code = w.arranged(t, (*rest, inside))
-            layout: Layout = (*_renamed(rest, labels, outs), outs[len(outs) - len(found.outside) :])
+            layout: Layout = (*renamed(rest, labels, outs), outs[len(outs) - len(found.outside) :])
         case Embedding() as found:
-            code, layout = t.code, (*_renamed(t.layout, labels, outs), outs[len(outs) - len(found.outside) :])
+            code, layout = t.code, (*renamed(t.layout, labels, outs), outs[len(outs) - len(found.outside) :])
         case _:
             raise AssertionError(module.name)
     w.define(node.out, native(module, params, code), layout, kind=name)
@@ -133,17 +133,14 @@ def lower_fold(w: BodyWriter, node: ir.Node) -> None:
         args = [_argument(w, node, at, formal, carried) for at, formal in zip(node.inputs[slot], module.inputs, strict=True)]
         calls.append(applied(w, module, params, args))
     targets = tuple(carried)
-    groups: dict[Code, Code] = {}
-    for code, condition in zip(calls, slot_conditions(stack, Text("i"), w.number), strict=True):
-        groups[code] = Binary("or", groups[code], condition) if code in groups else condition
+    chosen = choose_by_slot(stack, calls, Text("i"), w.number)
     body: list[Statement] = []
-    for k, (code, condition) in enumerate(groups.items()):
-        if len(groups) == 1:
-            body.append(Assign(targets, code))
+    for k, (test, slot) in enumerate(chosen):
+        if len(chosen) == 1:
+            body.append(Assign(targets, calls[slot]))
             continue
-        last = k == len(groups) - 1
-        keyword = "if" if k == 0 else "else" if last else "elif"
-        body.append(Block(Text("") if last else condition, keyword, (Assign(targets, code),)))
+        keyword = "if" if k == 0 else "else" if test is None else "elif"
+        body.append(Block(Text("") if test is None else test, keyword, (Assign(targets, calls[slot]),)))
     w.statements.append(Block(call("range", w.number(stack.count)), "for i in", tuple(body), loop=True))
     for out, var in zip(node.outs, carried, strict=True):
         w.env[out] = Tensor(var, _apart(out), sizes_of(out.type))

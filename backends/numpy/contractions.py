@@ -6,8 +6,9 @@ from typing import cast
 
 from ...compiler import ir
 from ...compiler.ir import REST, Label
+from ..python.bind_calls import apart_from
 from ..python.code import Attribute, Binary, Call, Code, Subscript, Text, call
-from ..python.layouts import Dim, Layout, Tensor, common_layout, flat
+from ..python.layouts import Dim, Tensor, common_layout, flat
 from ..python.write_body import BodyWriter
 from .pointwise import along, to_dtype
 
@@ -52,20 +53,6 @@ def _by_weight(w: BodyWriter, node: ir.Einsum, x: Tensor, weight: Tensor) -> boo
         return False
     w.define(node.out, Binary("@", w.arranged(x, (*rest, inside)), matrix), (*rest, outside))
     return True
-
-
-def apart_from(layout: Layout, over: set[Label]) -> Layout:
-    """The layout with dimensions split where some of their axes are in `over` and some are not."""
-    dims: list[Dim] = []
-    for dim in layout:
-        run: list[Label] = []
-        for label in dim:
-            if run and (label in over) != (run[-1] in over):
-                dims.append(tuple(run))
-                run = []
-            run.append(label)
-        dims.append(tuple(run))
-    return tuple(dims)
 
 
 def _as_einsum(w: BodyWriter, node: ir.Einsum, tensors: list[Tensor]) -> None:
