@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field, fields
 
 from ...compiler import ir
@@ -31,6 +31,7 @@ class _Form:
 
     class_of: dict[int, int]
     banked: dict[int, ir.Axis]
+    opaque: Collection[ir.Value]
     numbers: dict[object, int] = field(default_factory=dict)
     dynamic: dict[Sym, int] = field(default_factory=dict)
     holes: list[Expr] = field(default_factory=list)
@@ -71,7 +72,7 @@ class _Form:
         return ("number",)
 
     def types(self, values: tuple[ir.Value, ...]) -> Hashable:
-        return tuple((self.of(v), self.of(v.type)) for v in values)
+        return tuple((self.of(v), "opaque" if v in self.opaque else self.of(v.type)) for v in values)
 
     def node(self, node: ir.Node) -> Hashable:
         own = tuple((f.name, self.of(getattr(node, f.name))) for f in fields(node) if f.name not in ("outs", "span"))
@@ -94,6 +95,8 @@ class _Form:
 
     def module(self, module: ir.Module) -> Hashable:
         for value in module.inputs:
+            if value in self.opaque:
+                continue
             for axis in value.type.axes:
                 if axis.size.is_dynamic:
                     self.number(axis.size)
@@ -118,15 +121,17 @@ def _stand_in(k: int) -> Expr:
     return _STAND_INS.setdefault(k, sym(Sym(name=f"${k}")))
 
 
-def find_classes(root: ir.Module) -> list[Class]:
-    """Every class, those it is made of before it. Modules of one class have equal bodies, parameters and children up to sizes."""
+def find_classes(root: ir.Module, opaque: Collection[ir.Value] = ()) -> list[Class]:
+    """Every class, those it is made of before it. Modules of one class have equal bodies, parameters and children up to sizes.
+
+    `opaque`: inputs whose axes nothing looks at (masks that are ready to broadcast)."""
     class_of: dict[int, int] = {}
     ids: dict[Hashable, int] = {}
     uses: dict[int, list[ir.Module]] = {}
     holes: dict[int, list[list[Expr]]] = {}
     banked = bank_axes(root)
     for module in from_the_leaves(root):
-        form = _Form(class_of, banked)
+        form = _Form(class_of, banked, opaque)
         key = form.module(module)
         number = ids.setdefault(key, len(ids))
         class_of[id(module)] = number

@@ -73,9 +73,11 @@ class Plans:
         return expression(expr, lookup)
 
 
-def plan_classes(program: ir.Program, is_native: Callable[[ir.Module], bool], merged: Merged | None = None) -> Plans:
+def plan_classes(
+    program: ir.Program, is_native: Callable[[ir.Module], bool], merged: Merged | None = None, opaque: Collection[ir.Value] = ()
+) -> Plans:
     """Requires: a typed program. Ensures: a plan for every module below the root; names are distinct."""
-    classes = find_classes(program.root)
+    classes = find_classes(program.root, opaque)
     plans = Plans(program, [], {}, {s: n for n, s in program.config}, merged or Merged())
     names = _names([c for c in classes if not is_native(c.first)], program)
     for c in classes:

@@ -32,9 +32,11 @@ class MaskPlan:
 
 @dataclass
 class Masks:
-    """`made`: the masks of the root; `maybe_none`: inputs of modules that may be none; `only_for_masks`: nodes that nothing else reads."""
+    """`made`: the masks of the root; `inputs`: inputs of modules that are masks, ready to broadcast; `maybe_none`: those that may be none;
+    `only_for_masks`: nodes that nothing else reads."""
 
     made: dict[Value, MaskPlan] = field(default_factory=dict)
+    inputs: set[Value] = field(default_factory=set)
     maybe_none: set[Value] = field(default_factory=set)
     only_for_masks: set[ir.Node] = field(default_factory=set)
 
@@ -141,15 +143,26 @@ class _Preparation:
         self, recipe: _Recipe, is_root: bool, fresh: list[tuple[Value, _Recipe]], made: list[tuple[Value, _Recipe]], body: list[ir.Node]
     ) -> Value:
         """The tensor that the recipe makes, here: an input to be, or in the root the nodes themselves."""
-        known = next((v for v, r in (made if is_root else fresh) if _alike(r, recipe)), None)
+        if is_root:
+            return self.place_at_root(recipe, made, body)
+        known = next((v for v, r in fresh if _alike(r, recipe)), None)
         if known is not None:
             return known
         value = Value(recipe.form, recipe.hint, recipe.query.span)
-        if not is_root:
-            fresh.append((value, recipe))
-            if recipe.absent != "tensor":
-                self.masks.maybe_none.add(value)
-            return value
+        fresh.append((value, recipe))
+        self.masks.inputs.add(value)
+        if recipe.absent != "tensor":
+            self.masks.maybe_none.add(value)
+        return value
+
+    def place_at_root(self, recipe: _Recipe, made: list[tuple[Value, _Recipe]], body: list[ir.Node]) -> Value:
+        """One tensor for all masks that say the same; always there, if one reader needs it so."""
+        for value, other in made:
+            if _signature(other) == _signature(recipe):
+                if recipe.absent == "tensor" != other.absent:
+                    self.masks.made[value] = _always_there(self.masks.made[value])
+                return value
+        value = Value(recipe.form, recipe.hint, recipe.query.span)
         made.append((value, recipe))
         body += self.make(value, recipe)
         return value
@@ -376,7 +389,14 @@ def _region(node: ir.Attend, value: Value, recipe: _Recipe) -> ir.Region:
 
 def _alike(one: _Recipe, other: _Recipe) -> bool:
     """Whether two recipes at one place make the same tensor."""
-    return _signature(one) == _signature(other)
+    return one.absent == other.absent and _signature(one) == _signature(other)
+
+
+def _always_there(plan: MaskPlan) -> MaskPlan:
+    """Without optional terms there would be nothing: then the inputs that they read get their defaults."""
+    if plan.always:
+        return replace(plan, absent="tensor")
+    return replace(plan, absent="tensor", always=plan.given, given=(), inputs=frozenset(), optional_nodes=frozenset())
 
 
 def _signature(recipe: _Recipe) -> object:
@@ -406,4 +426,4 @@ def _signature(recipe: _Recipe) -> object:
     numbers[recipe.query], numbers[recipe.key] = 0, 1
     body = tuple(own(n) for n in recipe.body)
     sizes = tuple((a.label.name == "1", a.size) for a in recipe.form.axes)
-    return body, own(recipe.terms), sizes, recipe.absent
+    return body, own(recipe.terms), sizes

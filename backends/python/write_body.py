@@ -3,6 +3,7 @@ where values are, in which layout, under which sizes."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -94,6 +95,7 @@ class BodyWriter:
     indices: dict[Value, Expr] = field(default_factory=dict)
     known: dict[Code, Var] | None = None  # while it is a table, what is written twice is computed once
     constructing: bool = False
+    reads: Counter[Value] | None = None
     node: ir.Node | None = None
 
     # ------------------------------------------------ values
@@ -119,6 +121,13 @@ class BodyWriter:
             for out in node.outs:
                 self.see(out)
             self.lower[type(node)](self, node)
+
+    def is_read_often(self, value: Value) -> bool:
+        """Whether several places read it, or an output is it."""
+        if self.reads is None:
+            self.reads = Counter(v for n in self.module.body for v in ir.operands(n))
+            self.reads.update(self.module.outputs)
+        return self.reads[value] > 1
 
     def read(self, value: Value) -> Tensor:
         return self.env[value]

@@ -41,7 +41,7 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
         q = Binary("*", q, w.spread(w.read(node.scale), (*batch, *_dims(axes.heads), (node.query,), (node.feature,))))
     named: dict[str, Code] = mask_arguments(w, node, axes)
     if not is_default_scale(node):
-        named["scale"] = w.number(node.scale) if isinstance(node.scale, Expr) else number(1.0)
+        named["scale"] = number(1.0) if not isinstance(node.scale, Expr) or node.scale.constant == 1 else w.number(node.scale)
     rate = dropout_rate(node.weights)
     if rate is not None and rate.constant != 0:
         named["dropout_p"] = Choice(Text("self.training"), w.number(rate), number(0.0))

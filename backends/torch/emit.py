@@ -17,6 +17,7 @@ from ..python.code import Code, Text, number, render
 from ..python.inline_functions import inline_functions
 from ..python.merge_heads import merge_heads
 from ..python.numbers import expression
+from ..python.order_biases import order_biases
 from ..python.plan_classes import Plans, plan_classes
 from ..python.prepare_masks import prepare_masks
 from ..python.count_parameters import count_parameters, readable_count
@@ -33,9 +34,9 @@ def emit(program: ir.Program) -> str:
     """Requires: a verified program, after the passes. Ensures: a file that needs torch alone, formatted, the same bytes for the same program.
 
     Raises SpecError (E601) where this backend cannot write an operation."""
-    program, masks = prepare_masks(inline_functions(program))
+    program, masks = prepare_masks(order_biases(inline_functions(program)))
     program, merged = merge_heads(remove_dead_nodes(program))
-    plans = plan_classes(program, lambda m: match_native(m) is not None, merged)
+    plans = plan_classes(program, lambda m: match_native(m) is not None, merged, masks.inputs)
     functions = {p.name for p in plans.plans if p.is_function}
     reserved = RESERVED | functions
     helpers: set[str] = set()

@@ -29,12 +29,17 @@ def lower_split(w: BodyWriter, node: ir.Node) -> None:
 
 
 def lower_unflatten(w: BodyWriter, node: ir.Node) -> None:
-    """No code: the dimension counts as merged until somebody needs its parts."""
+    """If one place reads it, no code: the dimension counts as merged until its parts are needed."""
     node = cast(ir.Unflatten, node)
     t = w.read(node.x)
     parts = tuple(a.label for a in node.axes)
     layout = tuple(tuple(x for label in dim for x in (parts if label is node.over else (label,))) for dim in t.layout)
-    w.alias(node.out, Tensor(t.code, layout))
+    whole = Tensor(t.code, layout, sizes_of(node.out.type))
+    if node.out.hint or w.is_read_often(node.out):
+        apart = w.apart(whole, *parts)
+        w.define(node.out, apart.code, apart.layout)
+    else:
+        w.alias(node.out, whole)
 
 
 def lower_flatten(w: BodyWriter, node: ir.Node) -> None:
