@@ -68,6 +68,7 @@ def build(family: Family) -> torch.nn.Module:
     config = getattr(hf, family.config)(**family.settings)
     if hasattr(config, "_attn_implementation"):
         config._attn_implementation = "eager"
+    config._experts_implementation = "eager"                   # the grouped kernel wants widths in multiples of 16 bytes
     model: torch.nn.Module = getattr(hf, family.model)(config).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():

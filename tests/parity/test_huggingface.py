@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from xfc.compiler.command_line import main
+from xfc.compiler.command_line import xfc as command
 
 from .families import FAMILIES, INPUTS, build, save
 
@@ -19,7 +19,7 @@ TOLERANCE = 1e-4
 
 
 def xfc(*words: object) -> str:
-    done = CliRunner().invoke(main, [str(w) for w in words])
+    done = CliRunner().invoke(command, [str(w) for w in words])
     assert done.exit_code == 0, done.output
     return done.output
 
