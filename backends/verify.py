@@ -18,7 +18,7 @@ from ..compiler import ir
 from ..compiler.diagnostics import SpecError
 from ..compiler.dims import Sym
 from ..compiler.ir import Program
-from ..compiler.passes.prove_causality import prove
+from ..compiler.passes.prove_causality import prove, sequence_axis
 from ..compiler.pipeline import run as run_passes
 from . import interpreter
 from .verify_inputs import Inputs, changed_after, input_sets
@@ -241,8 +241,8 @@ class _Verification:
         """How far the outputs up to a position move when the tokens behind it change, in both modules and the interpreter."""
         item = next(i for i in self.program.inputs if i.name == name)
         value = self.program.root.outputs[(self.program.root.output_names or (output,)).index(output)]
-        axis = len(item.value.type.axes) - 1 - next(k for k, a in enumerate(reversed(item.value.type.axes)) if a.size.is_dynamic)
-        size = item.value.type.axes[axis].size
+        along = sequence_axis(item.value.type)[-1]
+        axis, size = item.value.type.axes.index(along), along.size
         place = next((k for k, a in enumerate(value.type.axes) if a.size == size), None)
         if place is None or inputs[name].shape[axis] < 3:
             return None

@@ -87,12 +87,18 @@ def check_causality(program: Program, diagnostics: Diagnostics) -> Flow:
 
 
 def _sources(item: ir.ModelInput) -> tuple[Bound, ...]:
-    return tuple(Bound(item.name, (position(a.label),)) for a in item.value.type.axes if a.size.is_dynamic)[-1:]
+    return tuple(Bound(item.name, (position(a.label),)) for a in sequence_axis(item.value.type))
+
+
+def sequence_axis(kind: Type) -> tuple[Axis, ...]:
+    """The axis that positions run along: the last dynamic one; where only the batch is dynamic, the last."""
+    dynamic = [a for a in kind.axes if a.size.is_dynamic]
+    return tuple(dynamic[-1:] if len(dynamic) > 1 else kind.axes[-1:])
 
 
 def _shared_axis(output: Type, source: Type) -> Axis | None:
-    """The output's axis that is the input's last dynamic axis."""
-    wanted = [a for a in source.axes if a.size.is_dynamic][-1:]
+    """The output's axis that is the input's axis of positions."""
+    wanted = sequence_axis(source)
     found = [a for a in output.axes for w in wanted if a.size == w.size]
     return next((a for a in found if a.label is wanted[0].label), found[0] if found else None)
 

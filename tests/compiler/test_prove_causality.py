@@ -169,3 +169,18 @@ def test_an_assumption_is_stated_instead(tmp_path: Path) -> None:
     diagnostics = Diagnostics()
     flow = check_causality(program(tmp_path, 'assume causal: "the mean is small"\nx = x + mean(x, t)'), diagnostics)
     assert flow.assumed is not None and not flow.causal and not diagnostics.found
+
+
+def test_a_sequence_of_fixed_length_has_later_positions_too(tmp_path: Path) -> None:
+    text = (
+        MODEL.replace("input_ids: [b, t]", "input_ids: [b, t: 12]")
+        .replace("MASK_INPUT", "")
+        .replace("BODY", "layer = attention(none)\n    x = layer(x)")
+    )
+    path = tmp_path / "m.xf"
+    path.write_text(text)
+    diagnostics = Diagnostics()
+    found = elaborate_file(str(path), [], diagnostics)
+    assert found is not None, diagnostics.found
+    check_causality(found, diagnostics)
+    assert [d.code for d in diagnostics.found] == ["E401"]
