@@ -358,7 +358,13 @@ Statement = Assign | Return | Block | Note
 
 
 def with_value(statement: Statement, value: Code) -> Statement:
-    return replace(statement, value=value) if isinstance(statement, Assign | Return) else replace(statement, head=value)  # type: ignore[call-arg]
+    match statement:
+        case Assign() | Return():
+            return replace(statement, value=value)
+        case Block():
+            return replace(statement, head=value)
+        case Note():
+            return statement
 
 
 def lines(statements: tuple[Statement, ...], names: Names, indent: int) -> list[str]:

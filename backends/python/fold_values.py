@@ -7,8 +7,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from .code import (
-    WIDTH, Assign, Attribute, Binary, Block, Call, Code, Each, Items, Note, Return, Statement, Subscript, Text, Var, render, size_of, substitute,
-    variables, with_value,
+    WIDTH,
+    Assign,
+    Attribute,
+    Binary,
+    Block,
+    Call,
+    Code,
+    Each,
+    Items,
+    Note,
+    Return,
+    Statement,
+    Subscript,
+    Text,
+    Var,
+    render,
+    size_of,
+    substitute,
+    variables,
+    with_value,
 )  # fmt: skip
 
 FOLD_WIDTH = 108
@@ -93,9 +111,9 @@ def _join_copies(statements: tuple[Statement, ...], inputs: tuple[Var, ...]) -> 
     mapping: dict[Var, Code] = {}
     kept: list[Statement] = []
     for k, s in enumerate(statements):
-        copies = isinstance(s, Assign) and len(s.targets) == 1 and isinstance(s.value, Var) and s.targets[0] in often
-        if copies and isinstance(s, Assign) and isinstance(s.value, Var) and s.value not in set(_reads(statements[k + 1 :])):
-            target, source = s.targets[0], s.value
+        target = s.targets[0] if isinstance(s, Assign) and len(s.targets) == 1 else None
+        source = s.value if isinstance(s, Assign) else None
+        if target is not None and target in often and isinstance(source, Var) and source not in set(_reads(statements[k + 1 :])):
             if source in inputs:
                 mapping[target] = source
                 continue

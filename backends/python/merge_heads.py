@@ -124,7 +124,7 @@ class _Merge:
         partial = any(label in gone for v in around for label in self.values[v].type.labels)
         if merged and partial and not isinstance(node, ir.Call):
             return None
-        new = replace(ir.replace_values(node, self.values), outs=tuple(self.values[v] for v in node.outs))  # type: ignore[arg-type]
+        new = replace(ir.replace_values(node, self.values), outs=tuple(self.values[v] for v in node.outs))
         if isinstance(new, ir.Call):
             if not isinstance(new.target, ir.Module):
                 return None

@@ -26,7 +26,7 @@ def name_variables(statements: tuple[Statement, ...], inputs: Mapping[Var, str],
     names: dict[Var, str] = dict(inputs)
     for var in sorted((v for v in lives if v not in inputs), key=lambda v: (lives[v].start, v.serial)):
         life = lives[var]
-        taken = {names[o] for o in names if lives[o].start < life.end and life.start < lives[o].end or lives[o].start == life.start}
+        taken = {names[o] for o in names if (lives[o].start < life.end and life.start < lives[o].end) or lives[o].start == life.start}
         names[var] = next(c for c in _candidates(var) if c not in taken and c not in reserved)
     return names
 

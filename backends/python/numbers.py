@@ -17,7 +17,7 @@ def expression(expr: Expr, lookup: Lookup) -> Code:
     """`heads * head_dim`, `d_model // heads`, `head_dim**-0.5`: exact quotients of whole numbers are written `//`."""
     result: Code | None = None
     for monomial, coefficient in sorted(expr.terms, key=lambda term: term[1] < 0):
-        term = _term(monomial, abs(coefficient), lookup)
+        term = _term(monomial, -coefficient if coefficient < 0 else coefficient, lookup)
         if result is None:
             result = _negative(term) if coefficient < 0 else term
         else:

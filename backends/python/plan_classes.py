@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ...compiler import ir
 from ...compiler.dims import Expr, Sym, sym
-from .code import Attribute, Code, Text, number
+from .code import Attribute, Code, number
 from .find_classes import Class, find_classes
 from .merge_heads import Merged
 from .numbers import expression

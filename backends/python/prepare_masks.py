@@ -178,9 +178,9 @@ class _Preparation:
         free = list(dict.fromkeys(ir.free_values(region)))
         if labels & set(axes.heads) or any(v.type.has(REST) for v in free) or not self.sites.reaches_root(original):
             return None
-        if any(v not in original.inputs or self.sites.origin(original, v) is None for v in free):
-            if original is not self.program.root:
-                return None
+        is_root = original is self.program.root
+        if not is_root and any(v not in original.inputs or self.sites.origin(original, v) is None for v in free):
+            return None
         body, terms = _conjunction(region)
         defaults = {v: d for v in free if (d := self.default(original, v)) is not None}
         given = frozenset(k for k, t in enumerate(terms) if _reads(t, body, defaults) and _constant(t, body, defaults) is True)

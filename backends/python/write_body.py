@@ -19,7 +19,7 @@ from .numbers import expression
 from .plan_classes import Plan, Plans
 
 RESERVED_ATTRIBUTES = frozenset(
-    "half float double type train eval to cpu cuda apply children modules parameters buffers forward state_dict training compile dump_patches".split()
+    ["half", "float", "double", "type", "train", "eval", "to", "cpu", "cuda", "apply", "children", "modules", "parameters", "buffers", "forward", "state_dict", "training", "compile", "dump_patches"]
 )
 
 
@@ -202,7 +202,7 @@ class BodyWriter:
         """The shape in the spec's names; an axis that has another size than its namesake elsewhere shows that."""
 
         named = {e: n for n, e in reversed(self.module.locals) if n.isidentifier() and e.constant is None}
-        usual = {n: e for n, e in self.module.locals}
+        usual = dict(self.module.locals)
 
         def show(dim: Dim) -> str:
             total = ONE
@@ -233,7 +233,7 @@ class BodyWriter:
             for k, dim in enumerate(tensor.layout):
                 if len(dim) == 1 and dim[0] is not REST and tensor.sizes.get(dim[0]) == expr and value not in self.optional:
                     return Subscript(Attribute(tensor.code, "shape"), (number(k if REST not in flat(tensor.layout[:k]) else k - len(tensor.layout)),))
-        self.refuse(f"the size {expr} cannot be read from the shapes of the inputs")
+        return self.refuse(f"the size {expr} cannot be read from the shapes of the inputs")
 
     def _shape(self, expr: Expr) -> Code | None:
         for value in self.module.inputs:

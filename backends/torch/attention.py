@@ -8,7 +8,17 @@ from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import Label, Value
 from ..python.attention_axes import (
-    AttendAxes, Causal, Given, NoMask, additive_bias, attend_axes, dropout_rate, has_score, is_default_scale, is_native, mask_kind,
+    AttendAxes,
+    Causal,
+    Given,
+    NoMask,
+    additive_bias,
+    attend_axes,
+    dropout_rate,
+    has_score,
+    is_default_scale,
+    is_native,
+    mask_kind,
 )  # fmt: skip
 from ..python.code import Attribute, Binary, Choice, Code, Subscript, Text, Unary, call, method, number
 from ..python.layouts import Dim, Layout, Tensor, flat, has

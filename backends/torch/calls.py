@@ -9,8 +9,8 @@ from ...compiler.ir import Label
 from ..python.attention_axes import attend_axes
 from ..python.bind_calls import apart_from, bind, out_layout, renamed
 from ..python.choose_slots import choose_by_slot, slot_conditions
-from ..python.code import Assign, Attribute, Binary, Block, Call, Choice, Code, Items, Statement, Text, Var, call
-from ..python.layouts import Dim, Layout, Tensor, flat, relabel, sizes_of
+from ..python.code import Assign, Attribute, Block, Call, Choice, Code, Statement, Text, Var, call
+from ..python.layouts import Dim, Layout, Tensor, sizes_of
 from ..python.write_body import BodyWriter
 from .bank_inputs import BANK_INPUTS
 from .natives import Embedding, Linear, Norm, match_native

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from ...compiler import ir
 from ...compiler.dims import ONE, ZERO, Expr
+from ..python.choose_slots import choose_by_slot
 from ..python.code import Attribute, Binary, Call, Choice, Code, Each, Items, Text, Unary, Var, call, method, number, wrap
 from ..python.layouts import Layout
 from ..python.write_body import Numbers
-from ..python.choose_slots import choose_by_slot
 from .natives import Embedding, Linear, Norm, match_native
 
 
@@ -37,9 +37,9 @@ def _child_lines(child: ir.Child | ir.Stack | ir.Bank, numbers: Numbers) -> list
             if numbers.plans.of(module).is_function:
                 return []
             return _line(name, construct(module, numbers))
-        case ir.Stack(name=name, slots=slots, count=count, cycle=cycle):
+        case ir.Stack(name=name):
             return _line(name, call("nn.ModuleList", _stack(child, numbers)))
-        case ir.Bank(name=name, module=module, axis=axis):
+        case ir.Bank(name=name, module=module):
             plan = numbers.plans.of(module)
             return _line(name, Call(Text(plan.name), _arguments(module, numbers)))
 

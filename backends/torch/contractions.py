@@ -96,7 +96,7 @@ def _as_einsum(w: BodyWriter, node: ir.Einsum, tensors: list[Tensor]) -> None:
     out: list[Dim] = [d for d in lead if d[0] not in node.over]
     for t in ready[1:]:
         out += [d for d in t.layout if d[0] not in node.over and d not in out]
-    wanted = [label for label in node.out.type.labels]
+    wanted = list(node.out.type.labels)
     out.sort(key=lambda d: (REST not in d, wanted.index(d[0])))
     spec = ",".join("".join(letters[d] for d in t.layout) for t in ready) + "->" + "".join(letters[d] for d in out)
     w.define(node.out, call("torch.einsum", Text(f'"{spec}"'), *(t.code for t in ready)), tuple(out))

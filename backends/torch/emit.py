@@ -14,13 +14,13 @@ from ...compiler.dims import Expr
 from ...compiler.passes.remove_dead_nodes import remove_dead_nodes
 from ..python.checkpoint_table import checkpoint_view, write_checkpoint
 from ..python.code import Code, Text, number, render
+from ..python.count_parameters import count_parameters, readable_count
 from ..python.inline_functions import inline_functions
 from ..python.merge_heads import merge_heads
 from ..python.numbers import expression
 from ..python.order_biases import order_biases
 from ..python.plan_classes import Plans, plan_classes
 from ..python.prepare_masks import prepare_masks
-from ..python.count_parameters import count_parameters, readable_count
 from .constructors import init_rule
 from .helpers import chosen_helpers
 from .natives import match_native
@@ -61,7 +61,7 @@ def emit(program: ir.Program) -> str:
 @cache
 def _template():  # type: ignore[no-untyped-def]
     loader = PackageLoader("xfc.backends.torch")
-    environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=False, autoescape=False)  # noqa: S701
+    environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=False, autoescape=False)
     return environment.get_template("module.py.j2")
 
 

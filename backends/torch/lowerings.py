@@ -10,13 +10,37 @@ from .attention import lower_attend
 from .calls import lower_call, lower_fold
 from .contractions import lower_einsum, lower_linear_recurrence
 from .pointwise import (
-    lower_along, lower_cast, lower_cross_entropy, lower_dropout, lower_elementwise, lower_full, lower_index, lower_reduce, lower_roll,
-    lower_stop_gradient, lower_top,
+    lower_along,
+    lower_cast,
+    lower_cross_entropy,
+    lower_dropout,
+    lower_elementwise,
+    lower_full,
+    lower_index,
+    lower_reduce,
+    lower_roll,
+    lower_stop_gradient,
+    lower_top,
 )  # fmt: skip
 from .routing import lower_pairwise, lower_route
 from .shapes import (
-    lower_child_param, lower_concat, lower_expand, lower_flatten, lower_one_hot, lower_pad, lower_rename, lower_scatter_add, lower_slice,
-    lower_split, lower_squeeze, lower_stack, lower_take, lower_transpose, lower_unflatten, lower_unfold, lower_unstack,
+    lower_child_param,
+    lower_concat,
+    lower_expand,
+    lower_flatten,
+    lower_one_hot,
+    lower_pad,
+    lower_rename,
+    lower_scatter_add,
+    lower_slice,
+    lower_split,
+    lower_squeeze,
+    lower_stack,
+    lower_take,
+    lower_transpose,
+    lower_unflatten,
+    lower_unfold,
+    lower_unstack,
 )  # fmt: skip
 
 LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {

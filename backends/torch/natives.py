@@ -3,7 +3,7 @@ gives it, since it is a key of the state dict."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ...compiler import ir
@@ -90,7 +90,7 @@ def _match_linear(module: ir.Module) -> Linear | None:
     )  # fmt: skip
 
 
-def _ends_with_bias(rest: list[ir.Node], y: Value, bias: Value | None, outside: tuple[Label, ...], module: ir.Module) -> bool:
+def _ends_with_bias(rest: Sequence[ir.Node], y: Value, bias: Value | None, outside: tuple[Label, ...], module: ir.Module) -> bool:
     order = (*(label for label in y.type.labels if label not in outside), *outside)
     last = module.outputs[0]
     if last.type.labels != order:
@@ -131,7 +131,7 @@ def _match_embedding(module: ir.Module) -> Embedding | None:
 Term = tuple["str | Term", ...]
 
 
-class _Unlike(Exception):
+class _UnlikeError(Exception):
     pass
 
 
@@ -156,15 +156,15 @@ class _Terms:
                 return self.of(node.x)
             case ir.Reduce(function="mean"):
                 if len(node.over) != 1 or node.over[0] is not self.module.inputs[0].type.labels[-1]:
-                    raise _Unlike
+                    raise _UnlikeError
                 return ("mean", self.of(node.x))
             case ir.Elementwise():
                 return self._pointwise(node)
-        raise _Unlike
+        raise _UnlikeError
 
     def _number(self, v: Expr) -> Term:
         if self.eps is not None and self.eps != v:
-            raise _Unlike
+            raise _UnlikeError
         self.eps = v
         return ("eps",)
 
@@ -186,11 +186,11 @@ class _Terms:
                 return self._times(args[0], ("rsqrt", *args[1][1:]))
             case "sub" | "rsqrt" | "sqrt":
                 return (node.function, *args)
-        raise _Unlike
+        raise _UnlikeError
 
     def _times(self, *args: Term) -> Term:
         flat = [p for a in args for p in (a[1:] if a[0] == "mul" else (a,))]
-        return ("mul", *sorted(flat, key=repr))  # type: ignore[arg-type]
+        return ("mul", *sorted(flat, key=repr))
 
 
 def _mul(*terms: Term) -> Term:
@@ -222,7 +222,7 @@ def _match_norm(module: ir.Module) -> Norm | None:
     terms = _Terms(module)
     try:
         term = terms.of(module.outputs[0])
-    except _Unlike:
+    except _UnlikeError:
         return None
     for form, name, bias in NORMS:
         if term == form and terms.eps is not None:

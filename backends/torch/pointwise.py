@@ -8,7 +8,7 @@ from typing import cast
 from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import Value
-from ..python.code import Attribute, Binary, Call, Code, Items, Text, Unary, Var, call, method, number
+from ..python.code import Attribute, Binary, Code, Items, Text, Unary, Var, call, method, number
 from ..python.layouts import Layout, Tensor, axis_number, place, without
 from ..python.write_body import BodyWriter
 
@@ -46,7 +46,7 @@ def reference(w: BodyWriter, floating: bool) -> Code:
     for value, tensor in w.env.items():
         if isinstance(tensor.code, Var) and (not floating or value.type.dtype == "float"):
             return tensor.code
-    w.refuse("nothing here says of which dtype and on which device it is")
+    return w.refuse("nothing here says of which dtype and on which device it is")
 
 
 def first_parameter(module: ir.Module) -> tuple[str, ...] | None:

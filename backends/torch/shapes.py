@@ -254,7 +254,7 @@ def lower_scatter_add(w: BodyWriter, node: ir.Node) -> None:
     base = w.apart(w.read(node.base), *w.read(node.base).labels)
     base_shared = [x for x in base.labels if x in index.labels]
     free = [x for x in base.labels if x is not node.over and x not in base_shared]
-    block = tuple((x,) for x in (*index.labels, *free))
+    block: Layout = tuple((x,) for x in (*index.labels, *free))
     items: list[Code] = []
     for (label,) in base.layout:
         if label is node.over:
@@ -262,7 +262,8 @@ def lower_scatter_add(w: BodyWriter, node: ir.Node) -> None:
         else:
             items.append(w.spread(Tensor(call("torch.arange", w.size((label,), base.sizes), **on_device(w)), ((label,),)), block))
     if free and not base_shared and base.layout[0] == (node.over,) and base.layout[1:] == tuple((x,) for x in free):
-        items, block = [index.code], (*index.layout, *((x,) for x in free))
+        items = [index.code]
+        block = index.layout + tuple((x,) for x in free)
     values = w.spread(w.read(node.x), block)
     values = to_dtype(w, values, node.x.type.dtype, node.base.type.dtype)
     code = method(base.code, "index_put", Items(tuple(items)), values, accumulate=Text("True"))

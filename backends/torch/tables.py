@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ...compiler import ir
 from ...compiler.dims import Expr
-from ..python.code import Code, Var, substitute
-from ..python.code import Assign
+from ..python.code import Assign, Code, Var, substitute
 from ..python.write_body import BodyWriter, Numbers
 from .moves import TorchMoves
 

@@ -7,7 +7,26 @@ from dataclasses import dataclass, field, replace
 
 from ...compiler import ir
 from ...compiler.ir import Value
-from ..python.code import Assign, Attribute, Binary, Block, Call, Code, Note, Range, Return, Statement, Subscript, Text, Unary, Var, call, lines, method, number
+from ..python.code import (
+    Assign,
+    Attribute,
+    Binary,
+    Block,
+    Call,
+    Code,
+    Note,
+    Range,
+    Return,
+    Statement,
+    Subscript,
+    Text,
+    Unary,
+    Var,
+    call,
+    lines,
+    method,
+    number,
+)
 from ..python.layouts import Tensor, sizes_of
 from ..python.plan_classes import Plan, Plans, camel
 from ..python.prepare_masks import MaskPlan, Masks
