@@ -167,7 +167,9 @@ class Applier(Evaluator):
 
     def builder(self, recipe: Recipe, parent: Builder, name: str, *, inline: bool = False) -> Builder:
         component = recipe.component
-        return Builder(component.name.id, parent, self.owners, self.diagnostics, self.facts, component.span, component.paper or "", name, inline)
+        made = Builder(component.name.id, parent, self.owners, self.diagnostics, self.facts, component.span, component.paper or "", name, inline)
+        made.named = recipe.span
+        return made
 
     # ------------------------------------------------ stacks and banks
 
@@ -529,6 +531,10 @@ class Applier(Evaluator):
         declared = component.outputs
         if component.kind in INDEX_KINDS or component.kind == "fn" or not declared:
             return found
+        given = [o.name for o in declared if o.name is not None]
+        for k, name in enumerate(given):
+            if any(name.id == other.id for other in given[:k]):
+                raise self.error("E305", f"the result `{name.id}` is declared twice", name.span, help="give each result a name of its own")
         if len(declared) != len(results):
             raise self.error("E348", f"`{component.name.id}` declares {len(declared)} results and returns {len(results)}", component.name.span)
         checked: list[ir.Value] = []
@@ -626,6 +632,8 @@ class Applier(Evaluator):
         with builder.region() as body:
             result = self.as_tensor(self.index_call(score, name, args, span, frame), span, frame)
             nodes = tuple(body.nodes)
+        if result.type.dtype == "bool":
+            raise self.error("E351", f"a score is a number, and {describe(score)} gives {result.type!r}", span, help="what says yes or no is a mask")
         if any(not scores.has(a.label) for a in result.type.axes):
             raise self.error("E351", f"a score must keep the axes of the scores {scores!r}, and gives {result.type!r}", span)
         return ir.Region(params=tuple(values), body=nodes, result=result)

@@ -49,6 +49,7 @@ class Builder:
     span: Span
     doc: str = ""
     child_name: str = ""
+    named: Span | None = None
     inline: bool = False
     target: Builder | None = None
     known: Builder | None = None
@@ -143,7 +144,7 @@ class Builder:
         return known.value
 
     def has_weights(self) -> bool:
-        return bool(self.params) or any(not isinstance(c, Builder) or c.has_weights() for c in self.children.values())
+        return bool(self.params or self.states) or any(not isinstance(c, Builder) or c.has_weights() for c in self.children.values())
 
     # ------------------------------------------------ the end
 
@@ -167,6 +168,7 @@ class Builder:
             captured=len(self.captured),
             doc=self.doc,
             span=self.span,
+            named=self.named,
             states=tuple(self.states.values()),
             updates=tuple(self.updates.values()),
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..grammar import tree
 from . import ir
+from .diagnostics import Note
 from .dims import Expr, apply, const
 from .evaluate import Results
 from .library import suggest
@@ -495,7 +496,9 @@ def declare(e: Elaborator, node: tree.Call, name: str, trainable: bool, frame: F
             raise e.error("E369", f"a parameter cannot have the dynamic axis `{axis.label}`", node.span, help="its size must be known when the model is built")
         number = axis.size.value()
         if not isinstance(number, int) or number <= 0:
-            raise e.error("E370", f"axis `{axis.label}` of `{name}` has the size {number}", node.span)
+            places = [n.span for n in e.diagnostics.written(axis.size) if n.span is not None]
+            raise e.error("E370", f"axis `{axis.label}` of `{name}` has the size {number}", places[0] if len(places) == 1 else node.span,
+                          Note("the parameter", node.span))  # fmt: skip
     init = _initial(a, axes, "normal")
     a.finish()
     assert frame.builder is not None

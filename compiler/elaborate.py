@@ -217,6 +217,9 @@ class Elaborator(Applier):
                     raise
                 continue
             if found is not None:
+                if statement is not body[-1] and isinstance(statement, tree.Return):
+                    after = body[body.index(statement) + 1]
+                    self.error("E318", "nothing after `return` is ever reached", after.span, help="delete it, or put the `return` under an `if`")
                 return found
         if failed:
             raise Poison

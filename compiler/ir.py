@@ -567,7 +567,7 @@ class Module:
     """A component elaborated at one place.
 
     `name` is the component's name in the spec. `captured` is how many of the last inputs were threaded here by the compiler (givens, tensors
-    closed over). `locals` gives the spec's names of sizes and numbers inside (hyperparameters and axes), for names in generated code."""
+    closed over). `named` is where the spec names this use of the component. `locals` gives the spec's names of sizes and numbers inside (hyperparameters and axes), for names in generated code."""
 
     name: str
     inputs: tuple[Value, ...]
@@ -580,6 +580,7 @@ class Module:
     captured: int
     doc: str
     span: Span
+    named: Span | None = None
     states: tuple[State, ...] = ()
     updates: tuple[Update, ...] = ()
 

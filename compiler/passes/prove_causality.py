@@ -4,9 +4,11 @@ An output is causal if it depends, at each position, on nothing later: trace_pos
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
+from ...grammar.tree import Span
 from .. import ir
 from ..diagnostics import Diagnostics, Note
 from ..dims import ONE, ZERO
@@ -77,13 +79,28 @@ def check_causality(program: Program, diagnostics: Diagnostics) -> Flow:
     span = cause.span if cause else program.span
     note = Note("the model is trained to predict the next token, so that no position may see later ones", program.span)
     help_ = 'make it causal, or state `assume causal: "reason"` in the model'
-    if verdict.answer == "refuted":
-        diagnostics.error("E401", f"`{verdict.output}` sees {ahead} of `{verdict.input}`{reason}", span, note, help=help_)
-    else:
-        diagnostics.warning(
-            "E402", f"whether `{verdict.output}` sees later positions of `{verdict.input}` cannot be told{reason}", span, help=help_
-        )
+    with ExitStack() as led_here:
+        for place in _led_to(program.root, span):
+            led_here.enter_context(diagnostics.within(place))
+        if verdict.answer == "refuted":
+            diagnostics.error("E401", f"`{verdict.output}` sees {ahead} of `{verdict.input}`{reason}", span, note, help=help_)
+        else:
+            diagnostics.warning(
+                "E402", f"whether `{verdict.output}` sees later positions of `{verdict.input}` cannot be told{reason}", span, help=help_
+            )
     return flow
+
+
+def _led_to(root: ir.Module, span: Span) -> list[Span]:
+    """Where the spec names the components, outermost first, down to the one whose body has these words."""
+    here = [root.named] if root.named else []
+    if any(n.span == span for n in root.body):
+        return here
+    for _, below in ir.children_of(root):
+        found = _led_to(below, span)
+        if found or any(n.span == span for n in below.body):
+            return [*here, *found]
+    return []
 
 
 def _sources(item: ir.ModelInput) -> tuple[Bound, ...]:
