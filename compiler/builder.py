@@ -49,10 +49,10 @@ class Builder:
     span: Span
     doc: str = ""
     child_name: str = ""
-    named: Span | None = None
     inline: bool = False
     target: Builder | None = None
     known: Builder | None = None
+    named: Span | None = None
     inputs: list[ir.Value] = field(default_factory=list)
     params: dict[str, ir.Param] = field(default_factory=dict)
     children: dict[str, ir.Child | ir.Stack | ir.Bank | Builder] = field(default_factory=dict)
