@@ -52,6 +52,7 @@ class Library:
     components: dict[str, tree.Component] = field(default_factory=dict)
     models: dict[str, tree.Model] = field(default_factory=dict)
     maps: list[tree.Map] = field(default_factory=list)
+    _by_file: dict[tuple[str, str], tree.Component] = field(default_factory=dict)
     _loaded: set[Path] = field(default_factory=set)
 
     def load(self, path: Path, *, shadow: bool = True) -> tree.File | None:
@@ -83,6 +84,7 @@ class Library:
                     self.maps.append(declaration)
                 case tree.Component():
                     self._declare(self.components, declaration.name, declaration)
+                    self._by_file.setdefault((declaration.span.source.path, declaration.name.id), declaration)
                 case tree.Model():
                     self._declare(self.models, declaration.name, declaration)
 
@@ -95,9 +97,17 @@ class Library:
         if old is None:
             table[name.id] = declaration  # type: ignore[assignment]
 
-    def component(self, name: str) -> tree.Component | None:
-        if name not in self.components and name in shipped():
+    def component(self, name: str, where: str = "") -> tree.Component | None:
+        """What a name means in the file `where`: its own declaration, else the spec's or an import's, else the library's.
+
+        A shipped file sees shipped declarations only, so that a spec's own `linear` is not what the library's components are made of."""
+        own = self._by_file.get((where, name))
+        if own is not None:
+            return own
+        if name in shipped() and (name not in self.components or where.startswith(str(SPECS))):
             self.load(shipped()[name])
+            if where.startswith(str(SPECS)):
+                return self._by_file.get((str(shipped()[name]), name))
         return self.components.get(name)
 
     def model(self, name: str) -> tree.Model | None:

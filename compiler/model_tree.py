@@ -98,7 +98,7 @@ def as_block(value: tree.Expr, library: Library) -> tree.Block:
         case tree.Block():
             return value
         case tree.Call():
-            component = library.component(value.function.id) if isinstance(value.function, tree.Name) else None
+            component = library.component(value.function.id, value.span.source.path) if isinstance(value.function, tree.Name) else None
             if component is not None:
                 value = _named(value, component)
             positional = tuple(a for a in value.arguments if a.name is None)

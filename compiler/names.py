@@ -69,7 +69,7 @@ class Names:
                 return NONE
             case "training" if frame.builder is not None:
                 return frame.builder.body.training(name.span)
-        component = self.library.component(word)
+        component = self.library.component(word, name.span.source.path)
         if component is not None:
             return Recipe(component, Frame(None, None, component.name.id), span=name.span)
         if word in self.builtins:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from xfc.compiler import library
+from xfc.compiler import ir, library
 from xfc.compiler.diagnostics import Diagnostics
 from xfc.compiler.elaborate import elaborate_file, find_model
 
@@ -57,3 +57,18 @@ def test_every_shipped_spec_has_a_model() -> None:
     for model in library.shipped_models():
         diagnostics = Diagnostics()
         assert find_model(model, [], diagnostics) is not None, diagnostics.found
+
+
+def test_a_spec_does_not_change_what_the_library_is_made_of(tmp_path: Path) -> None:
+    """A name means what it means in the file where it stands: the spec's own `linear` is not the one in the library's `gated`."""
+    spec = tmp_path / "m.xf"
+    spec.write_text(
+        "component linear(out)(x: [..., d]) -> [..., out]:\n    scale = param([out, d])\n    return einsum(x, scale, over = d)\n\n"
+        "model m(d = 8)(x: [b, t, d]) -> (y: [b, t, d]):\n    mine = linear(d)\n    inner = gated(hidden = 16)\n    return inner(mine(x))\n"
+    )
+    diagnostics = Diagnostics()
+    program = elaborate_file(str(spec), [], diagnostics)
+    assert program is not None, diagnostics.found
+    modules = dict(ir.children_of(program.root))
+    assert [p.name for p in modules["mine"].params] == ["scale"]
+    assert all([p.name for p in module.params] == ["weight"] for _, module in ir.children_of(modules["inner"]))
