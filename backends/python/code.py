@@ -277,7 +277,7 @@ def _binary(operator: str, left: Code, right: Code, names: Names) -> str:
     if operator == "**":
         a = a if rank(left) > level else f"({a})"
         b = b if rank(right) >= RANKS["unary"] else f"({b})"
-        return f"{a}**{b}" if _simple(left) and _simple(right) else f"{a} ** {b}"
+        return f"{a}**{b}" if _simple(left) and _simple(right) and not a.startswith("(") else f"{a} ** {b}"
     chained = level == RANKS["<"]
     a = a if rank(left) > level or (rank(left) == level and not chained) else f"({a})"
     same = operator in ("+", "*", "and", "or", "&", "|") and isinstance(right, Binary) and right.operator == operator

@@ -1,0 +1,94 @@
+"""Expressions with the parentheses they need, statements as the formatter writes them, names that never clash."""
+
+from __future__ import annotations
+
+import pytest
+from xfc.backends.python.code import (
+    Assign,
+    Attribute,
+    Binary,
+    Call,
+    Choice,
+    Code,
+    Range,
+    Return,
+    Subscript,
+    Text,
+    Unary,
+    Var,
+    call,
+    lines,
+    method,
+    number,
+    render,
+)
+from xfc.backends.python.fold_values import fold_values
+from xfc.backends.python.name_variables import name_variables
+from xfc.backends.torch.simplify import simplify
+
+A, B, C = Text("a"), Text("b"), Text("c")
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (Binary("*", Binary("+", A, B), C), "(a + b) * c"),
+        (Binary("+", Binary("*", A, B), C), "a * b + c"),
+        (Binary("-", A, Binary("-", B, C)), "a - (b - c)"),
+        (Binary("/", A, Binary("*", B, C)), "a / (b * c)"),
+        (Binary("**", A, Unary("-", number(0.5))), "a**-0.5"),
+        (Binary("**", call("f", A), number(2)), "f(a) ** 2"),
+        (Binary("**", Unary("-", A), number(2)), "(-a) ** 2"),
+        (Binary("&", Binary("<=", A, B), Binary("<", B, C)), "(a <= b) & (b < c)"),
+        (Unary("~", Binary("&", A, B)), "~(a & b)"),
+        (method(Binary("+", A, B), "sum", number(-1)), "(a + b).sum(-1)"),
+        (Subscript(A, (Range(), Range(None, Unary("-", B)))), "a[:, :-b]"),
+        (Subscript(A, (Range(Binary("+", A, B), None),)), "a[a + b :]"),
+        (Subscript(A, (Range(None, Attribute(A, "n")),)), "a[: a.n]"),
+        (Choice(Binary("is", A, Text("None")), B, C), "b if a is None else c"),
+        (number(1e-5), "1e-5"),
+        (number(-2), "-2"),
+    ],
+)
+def test_render(code: Code, text: str) -> None:
+    assert render(code, lambda v: v.hint) == text
+
+
+def test_long_calls_break_as_the_formatter_breaks_them() -> None:
+    long = Call(Text("function"), tuple(Text(f"argument_number_{k}") for k in range(6)))
+    assert lines((Return(long),), lambda v: v.hint, 4) == [
+        "    return function(",
+        "        argument_number_0, argument_number_1, argument_number_2, argument_number_3, argument_number_4, argument_number_5",
+        "    )",
+    ]
+
+
+def test_nameless_values_move_and_named_ones_stay() -> None:
+    x, y, z = Var(hint="x"), Var(kind="y"), Var(hint="z")
+    body = fold_values((Assign((y,), call("f", x)), Assign((z,), call("g", y)), Return(call("h", z, x))), (x,), 4)
+    names = name_variables(body, {x: "x"}, ())
+    assert lines(body, names.__getitem__, 4) == ["    z = g(f(x))", "    return h(z, x)"]
+
+
+def test_dead_values_go() -> None:
+    x, y = Var(hint="x"), Var(hint="y")
+    assert len(fold_values((Assign((y,), call("f", x)), Return(x)), (x,), 4)) == 1
+
+
+def test_a_dead_value_lends_its_name() -> None:
+    old, new, beside = Var(hint="x"), Var(hint="x"), Var(hint="x")
+    body = (Assign((new,), call("f", old)), Assign((beside,), call("g", new)), Return(call("h", new, beside)))
+    names = name_variables(body, {old: "x"}, ())
+    assert names[new] == "x"
+    assert names[beside] != "x"
+
+
+def test_reserved_names_are_not_taken() -> None:
+    x, f = Var(hint="x"), Var(hint="rope")
+    names = name_variables((Assign((f,), call("g", x)), Return(call("h", f, f))), {x: "x"}, {"rope"})
+    assert names[f] != "rope"
+
+
+def test_keepdim() -> None:
+    code = Subscript(method(A, "sum", number(-1)), (Text("..."), Text("None")))
+    assert render(simplify(code), lambda v: v.hint) == "a.sum(-1, keepdim=True)"
