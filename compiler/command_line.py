@@ -4,6 +4,7 @@ Start-up is designed: a command imports what it needs when it runs, and check, c
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -69,6 +70,7 @@ def xfc() -> None:
 
 def main() -> None:
     """Run the command and exit: 0 fine, 1 errors in the spec, 2 wrong usage or a fault of the compiler."""
+    gc.disable()  # most commands end before a collection would free anything; `verify` turns it on again
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ def command(
 
     A large spec is made smaller first. Exits with 1 where the ways differ. The JSON document has `model`, `ok`, `dtype`, `seed`,
     `parameters`, `sizes`, `lengths`, `rows` (`what`, `error`, `tolerance`, `ok`, `note`), `skipped`; then `diagnostics`, `errors`, `warnings`."""
+    gc.enable()
     diagnostics = Diagnostics()
     report: Report | None = None
     with guarded(diagnostics):
