@@ -64,7 +64,7 @@ def test_a_spec_does_not_change_what_the_library_is_made_of(tmp_path: Path) -> N
     spec = tmp_path / "m.xf"
     spec.write_text(
         "component linear(out)(x: [..., d]) -> [..., out]:\n    scale = param([out, d])\n    return einsum(x, scale, over = d)\n\n"
-        "model m(d = 8)(x: [b, t, d]) -> (y: [b, t, d]):\n    mine = linear(24)\n    inner = gated(hidden = 16)\n    return inner(mine(x))\n"
+        "model m(d = 8)(x: [b, t, d]) -> (y: [b, t, d]):\n    mine = linear(8)\n    inner = gated(hidden = 16)\n    return inner(mine(x))\n"
     )
     diagnostics = Diagnostics()
     program = elaborate_file(str(spec), [], diagnostics)
