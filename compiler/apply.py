@@ -111,6 +111,8 @@ class Applier(Evaluator):
             instance.builder = builder
             if owns and instance.name:
                 self.add_child(here, ir.Child(name=instance.name, module=module), instance)
+        elif owns and isinstance(here.children.get(instance.name), Builder):          # so far it was only written into others' bodies
+            here.children[instance.name] = ir.Child(name=instance.name, module=module)
         here.body.nodes.append(ir.Call(outs=results, span=span, target=target, args=(*tensors, *outer)))
         self.surface_all(here, instance, emits, results[len(outs) :])
         results = results[: len(outs)]

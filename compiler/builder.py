@@ -139,9 +139,12 @@ class Builder:
             self.params[name] = known = ir.Param(name=name, value=value, init=init, trainable=trainable, span=span)
             if not self.inline:
                 self.own(value)
-        if self.inline:
-            return self.local(self.owner.child_param((*self.path(), name), kind, span))
-        return known.value
+        if not self.inline:
+            return known.value
+        value = self.local(self.owner.child_param((*self.path(), name), kind, span))
+        if value.type.labels == kind.labels:
+            return value
+        return self.body.rename(value, value.type.labels, kind.labels, span)         # applied at a second place, whose axes are other ones
 
     def has_weights(self) -> bool:
         return bool(self.params or self.states) or any(not isinstance(c, Builder) or c.has_weights() for c in self.children.values())

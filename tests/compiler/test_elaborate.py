@@ -157,3 +157,21 @@ def test_an_optional_input_nobody_reads_is_not_in_the_signature(tmp_path: Path) 
 )
 def test_bodies(tmp_path: Path, body: str, codes: list[str]) -> None:
     assert build(tmp_path, wrap(body))[1] == codes
+
+
+USE = "component use(a)(x: [b, t, d]) -> [b, t, d]:\n    return a(x)\n\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "w = use(one)\nreturn w(x) + one(x)",
+        "w = use(one)\nreturn one(x) + w(x)",
+        "w = use(one)\nv = use(one)\nreturn w(x) + v(x)",
+        "layers = 3 of use(one)\nreturn layers(one(x))",
+    ],
+)
+def test_a_shared_instance_is_one_set_of_weights_wherever_it_is_applied(tmp_path: Path, body: str) -> None:
+    program, codes = build(tmp_path, USE + wrap("shared one = gated(5)\n" + body))
+    assert program and not codes
+    assert parameters(program.root) == {"one.gate_proj.weight": (5, 12), "one.up_proj.weight": (5, 12), "one.down_proj.weight": (12, 5)}
