@@ -141,10 +141,10 @@ class Builder:
                 self.own(value)
         if not self.inline:
             return known.value
-        value = self.local(self.owner.child_param((*self.path(), name), kind, span))
+        value = self.local(self.owner.child_param((*self.path(), name), known.type, span))
         if value.type.labels == kind.labels:
             return value
-        return self.body.rename(value, value.type.labels, kind.labels, span)         # applied at a second place, whose axes are other ones
+        return self.body.rename(value, value.type.labels, kind.labels, span)  # applied at a second place, whose axes are other ones
 
     def has_weights(self) -> bool:
         return bool(self.params or self.states) or any(not isinstance(c, Builder) or c.has_weights() for c in self.children.values())

@@ -204,6 +204,11 @@ class _Flops:
                 below = target.module if isinstance(target, Child) else target
                 assert isinstance(below, Module)
                 return self.module(below, _rest_of(below, node.args, rest))
+            case ir.Scan():
+                below = node.target if isinstance(node.target, Module) else module.child(node.target).module  # type: ignore[union-attr]
+                length = next(v.type.axis(node.over).size for v in node.args[: node.given] if v.type.has(node.over))
+                parts = [Value(v.type.without(node.over), v.hint, v.span) if k < node.given else v for k, v in enumerate(node.args)]
+                return length * self.module(below, _rest_of(below, parts, rest))
             case ir.Fold():
                 stack = module.child(node.target)
                 assert isinstance(stack, Stack)

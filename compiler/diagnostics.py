@@ -48,7 +48,7 @@ class Diagnostics:
     def error(self, code: str, message: str, span: Span | None, *notes: Note, help: str | None = None) -> None:
         anchored, notes = self._anchored(span, notes)
         if anchored != span:
-            span, help = anchored, None                             # what to write there instead was said to the library's author
+            span, help = anchored, None  # what to write there instead was said to the library's author
         new = Diagnostic(code, message, span, notes, help)
         if not any(old.code == code and old.span == span and old.message == message for old in self.found):
             self.found.append(new)

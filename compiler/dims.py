@@ -135,7 +135,7 @@ class Expr:
 
     def divide(self, other: Expr) -> Expr:
         """Exact quotient: the caller has checked divisibility for whole numbers."""
-        if isinstance(other.constant, float):                       # as floats divide: log(8) / log(2) is 3, not 3 less a rounding
+        if isinstance(other.constant, float):  # as floats divide: log(8) / log(2) is 3, not 3 less a rounding
             return const(float(self.constant) / other.constant) if self.constant is not None else apply("div", self, other)
         if len(other.terms) == 1:
             monomial, coefficient = other.terms[0]
@@ -279,7 +279,11 @@ def render(expr: Expr, name: Callable[[Sym], str], functions: Mapping[str, str] 
 def factor(expr: Expr, name: Callable[[Sym], str], functions: Mapping[str, str] | None = None) -> str:
     """`render`, in parentheses unless it is a single name, number or call."""
     text = render(expr, name, functions)
-    simple = len(expr.terms) <= 1 and not text.startswith("-") and (" " not in text or (text.endswith(")") and "(" in text and " " not in text.split("(")[0]))
+    simple = (
+        len(expr.terms) <= 1
+        and not text.startswith("-")
+        and (" " not in text or (text.endswith(")") and "(" in text and " " not in text.split("(")[0]))
+    )
     return text if simple else f"({text})"
 
 

@@ -116,7 +116,12 @@ class Evaluator(Names):
         """A static condition."""
         value = self.evaluate(node, frame)
         if isinstance(value, ir.Value):
-            raise self.error("E326", "`if` is resolved when the model is built, and this is data", node.span, help="choose by data with `where(condition, a, b)`")
+            raise self.error(
+                "E326",
+                "`if` is resolved when the model is built, and this is data",
+                node.span,
+                help="choose by data with `where(condition, a, b)`",
+            )
         if not isinstance(value, bool):
             raise self.error("E326", f"a condition is needed here, found {describe(value)}", node.span)
         return value
@@ -185,7 +190,12 @@ class Evaluator(Names):
                 return node.op != "!="
             a_value, b_value = left.value(), right.value()
             if a_value is None or b_value is None:
-                raise self.error("E327", f"`{left} {node.op} {right}` is not known when the model is built", node.span, help="`where(...)` chooses by data")
+                raise self.error(
+                    "E327",
+                    f"`{left} {node.op} {right}` is not known when the model is built",
+                    node.span,
+                    help="`where(...)` chooses by data",
+                )
             self.symbols.choose(left, right)
             return bool(_TEST[node.op](a_value, b_value))
         if node.op not in ("==", "!="):
@@ -232,7 +242,9 @@ class Evaluator(Names):
         if total is not None and total > MOST_LAYERS:
             raise self.error("E331", f"a stack has at most {MOST_LAYERS:,} layers, found {total:,}", node.count.span)
         if total is None or total <= 0 or not isinstance(total, int):
-            raise self.error("E331", f"a number of layers is needed before `of`, found {count if total is None else total}", node.count.span)
+            raise self.error(
+                "E331", f"a number of layers is needed before `of`, found {count if total is None else total}", node.count.span
+            )
         return Pattern(slots, count, cycle=True)
 
     def slots(self, node: tree.Expr, frame: Frame) -> tuple[tuple[Recipe, Expr], ...]:

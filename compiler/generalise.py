@@ -35,7 +35,9 @@ def generalise_rest(module: ir.Module, rests: tuple[tuple[ir.Axis, ...], ...]) -
         body.append(replace(ir.replace_values(node, mapping), outs=tuple(mapping[v] for v in node.outs)))
     if any(v not in mapping for v in module.outputs):
         return module
-    return replace(module, inputs=tuple(mapping[v] for v in module.inputs), outputs=tuple(mapping[v] for v in module.outputs), body=tuple(body))
+    return replace(
+        module, inputs=tuple(mapping[v] for v in module.inputs), outputs=tuple(mapping[v] for v in module.outputs), body=tuple(body)
+    )
 
 
 def pack_type(kind: ir.Type, pack: tuple[ir.Label, ...]) -> ir.Type | None:

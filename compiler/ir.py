@@ -770,6 +770,11 @@ def replace_results(module: Module, mapping: Mapping[Value, Value]) -> Module:
     )
 
 
+def has_effects(module: Module) -> bool:
+    """Whether applying a module changes a state or a buffer, its own or one below."""
+    return any(m.states or m.updates for m in walk(module))
+
+
 Rewrite = Callable[[Module], Module]
 
 
@@ -783,7 +788,9 @@ def rewrite(module: Module, change: Rewrite) -> Module:
                 replace(c, slots=tuple((visit(s), n) for s, n in c.slots)) if isinstance(c, Stack) else replace(c, module=visit(c.module))
                 for c in m.children
             )
-            body = tuple(replace(n, target=visit(n.target)) if isinstance(n, Call | Scan) and isinstance(n.target, Module) else n for n in m.body)
+            body = tuple(
+                replace(n, target=visit(n.target)) if isinstance(n, Call | Scan) and isinstance(n.target, Module) else n for n in m.body
+            )
             done[id(m)] = change(replace(m, children=children, body=body))
         return done[id(m)]
 

@@ -18,7 +18,9 @@ def flatten(model: tree.Model, library: Library, sets: list[tree.Argument], diag
             diagnostics.error("E303", f"there is no model `{wanted.id}`", wanted.span, help=suggest(wanted.id, library.models))
             return None
         if any(parent is m for m in chain):
-            diagnostics.error("E304", f"`{model.name.id}` extends itself", wanted.span, help="extend another model, or name a component with `=`")
+            diagnostics.error(
+                "E304", f"`{model.name.id}` extends itself", wanted.span, help="extend another model, or name a component with `=`"
+            )
             return None
         chain.append(parent)
     root = chain[-1]

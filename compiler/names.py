@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from collections.abc import Iterator
 
 from ..grammar import tree
 from . import ir
@@ -127,11 +126,20 @@ class Names:
         elif thunk.refines is not None:
             base = self.force(thunk.refines)
         else:
-            raise self.error("E313", f"`{thunk.parameter}` has no default to refine", block.span, help="name a component: `type:` in YAML, `= component:` in .xf")
+            raise self.error(
+                "E313",
+                f"`{thunk.parameter}` has no default to refine",
+                block.span,
+                help="name a component: `type:` in YAML, `= component:` in .xf",
+            )
         if not isinstance(base, Recipe):
             raise self.error("E314", f"arguments need a component, found {describe(base)}", block.base.span if block.base else block.span)
         given = {a.name or "": frame.names[a.name or ""] for a in block.arguments}
-        return self.refined(base, {n: (t, a.name_span or a.span) for (n, t), a in zip(given.items(), block.arguments, strict=True) if isinstance(t, Thunk)}, block.base.span if block.base else block.span)
+        return self.refined(
+            base,
+            {n: (t, a.name_span or a.span) for (n, t), a in zip(given.items(), block.arguments, strict=True) if isinstance(t, Thunk)},
+            block.base.span if block.base else block.span,
+        )
 
     def block_frame(self, block: tree.Block, outer: Frame) -> Frame:
         frame = Frame(outer.builder, outer, outer.title, path=self.path)
@@ -187,7 +195,12 @@ class Names:
                 if isinstance(value, ListValue):
                     return self.axes(value.node, value.frame)
                 if not isinstance(value, Expr):
-                    raise self.error("E321", f"an axis is needed here, found {describe(value)}", node.span, help="write an axis label, `label: size`, or a number")
+                    raise self.error(
+                        "E321",
+                        f"an axis is needed here, found {describe(value)}",
+                        node.span,
+                        help="write an axis label, `label: size`, or a number",
+                    )
                 return (self.text_axis(node, value, "", frame),)
 
     def named_axes(self, node: tree.Name, frame: Frame) -> tuple[ir.Axis, ...]:
@@ -205,7 +218,7 @@ class Names:
                 if isinstance(value, ListValue):
                     return self.axes(value.node, value.frame)
                 if isinstance(found.node, tree.Name | tree.Axis) and isinstance(value, Expr):
-                    found.running = True                          # `head_dim = head_dim` means the outer one
+                    found.running = True  # `head_dim = head_dim` means the outer one
                     try:
                         return self.axes(found.node, found.frame)
                     finally:
@@ -222,10 +235,12 @@ class Names:
                     return (axis,)
             if value is POISON:
                 raise Poison
-            other = other or value                       # an instance may share its name with an axis further out
+            other = other or value  # an instance may share its name with an axis further out
         if other is not None:
             raise self.error("E321", f"an axis is needed here, and `{node.id}` is {describe(other)}", node.span)
-        raise self.error("E322", f"there is no axis `{node.id}` here", node.span, help=f"name an axis in scope, or give it a size: `{node.id}: size`")
+        raise self.error(
+            "E322", f"there is no axis `{node.id}` here", node.span, help=f"name an axis in scope, or give it a size: `{node.id}: size`"
+        )
 
     def text_axis(self, node: tree.Expr, size: Expr, parameter: str, frame: Frame, *, default: bool = False) -> ir.Axis:
         """An axis known by the text of its size: two of the same text in one place are the same axis."""

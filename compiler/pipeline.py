@@ -9,8 +9,10 @@ from .passes.hoist_invariants import hoist_invariants
 from .passes.mark_computed_tables import mark_computed_tables
 from .passes.merge_common_nodes import merge_common_nodes
 from .passes.remove_dead_nodes import remove_dead_nodes
+from .passes.remove_unread_results import remove_unread_results
 
 PASSES: tuple[Callable[[Program], Program], ...] = (
+    remove_unread_results,  # what a module gives and nobody reads is not given
     merge_common_nodes,  # what a body writes twice is computed once
     hoist_invariants,  # what is the same in every layer is computed before the layers
     merge_common_nodes,  # what several stacks had computed each is computed once

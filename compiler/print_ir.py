@@ -25,6 +25,7 @@ from .ir import (
     Call,
     Child,
     ChildParam,
+    Collect,
     Elementwise,
     Fold,
     Init,
@@ -38,6 +39,7 @@ from .ir import (
     Reduce,
     Region,
     Route,
+    Scan,
     Stack,
     Take,
     Type,
@@ -167,8 +169,13 @@ class _Printer:
             if param.init.table is not None:
                 lines += self._region("table", param.init.table, names, "    ")
         lines += [f"  {self._child(c, names)}" for c in module.children]
+        for state in module.states:
+            lines.append(f"  state {names.value(state.value, state.name)}: {names.type(state.value.type)}")
+            lines += self._region("initial", state.initial, names, "    ")
         for node in module.body:
             lines += self.node(node, names, "  ")
+        lines += [f"  next {s.name} = {names.value(s.next)}" for s in module.states]
+        lines += [f"  next {u.buffer} = {names.value(u.next)}" for u in module.updates]
         lines += [f"  loss {loss.name} = {names.value(loss.value)}" for loss in self.losses.get(id(module), ())]
         results = [names.value(v) for v in module.outputs]
         if module.output_names:
@@ -226,6 +233,8 @@ class _Printer:
                 return "read"
             case Call():
                 return f"call {node.target if isinstance(node.target, str) else self.module(node.target)}"
+            case Scan():
+                return f"scan {node.target if isinstance(node.target, str) else self.module(node.target)}"
             case Fold() | Route() | Pairwise():
                 return f"{type(node).__name__.lower()} {node.target}"
             case _:
@@ -240,8 +249,10 @@ class _Printer:
             return ", ".join(f"{names.label(label)}={self._operand(index, names)}" for label, index in pairs)
         if name == "function" or item is None or isinstance(item, Region | str | Module):
             return ""
-        if name == "slot":
-            return "slot" if item else ""
+        if name in ("slot", "reverse"):
+            return name if item else ""
+        if name == "collected" and not item:
+            return ""
         text = self._item(item, names)
         return text if name in ("x", "args", "q", "k", "v", "a", "b", "base", "logits", "target", "path") else f"{name}={text}"
 
@@ -255,6 +266,9 @@ class _Printer:
                 return f"[{names.axis(item)}]"
             case tuple() if item and all(isinstance(i, Value | Expr) for i in item) and any(isinstance(i, Value) for i in item):
                 return ", ".join(self._item(i, names) for i in item)
+            case Collect():
+                places = ", ".join("-" if place is None else str(place) for place in item.outputs)
+                return f"{'sum' if item.sum else 'stack'}({places})"
             case tuple() if item and all(isinstance(i, str) for i in item):
                 return ".".join(str(i) for i in item)
             case tuple() if item and all(isinstance(i, Axis) for i in item):

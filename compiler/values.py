@@ -1,7 +1,7 @@
 """Static values: what expressions mean while a spec is elaborated.
 
-    value ::= Expr (a number) | bool | str | NONE | ir.Value (a tensor) | tuple of tensors (several results)
-            | ListValue | Recipe | Pattern | Times | BankRecipe | MaskOp | Initial | Instance | Builtin | POISON
+value ::= Expr (a number) | bool | str | NONE | ir.Value (a tensor) | tuple of tensors (several results)
+        | ListValue | Recipe | Pattern | Times | BankRecipe | MaskOp | Initial | Instance | Builtin | POISON
 """
 
 from __future__ import annotations

@@ -103,7 +103,9 @@ class _Checker:
     def types(self, node: Node) -> None:
         match node:
             case ir.ChildParam():
-                self.same_type(self.param_type(node), node.out.type, node, "the child's parameter")
+                own = self.param_type(node)                              # the reader has labels of its own for the same axes
+                axes = tuple(ir.Axis(f.label, a.size) for f, a in zip(node.out.type.axes, own.axes, strict=False))
+                self.same_type(ir.Type(axes, own.dtype), node.out.type, node, "the child's parameter")
             case ir.Call():
                 target = node.target if isinstance(node.target, Module) else self.child(node.target, ir.Child, node).module
                 self.call(node, target, node.args, node.outs)

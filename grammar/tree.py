@@ -181,9 +181,7 @@ class Block(Node):
     arguments: tuple[Argument, ...]
 
 
-Expr = (
-    Number | String | Name | List | Tuple | Call | Index | Attribute | Unary | Binary | Choose | Axis | Range | Repeat | Block
-)
+Expr = Number | String | Name | List | Tuple | Call | Index | Attribute | Unary | Binary | Choose | Axis | Range | Repeat | Block
 
 
 # ---------------------------------------------------------------- statements

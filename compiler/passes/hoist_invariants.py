@@ -41,7 +41,7 @@ _VIEWS = (
 )  # fmt: skip
 _HEAVY = (ir.Along, ir.Reduce, ir.Einsum, ir.ScatterAdd, ir.LinearRecurrence, ir.Top, ir.Call)
 _CHEAP_FUNCTIONS = frozenset((*COMPARISONS, *LOGIC, "add", "sub", "neg", "mul", "minimum", "maximum", "where", "clamp", "abs"))
-_FIXED = (ir.Dropout, ir.Attend, ir.ChildParam, ir.CrossEntropy, ir.Fold, ir.Route, ir.Pairwise)
+_FIXED = (ir.Dropout, ir.Training, ir.Attend, ir.ChildParam, ir.CrossEntropy, ir.Fold, ir.Scan, ir.Route, ir.Pairwise)
 
 # The least weight at which a value is moved out of a body, a score and a mask.
 _FROM_BODY, _FROM_SCORE, _FROM_MASK = 1, 2, 3
@@ -60,7 +60,7 @@ def _weight(node: Node) -> int:
 
 def _movable(node: Node) -> bool:
     if isinstance(node, Call):
-        pure = isinstance(node.target, Module) and not any(isinstance(n, ir.Dropout) for m in ir.walk(node.target) for n in m.body)
+        pure = isinstance(node.target, Module) and not any(isinstance(n, ir.Dropout | ir.Training) for m in ir.walk(node.target) for n in m.body)
         return pure and not _has_rest(node)
     return not isinstance(node, _FIXED) and not _has_rest(node)
 

@@ -44,6 +44,8 @@ class Tracer:
                 env[node.out] = Info(union((env[node.out].bounds, chosen)))
             case ir.Fold():
                 self.fold(node, module, env)
+            case ir.Scan():
+                self.scan(node, module, env)
             case ir.Attend():
                 env[node.out] = Info(self.attend(node, env))
             case ir.Split() | ir.Unstack():
@@ -104,6 +106,27 @@ class Tracer:
             for out, info in zip(outs[node.carried :], results[node.carried :], strict=True):
                 found.setdefault(out, []).append(info.bounds)
         return {out: Info(union(bounds)) for out, bounds in found.items()}
+
+    def scan(self, node: ir.Scan, module: Module, env: dict[Value, Info]) -> None:
+        """At a position, what is carried has seen all earlier ones; in reverse, all later ones."""
+        target = node.target if isinstance(node.target, Module) else _one(module.child(node.target))
+        axis = next(v.type.axis(node.over) for v in node.args[: node.given] if v.type.has(node.over))
+        cause = Cause(f"`scan` backwards over `{node.over.name}`", node.span) if node.reverse else Cause(f"`scan` over `{node.over.name}`", node.span)
+        parts = [Value(v.type.without(node.over), v.hint, v.span) if k < node.given else v for k, v in enumerate(node.args)]
+        outs = [Value(v.type.without(node.over), v.hint, v.span) for v in node.outs]
+        known = [env.get(v, NOTHING) for v in node.args]
+        state = [info.bounds for info in known[: node.carried]]
+        for round_ in range(8):
+            before = list(state)
+            results = self.applied(target, parts, [*map(Info, state), *known[node.carried :]], outs)
+            new = [self.drop(r.bounds, axis, cause) if node.reverse else self.accumulate(r.bounds, axis, cause) for r in results[: node.carried]]
+            state = [union((old, b)) for old, b in zip(state, new, strict=True)]
+            if [_forms(b) for b in state] == [_forms(b) for b in before]:
+                break
+            if round_ >= 4:
+                state = [self.widened(old, b, out) for old, b, out in zip(before, state, node.outs, strict=False)]
+        env.update((out, Info(self.drop(b, axis, cause))) for out, b in zip(node.outs, state, strict=False))
+        env.update((out, Info(r.bounds)) for out, r in zip(node.outs[node.carried :], results[node.carried :], strict=True))
 
     def widened(self, old: Bounds, new: Bounds, out: Value) -> Bounds:
         known = _forms(old)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from xfc.backends import interpreter
 from xfc.backends.torch import emit
 from xfc.backends.verify import ENOUGH, difference, parameter_count

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from xfc.compiler import ir
 from xfc.compiler.diagnostics import Diagnostics
 from xfc.compiler.elaborate import elaborate_file
@@ -74,7 +75,9 @@ def test_late_defaults_see_parameters_and_not_what_the_body_binds(tmp_path: Path
 
 
 def test_shared_is_one_table_for_all_layers(tmp_path: Path) -> None:
-    text = wrap("shared table = bucketed_bias(heads = 3)\nlayers = 5 of pre_norm(multi_head(heads = 3, score = table), plain(17), rms_norm)\nreturn layers(x)")
+    text = wrap(
+        "shared table = bucketed_bias(heads = 3)\nlayers = 5 of pre_norm(multi_head(heads = 3, score = table), plain(17), rms_norm)\nreturn layers(x)"
+    )
     program, codes = build(tmp_path, text)
     assert program and not codes
     assert [n for n in parameters(program.root) if n.endswith("table")] == ["table.table"]
@@ -90,7 +93,8 @@ def test_a_score_with_weights_belongs_to_its_attention(tmp_path: Path) -> None:
 def test_numbers_that_choose_are_not_fields(tmp_path: Path) -> None:
     text = (
         "component f(kind, size)(x: [b, t, d]) -> [b, t, size]:\n"
-        "    p = linear(size)\n    if kind == 2:\n        return relu(p(x))\n    return p(x)\n\n" + wrap("f = f(kind = 2, size = 9)\nreturn f(x)")
+        "    p = linear(size)\n    if kind == 2:\n        return relu(p(x))\n    return p(x)\n\n"
+        + wrap("f = f(kind = 2, size = 9)\nreturn f(x)")
     )
     program, _ = build(tmp_path, text)
     assert program and "size" in dict(program.config) and "kind" not in dict(program.config)

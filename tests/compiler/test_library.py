@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from xfc.compiler import ir, library
 from xfc.compiler.diagnostics import Diagnostics
-from xfc.compiler.elaborate import elaborate_file, find_model
+from xfc.compiler.elaborate import elaborate_file
+from xfc.compiler.find_model import find_model
 
 SPECS = library.SPECS
 

@@ -8,6 +8,7 @@ import tokenize
 from pathlib import Path
 
 import pytest
+
 from xfc.compiler import library
 from xfc.compiler.diagnostics import Diagnostics
 from xfc.compiler.elaborate import elaborate_file

@@ -27,8 +27,22 @@ GROUPED = TEXT | {
     "hidden_size": 30, "intermediate_size": 53, "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 10,
     "max_position_embeddings": 64,
 }  # fmt: skip
-BERT = TEXT | {"hidden_size": 30, "intermediate_size": 53, "num_hidden_layers": 3, "num_attention_heads": 5, "max_position_embeddings": 64, "type_vocab_size": 3}
-LLAMA3 = {"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
+BERT = TEXT | {
+    "hidden_size": 30,
+    "intermediate_size": 53,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 5,
+    "max_position_embeddings": 64,
+    "type_vocab_size": 3,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
 YARN = {
     "rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0, "beta_fast": 4.0, "beta_slow": 0.25, "mscale": 0.7, "mscale_all_dim": 1.0,
     "original_max_position_embeddings": 32,
@@ -68,7 +82,7 @@ def build(family: Family) -> torch.nn.Module:
     config = getattr(hf, family.config)(**family.settings)
     if hasattr(config, "_attn_implementation"):
         config._attn_implementation = "eager"
-    config._experts_implementation = "eager"                   # the grouped kernel wants widths in multiples of 16 bytes
+    config._experts_implementation = "eager"  # the grouped kernel wants widths in multiples of 16 bytes
     model: torch.nn.Module = getattr(hf, family.model)(config).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():

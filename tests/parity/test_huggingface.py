@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+
 from xfc.compiler.command_line import xfc as command
 
 from .families import FAMILIES, INPUTS, build, save

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from xfc.compiler.diagnostics import Diagnostics
-from xfc.compiler.elaborate import elaborate_file, find_model
+from xfc.compiler.elaborate import elaborate_file
+from xfc.compiler.find_model import find_model
 from xfc.compiler.library import shipped_models
 from xfc.compiler.print_ir import print_program
 from xfc.grammar import tree

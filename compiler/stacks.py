@@ -1,0 +1,220 @@
+"""Repetition and banks: stacks of layers, scans along an axis, copies of experts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..grammar import tree
+from . import ir
+from .builder import Emitted
+from .diagnostics import Note
+from .dims import Expr, apply, const
+from .evaluate import Results
+from .generalise import generalise_rest
+from .instances import Instances
+from .scope import Frame
+from .values import BankRecipe, Instance, Pattern, Recipe, Static, describe
+
+
+class Stacks(Instances):
+    """Folds over layers and positions, and applications of banks."""
+
+    def apply_stack(
+        self, instance: Instance, args: Sequence[Static], named: Mapping[str, tuple[Static, tree.Span]], span: tree.Span, frame: Frame
+    ) -> Static:
+        here = frame.builder
+        pattern = instance.recipe
+        assert here is not None and isinstance(pattern, Pattern)
+        if instance.applied:
+            raise self.error(
+                "E340",
+                f"the stack `{instance.name}` is applied twice",
+                span,
+                Note("bound here", instance.span),
+                help="bind two stacks, one for each set of weights",
+            )
+        if here is not instance.owner or here.inline:
+            raise self.error("E340", "a stack is applied in the body that binds it", span, Note("bound here", instance.span))
+        instance.applied = True
+        values = [self.as_tensor(a, span, frame) for a in args]
+        modules: list[ir.Module] = []
+        captures: list[list[ir.Value]] = []
+        emits: list[dict[str, Emitted]] = []
+        carried: tuple[ir.Value, ...] = ()
+        for recipe, _ in pattern.slots:
+            builder = self.builder(recipe, here, instance.name)
+            outs, names, rest = self.run_module(recipe, builder, values, named, span, frame)
+            self.check_carried(recipe, outs, values, span)
+            carried = outs
+            captures.append([here.local(v) for v in builder.captured])
+            emits.append({n: Emitted(builder.local(e.value), e.is_loss, e.span) for n, e in builder.emits.items()})
+            extra_outs = tuple(e.value for e in emits[-1].values())
+            modules.append(generalise_rest(builder.finish((*outs, *extra_outs), (*names, *emits[-1]) if names else ()), rest))
+        extra = list(dict.fromkeys(v for c in captures for v in c))
+        inputs = tuple((*range(len(values)), *(len(values) + extra.index(v) for v in c)) for c in captures)
+        slots = tuple((m, n) for m, (_, n) in zip(modules, pattern.slots, strict=True))
+        self.add_child(here, ir.Stack(name=instance.name, slots=slots, count=pattern.count, cycle=pattern.cycle), instance)
+        collected, every, collected_values = self.collect(pattern, emits, len(carried), span)
+        results = (*(ir.Value(v.type, "", span) for v in values[: len(carried)]), *collected_values)
+        here.body.nodes.append(
+            ir.Fold(
+                outs=results,
+                span=span,
+                target=instance.name,
+                args=(*values, *extra),
+                carried=len(carried),
+                inputs=inputs,
+                collected=collected,
+            )
+        )
+        self.surface_all(here, instance, every, collected_values)
+        results = results[: len(carried)]
+        return results[0] if len(results) == 1 else Results.of(results, ())
+
+    def collect(
+        self, pattern: Pattern, emits: Sequence[Mapping[str, Emitted]], carried: int, span: tree.Span
+    ) -> tuple[tuple[ir.Collect, ...], dict[str, Emitted], tuple[ir.Value, ...]]:
+        """What the layers emit: losses summed, tensors stacked on a leading axis `layer`, over the layers that have them."""
+        every: dict[str, Emitted] = {}
+        collected: list[ir.Collect] = []
+        values: list[ir.Value] = []
+        for name, first in {n: e for slot in reversed(emits) for n, e in slot.items()}.items():
+            places = tuple(carried + list(slot).index(name) if name in slot else None for slot in emits)
+            kind = first.value.type
+            for slot in emits:
+                if name in slot and slot[name].value.type != kind:
+                    raise self.error(
+                        "E388",
+                        f"the layers emit `{name}` as {kind!r} and as {slot[name].value.type!r}",
+                        slot[name].span,
+                        Note("and here", first.span),
+                    )
+            if not first.is_loss:
+                kind = ir.Type((ir.Axis(ir.Label("layer"), layers_with(pattern, [p is not None for p in places])), *kind.axes), kind.dtype)
+            every[name] = first
+            collected.append(ir.Collect(places, first.is_loss))
+            values.append(ir.Value(kind, "", span))
+        return tuple(collected), every, tuple(values)
+
+    def check_carried(self, recipe: Recipe, outs: tuple[ir.Value, ...], values: Sequence[ir.Value], span: tree.Span) -> None:
+        for k, out in enumerate(outs):
+            if (
+                k >= len(values)
+                or out.type.labels != values[k].type.labels
+                or any(not self.equal(a.size, b.size) for a, b in zip(out.type.axes, values[k].type.axes, strict=True))
+            ):
+                found = f"{values[k].type!r}" if k < len(values) else "nothing"
+                raise self.error("E341", f"a layer's result must be like its input: `{recipe.name}` takes {found} and gives {out.type!r}", span,
+                                 Note("the layer", recipe.component.name.span))  # fmt: skip
+
+    def apply_scan(
+        self, target: Static, name: str, args: Sequence[ir.Value], over: ir.Label, reverse: bool, span: tree.Span, frame: Frame
+    ) -> Static:
+        """One component along an axis: results that match the first inputs are carried, further ones are stacked along it."""
+        here = frame.builder
+        assert here is not None
+        if isinstance(target, Recipe):
+            target = self.instance(name, target, frame, span)
+        if not isinstance(target, Instance) or not isinstance(target.recipe, Recipe):
+            raise self.error("E391", f"`scan` applies a component, found {describe(target)}", span)
+        if here is not target.owner or here.inline or target.applied:
+            raise self.error(
+                "E340", f"`{target.name}` is scanned in the body that binds it, and once", span, Note("bound here", target.span)
+            )
+        target.applied = True
+        sliced = [v.type.has(over) for v in args]
+        if True not in sliced:
+            raise self.error("E391", f"none of the inputs has the axis `{over}`", span)
+        first = args[sliced.index(True)]
+        builder = self.builder(target.recipe, here, target.name)
+        parts = [here.own(ir.Value(v.type.without(over), v.hint, v.span)) for v in args]
+        outs, names, _ = self.run_module(target.recipe, builder, parts, {}, span, frame)
+        carried = min(sliced.index(True), len(outs))
+        for out, start in zip(outs[:carried], args, strict=False):
+            if out.type.labels != start.type.labels or any(
+                not self.equal(x.size, y.size) for x, y in zip(out.type.axes, start.type.axes, strict=True)
+            ):
+                raise self.error(
+                    "E391",
+                    f"what is carried must stay alike: it starts as {start.type!r} and becomes {out.type!r}",
+                    span,
+                    Note("the component", target.recipe.component.name.span),
+                )
+        module = builder.finish(outs, names)
+        target.builder = builder
+        if builder.has_weights():
+            self.add_child(here, ir.Child(name=target.name, module=module), target)
+        at = first.type.labels.index(over)
+        axis = first.type.axis(over)
+        results = [ir.Value(v.type, "", span) for v in outs[:carried]]
+        for out in outs[carried:]:
+            place = min(at, len(out.type.axes))
+            results.append(ir.Value(ir.Type((*out.type.axes[:place], axis, *out.type.axes[place:]), out.type.dtype), "", span))
+        outer = [here.local(v) for v in builder.captured]
+        here.body.nodes.append(
+            ir.Scan(
+                outs=tuple(results),
+                span=span,
+                target=target.name if builder.has_weights() else module,
+                args=(*args, *outer),
+                carried=carried,
+                given=len(args),
+                over=over,
+                reverse=reverse,
+            )
+        )
+        return results[0] if len(results) == 1 else Results.of(tuple(results), names)
+
+    def apply_bank(self, instance: Instance, args: Sequence[Static], span: tree.Span, frame: Frame) -> Static:
+        """A bank applied to a tensor that has its axis: expert e sees slice e."""
+        here = frame.builder
+        bank = instance.recipe
+        assert here is not None and isinstance(bank, BankRecipe)
+        values = [self.as_tensor(a, span, frame) for a in args]
+        label = bank.axis.label
+        if not values or not values[0].type.has(label):
+            raise self.error(
+                "E342",
+                f"`{instance.name}` is a bank: its input needs the axis `{label}`",
+                span,
+                help="or choose experts with `route(x, bank, index, weight)`",
+            )
+        inner = [ir.Value(v.type.without(label), v.hint, v.span) for v in values]
+        outs, outer = self.bank_module(instance, inner, span, frame)
+        results = tuple(ir.Value(ir.Type((bank.axis, *o.type.axes), o.type.dtype), o.hint, span) for o in outs)
+        here.body.nodes.append(ir.Pairwise(outs=results, span=span, target=instance.name, args=(*values, *outer)))
+        return results[0]
+
+    def bank_module(
+        self, instance: Instance, values: Sequence[ir.Value], span: tree.Span, frame: Frame
+    ) -> tuple[tuple[ir.Value, ...], list[ir.Value]]:
+        here = frame.builder
+        bank = instance.recipe
+        assert here is not None and isinstance(bank, BankRecipe)
+        if here is not instance.owner or here.inline:
+            raise self.error("E340", "a bank is applied in the body that binds it", span, Note("bound here", instance.span))
+        builder = self.builder(bank.recipe, here, instance.name)
+        for value in values:
+            here.own(value)
+        outs, names, rest = self.run_module(bank.recipe, builder, values, {}, span, frame)
+        if not instance.applied:
+            module = generalise_rest(builder.finish(outs, names), rest)
+            self.add_child(here, ir.Bank(name=instance.name, module=module, axis=bank.axis), instance)
+        instance.applied = True
+        return outs, [here.local(v) for v in builder.captured]
+
+
+def layers_with(pattern: Pattern, has: Sequence[bool]) -> Expr:
+    """How many layers are of the slots that `has` marks."""
+    if all(has):
+        return pattern.count
+    if not pattern.cycle:
+        return sum((n for (_, n), h in zip(pattern.slots, has, strict=True) if h), start=const(0))
+    period = sum((n for _, n in pattern.slots), start=const(0))
+    rounds, left = apply("floor_div", pattern.count, period), apply("mod", pattern.count, period)
+    total, before = const(0), const(0)
+    for (_, n), h in zip(pattern.slots, has, strict=True):
+        if h:
+            total = total + rounds * n + apply("minimum", apply("maximum", left - before, const(0)), n)
+        before = before + n
+    return total
