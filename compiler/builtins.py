@@ -7,7 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..grammar import tree
-from . import builtins_modules, ir
+from . import builtins_modules as builtins_modules  # its operations add themselves to the table
+from . import ir
 from .dims import Expr, apply, const
 from .evaluate import Results
 from .operations import infinity
@@ -356,4 +357,4 @@ def run(e: Applier, name: str, node: tree.Call, frame: Frame) -> Static:
 
 def table() -> dict[str, Builtin]:
     """Every operation by name, those of builtins_modules.py included."""
-    return {name: Builtin(name, function) for name, function in builtins_modules.OPERATIONS.items()}
+    return {name: Builtin(name, function) for name, function in OPERATIONS.items()}
