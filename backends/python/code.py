@@ -1,7 +1,7 @@
 """Python source as a small tree: expressions with the parentheses they need and no others, and statements that a formatter leaves alone.
 
     code      ::= Text | Var | Call | Attribute | Subscript | Binary | Unary | Items | Choice
-    statement ::= Assign | Return | Block | Note
+    statement ::= Assign | Do | Store | Return | Block | Note
 
 A `Var` is a local variable with an identity; its name is given last (`name_variables`), when it is known which values live at once.
 """
@@ -332,6 +332,21 @@ class Assign:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Do:
+    """An expression for its effect."""
+
+    value: Code
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Store:
+    """`target = value`, where the target is no local variable."""
+
+    target: Code
+    value: Code
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Return:
     value: Code
 
@@ -354,12 +369,12 @@ class Note:
     text: str = ""
 
 
-Statement = Assign | Return | Block | Note
+Statement = Assign | Do | Store | Return | Block | Note
 
 
 def with_value(statement: Statement, value: Code) -> Statement:
     match statement:
-        case Assign() | Return():
+        case Assign() | Do() | Store() | Return():
             return replace(statement, value=value)
         case Block():
             return replace(statement, head=value)
@@ -378,6 +393,10 @@ def lines(statements: tuple[Statement, ...], names: Names, indent: int) -> list[
                 found += wrap(f"{left} = ", value, names, indent, note)
             case Return(value):
                 found += wrap("return ", value, names, indent)
+            case Do(value):
+                found += wrap("", value, names, indent)
+            case Store(target, value):
+                found += wrap(f"{render(target, names)} = ", value, names, indent)
             case Block(head, keyword, body, _, binds):
                 bound = ", ".join(map(names, binds))
                 start = f"{keyword} {bound} in " if bound else f"{keyword} " if keyword != "else" else keyword

@@ -51,6 +51,8 @@ class _Form:
                 return (self.of(label), self.of(size))
             case ir.Type(axes, dtype):
                 return (tuple(self.of(a.label) for a in axes), dtype)
+            case ir.Collect(outputs, is_sum):
+                return ("collect", outputs, is_sum)
             case ir.Region():
                 return ("region", self.types(thing.params), tuple(map(self.node, thing.body)), self.of(thing.result))
             case ir.Module():
@@ -108,6 +110,8 @@ class _Form:
             tuple(map(self.child, module.children)),
             tuple(map(self.node, module.body)),
             self.of(module.outputs),
+            tuple((s.name, self.of(s.value), self.of(s.value.type), self.of(s.initial), self.of(s.next)) for s in module.states),
+            tuple((u.buffer, self.of(u.next)) for u in module.updates),
             module.output_names if len(module.outputs) > 1 else (),
         )
 

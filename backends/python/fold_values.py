@@ -14,11 +14,13 @@ from .code import (
     Block,
     Call,
     Code,
+    Do,
     Each,
     Items,
     Note,
     Return,
     Statement,
+    Store,
     Subscript,
     Text,
     Var,
@@ -50,7 +52,7 @@ def fold_values(
 
 
 def _value(s: Statement) -> Code | None:
-    return s.value if isinstance(s, Assign | Return) else s.head if isinstance(s, Block) else None
+    return s.value if isinstance(s, Assign | Do | Store | Return) else s.head if isinstance(s, Block) else None
 
 
 def reads_of(statement: Statement) -> Iterator[Var]:
@@ -150,6 +152,8 @@ def _fold(statements: tuple[Statement, ...], reads: Counter[Var], often: set[Var
             body = _fold(s.body, reads, often, indent + 4, simplify)
             s = replace(s, body=body)
             ready = {v: a for v, a in ready.items() if not often & set(variables(a.value))}
+            if _has_effects(s.body):
+                ready = {}
             kept.append(s)
             continue
         value = _value(s)
@@ -161,8 +165,14 @@ def _fold(statements: tuple[Statement, ...], reads: Counter[Var], often: set[Var
                 ready[target] = s
             if target in often:
                 ready = {v: a for v, a in ready.items() if target not in variables(a.value)}
+        if isinstance(s, Do | Store):
+            ready = {}
         kept.append(s)
     return tuple(kept)
+
+
+def _has_effects(statements: tuple[Statement, ...]) -> bool:
+    return any(isinstance(s, Do | Store) or (isinstance(s, Block) and _has_effects(s.body)) for s in statements)
 
 
 def _absorb(s: Statement, value: Code, ready: dict[Var, Assign], kept: list[Statement], indent: int, simplify: Simplify) -> Code:

@@ -50,10 +50,9 @@ def _inlined(module: ir.Module) -> ir.Module:
         nodes, results = found
         body += nodes
         mapping.update(zip(node.outs, results, strict=True))
-    called = {n.target for n in body if isinstance(n, ir.Call | ir.Fold | ir.Route | ir.Pairwise) and isinstance(n.target, str)}
+    called = {n.target for n in body if isinstance(n, ir.Call | ir.Fold | ir.Scan | ir.Route | ir.Pairwise) and isinstance(n.target, str)}
     children = tuple(c for c in module.children if c.name in called or not (isinstance(c, ir.Child) and c.module.is_function))
-    outputs = tuple(mapping.get(v, v) for v in module.outputs)
-    return replace(module, body=tuple(body), children=children, outputs=outputs)
+    return ir.replace_results(replace(module, body=tuple(body), children=children), mapping)
 
 
 def _target(node: ir.Node, module: ir.Module) -> ir.Module | None:

@@ -6,7 +6,7 @@ import keyword
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from .code import Assign, Block, Return, Statement, Var, variables
+from .code import Assign, Block, Do, Return, Statement, Store, Var, variables
 
 Names = Mapping[Var, str]
 
@@ -56,7 +56,7 @@ def _measure(statements: tuple[Statement, ...], position: int, lives: dict[Var, 
                     if t is not None:
                         life = lives.setdefault(t, _Life(position, position))
                         life.end = max(life.end, position)
-            case Return(value):
+            case Do(value) | Store(_, value) | Return(value):
                 for v in variables(value):
                     lives[v].end = position
             case Block(head, _, body, loop, binds):
@@ -80,7 +80,7 @@ def _touched(statements: tuple[Statement, ...]) -> set[Var]:
         match s:
             case Assign(targets, value, _, _):
                 found |= {*variables(value), *(t for t in targets if t is not None)}
-            case Return(value):
+            case Do(value) | Store(_, value) | Return(value):
                 found |= set(variables(value))
             case Block(head, _, body, _, _):
                 found |= {*variables(head), *_touched(body)}

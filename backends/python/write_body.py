@@ -94,6 +94,8 @@ class BodyWriter:
     ranges: dict[Expr, Code] = field(default_factory=dict)
     indices: dict[Value, Expr] = field(default_factory=dict)
     known: dict[Code, Var] | None = None  # while it is a table, what is written twice is computed once
+    order: tuple[Label, ...] = ()  # which axes come first where an operation is free to choose
+    dynamic: dict[Expr, Code] = field(default_factory=dict)  # dynamic sizes that no input shows
     constructing: bool = False
     reads: Counter[Value] | None = None
     node: ir.Node | None = None
@@ -108,8 +110,16 @@ class BodyWriter:
             self.env[value] = Tensor(var, declared(value.type), sizes_of(value.type))
             self.see(value)
         for param in self.module.params:
-            self.env[param.value] = Tensor(Attribute(Text("self"), param.name), declared(param.type), sizes_of(param.type))
+            self.env[param.value] = self.own_parameter(param)
             self.see(param.value)
+
+        for state in self.module.states:
+            key = Text(f'f"{{self.path}}.{state.name}"')
+            self.env[state.value] = Tensor(Subscript(Text("state"), (key,)), declared(state.value.type), sizes_of(state.value.type))
+            self.see(state.value)
+
+    def own_parameter(self, param: ir.Param) -> Tensor:
+        return Tensor(Attribute(Text("self"), param.name), declared(param.type), sizes_of(param.type))
 
     def see(self, value: Value) -> None:
         for axis in value.type.axes:
@@ -126,7 +136,7 @@ class BodyWriter:
         """Whether several places read it, or an output is it."""
         if self.reads is None:
             self.reads = Counter(v for n in self.module.body for v in ir.operands(n))
-            self.reads.update(self.module.outputs)
+            self.reads.update(ir.results(self.module))
         return self.reads[value] > 1
 
     def read(self, value: Value) -> Tensor:
@@ -224,7 +234,7 @@ class BodyWriter:
     def number(self, expr: Expr) -> Code:
         if not expr.is_dynamic:
             return self.numbers.forward(expr)
-        exact = self._shape(expr)
+        exact = self.dynamic.get(expr) or self._shape(expr)
         if exact is not None:
             return exact
         if all(s.value is not None or self._shape(sym(s)) is not None for s in expr.symbols):
@@ -297,6 +307,8 @@ class BodyWriter:
     def aligned(self, values: Sequence[Value], wanted: Sequence[Label]) -> tuple[Layout, list[Code]]:
         """A common layout of several operands, and the code of each, ready to broadcast."""
         tensors = [self.read(v) for v in values]
+        if set(wanted) <= set(self.order):
+            wanted = [label for label in self.order if label in wanted]
         layout = common_layout([t.layout for t in tensors], wanted)
         return layout, [self.spread(t, layout) for t in tensors]
 

@@ -116,6 +116,7 @@ def given_mask(w: BodyWriter, value: Value, layout: Layout) -> Code:
 def predicate(w: BodyWriter, node: ir.Attend, mask: ir.Region) -> Tensor:
     """A mask written here, over slots 0, 1, ..."""
     slots(w, mask.params[0], mask.params[1], node)
+    w.order = (*node.q.type.without(node.query, node.feature).labels, node.query, node.key)
     w.write(mask.body)
     return w.read(mask.result)
 

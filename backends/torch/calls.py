@@ -8,11 +8,11 @@ from ...compiler import ir
 from ...compiler.ir import Label
 from ..python.attention_axes import attend_axes
 from ..python.bind_calls import apart_from, bind, out_layout, renamed
-from ..python.choose_slots import choose_by_slot, slot_conditions
-from ..python.code import Assign, Attribute, Block, Call, Choice, Code, Statement, Text, Var, call
+from ..python.choose_slots import slot_conditions
+from ..python.code import Attribute, Call, Code, Text, call
 from ..python.layouts import Dim, Layout, Tensor, sizes_of
 from ..python.write_body import BodyWriter
-from .bank_inputs import BANK_INPUTS
+from .bank_inputs import BANK_INPUTS, state_inputs
 from .natives import Embedding, Linear, Norm, match_native
 
 
@@ -31,6 +31,7 @@ def lower_call(w: BodyWriter, node: ir.Node) -> None:
         numbers, function = [], Attribute(Text("self"), node.target)
         if plan.of.bank is not None:
             numbers = [Text(v) for v in BANK_INPUTS]
+        numbers += [Text(v) for v in state_inputs(module)]
     code = Call(function, (*bound.args, *numbers))
     kind = node.target if isinstance(node.target, str) else module.name
     layouts = [out_layout(w, f, a, bound) for f, a in zip(module.outputs, node.outs, strict=True)]
@@ -88,65 +89,5 @@ def _head_dims(w: BodyWriter, outside: tuple[Label, ...]) -> Layout:
     return tuple(dims)
 
 
-# ---------------------------------------------------------------- stacks
-
-
-def lower_fold(w: BodyWriter, node: ir.Node) -> None:
-    """A loop over the layers; where the slots of the pattern differ in what they are given, the layer's number chooses."""
-    node = cast(ir.Fold, node)
-    stack = w.module.child(node.target)
-    assert isinstance(stack, ir.Stack)
-    carried: list[Var] = []
-    for k in range(node.carried):
-        var = Var(hint=node.outs[k].hint or node.args[k].hint or "x")
-        t = w.read(node.args[k])
-        layout = tuple((label,) for label in node.args[k].type.labels)
-        w.statements.append(Assign((var,), w.arranged(t, layout)))
-        carried.append(var)
-    layer = Var(hint="layer")
-    number = Var(hint="i")
-    per_slot = [_slot_arguments(w, node, s, module, carried) for s, (module, _) in enumerate(stack.slots)]
-    body, counts = _layer_calls(w, stack, layer, number, per_slot, carried)
-    layers: Code = Attribute(Text("self"), node.target)
-    if counts:
-        w.statements.append(Block(call("enumerate", layers), "for", body, loop=True, binds=(number, layer)))
-    else:
-        w.statements.append(Block(layers, "for", body, loop=True, binds=(layer,)))
-    for out, var in zip(node.outs, carried, strict=True):
-        w.env[out] = Tensor(var, tuple((label,) for label in out.type.labels), sizes_of(out.type))
-
-
-def _slot_arguments(w: BodyWriter, node: ir.Fold, slot: int, module: ir.Module, carried: list[Var]) -> tuple[Code, ...]:
-    found: list[Code] = []
-    for place, formal in zip(node.inputs[slot], module.inputs, strict=True):
-        if place < node.carried:
-            found.append(carried[place])
-        else:
-            value = node.args[place]
-            code = w.arranged(w.read(value), tuple((label,) for label in value.type.labels))
-            found.append(code if isinstance(code, Var | Attribute | Text) else w.temporary(code, formal.hint or "y"))
-    return tuple(found)
-
-
-def _layer_calls(
-    w: BodyWriter, stack: ir.Stack, layer: Var, number: Var, per_slot: list[tuple[Code, ...]], carried: list[Var]
-) -> tuple[tuple[Statement, ...], bool]:
-    targets = tuple(carried)
-    if all(args == per_slot[0] for args in per_slot):
-        return (Assign(targets, Call(layer, per_slot[0])),), False
-    chosen = choose_by_slot(stack, per_slot, number, w.number)
-    same_arity = len({len(args) for args in per_slot}) == 1
-    if len(chosen) == 2 and same_arity and chosen[0][0] is not None:
-        condition = chosen[0][0]
-        args = tuple(a if a == b else Choice(condition, a, b) for a, b in zip(per_slot[chosen[0][1]], per_slot[chosen[1][1]], strict=True))
-        if sum(isinstance(a, Choice) for a in args) == 1:
-            return (Assign(targets, Call(layer, args)),), True
-    body: list[Statement] = []
-    for k, (test, slot) in enumerate(chosen):
-        keyword = "if" if k == 0 else "elif" if test is not None else "else"
-        body.append(Block(Text("") if test is None else test, keyword, (Assign(targets, Call(layer, per_slot[slot])),)))
-    return tuple(body), True
-
-
 _renamed = renamed
-__all__ = ["_renamed", "bind", "lower_call", "lower_fold", "out_layout", "slot_conditions"]
+__all__ = ["_renamed", "bind", "lower_call", "out_layout", "slot_conditions"]

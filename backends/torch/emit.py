@@ -27,7 +27,7 @@ from .natives import match_native
 from .write_class import ClassView, write_class
 from .write_model import write_model
 
-RESERVED = frozenset(("torch", "nn", "F", "math", "json", "Path", "Tensor", "Config", "Model", "self", "config", "float32", "linear_recurrence", "route", "pairwise", "grouped_mm"))
+RESERVED = frozenset(("range", "enumerate", "reversed", "max", "min", "abs", "int", "torch", "nn", "F", "math", "json", "Path", "Tensor", "Config", "Model", "self", "config", "float32", "linear_recurrence", "route", "pairwise", "grouped_mm"))
 
 
 def emit(program: ir.Program) -> str:

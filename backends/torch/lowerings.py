@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from ...compiler import ir
 from ..python.write_body import BodyWriter
 from .attention import lower_attend
-from .calls import lower_call, lower_fold
+from .calls import lower_call
 from .contractions import lower_einsum, lower_linear_recurrence
 from .pointwise import (
     lower_along,
@@ -21,6 +21,7 @@ from .pointwise import (
     lower_roll,
     lower_stop_gradient,
     lower_top,
+    lower_training,
 )  # fmt: skip
 from .routing import lower_pairwise, lower_route
 from .shapes import (
@@ -42,6 +43,7 @@ from .shapes import (
     lower_unfold,
     lower_unstack,
 )  # fmt: skip
+from .stacks import lower_fold, lower_scan
 
 LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     ir.ChildParam: lower_child_param,
@@ -77,6 +79,8 @@ LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     ir.CrossEntropy: lower_cross_entropy,
     ir.Call: lower_call,
     ir.Fold: lower_fold,
+    ir.Scan: lower_scan,
+    ir.Training: lower_training,
     ir.Route: lower_route,
     ir.Pairwise: lower_pairwise,
 }

@@ -8,7 +8,7 @@ from typing import cast
 from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import Value
-from ..python.code import Attribute, Binary, Code, Items, Text, Unary, Var, call, method, number
+from ..python.code import Attribute, Binary, Choice, Code, Items, Text, Unary, Var, call, method, number
 from ..python.layouts import Layout, Tensor, axis_number, place, without
 from ..python.write_body import BodyWriter
 
@@ -152,6 +152,8 @@ def apply_function(function: str, args: list[Code], operands: tuple[ir.Operand, 
         return Binary(OPERATORS[function], *args)
     if function in METHODS:
         return method(args[0], function)
+    if function == "where" and args[0] == TRAINING:
+        return Choice(*args)
     if function == "where":
         return call("torch.where", *args)
     if function in ("maximum", "minimum"):
@@ -203,7 +205,10 @@ def lower_reduce(w: BodyWriter, node: ir.Node) -> None:
         code = to_dtype(w, code, node.x.type.dtype, node.out.type.dtype)
     if node.function == "prod" and len(dims) > 1:
         w.refuse("a product over several axes")
-    where = number(dims[0]) if len(dims) == 1 else Items(tuple(map(number, sorted(dims))))
+    if not layout and node.function in ("sum", "mean", "max", "min", "any", "all"):
+        w.define(node.out, method(code, REDUCTIONS.get(node.function, node.function)), (), kind=node.function)
+        return
+    where = number(dims[0]) if len(dims) == 1 else Items(tuple(map(number, sorted(dims, key=lambda d: d % len(t.layout)))))
     w.define(node.out, method(code, REDUCTIONS.get(node.function, node.function), where), layout, kind=node.function)
 
 
@@ -241,6 +246,14 @@ def lower_top(w: BodyWriter, node: ir.Node) -> None:
     k = w.number(node.k)
     args = (k,) if dim == number(-1) else (k, dim)
     w.define_several(node.outs, method(t.code, "topk", *args), (layout, layout), ("values", "index"))
+
+
+TRAINING = Attribute(Text("self"), "training")
+
+
+def lower_training(w: BodyWriter, node: ir.Node) -> None:
+    """Python's bool: what it chooses between is a branch of an expression."""
+    w.env[node.outs[0]] = Tensor(TRAINING, ())
 
 
 def lower_dropout(w: BodyWriter, node: ir.Node) -> None:

@@ -7,17 +7,19 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from ...compiler import ir
-from ..python.code import Assign, Attribute, Call, Code, Items, Return, Statement, Text, Var, lines, wrap
+from ..python.code import Assign, Attribute, Block, Call, Code, Do, Items, Return, Statement, Store, Text, Var, lines, method, wrap
 from ..python.fold_values import fold_values, trim_notes
 from ..python.layouts import note_of
 from ..python.name_variables import name_variables
 from ..python.plan_classes import Plan, Plans
 from ..python.write_body import BodyWriter, Numbers
+from .bank_inputs import BANK_INPUTS, state_inputs
 from .constructors import constructor_lines
 from .lowerings import LOWERINGS
 from .moves import TorchMoves
-from .routing import BANK_INPUTS, start_bank
+from .routing import start_bank
 from .simplify import simplify
+from .states import state_methods
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +34,7 @@ class ClassView:
     init_signature: list[str]
     forward: list[str]
     signature: list[str]
+    methods: list[str]
 
 
 def signature_lines(start: str, arguments: list[str], result: str, indent: int) -> list[str]:
@@ -51,8 +54,21 @@ def doc_of(module: ir.Module) -> str:
 
 
 def buffers_of(module: ir.Module) -> list[str]:
-    """Declarations that tell type checkers what a registered buffer is."""
-    return [f"{p.name}: Tensor" for p in module.params if not p.trainable]
+    """Declarations that tell type checkers what a registered buffer is; where a memory stands."""
+    path = ['path: str = ""  # where its memory stands in the state'] if module.states else []
+    return path + [f"{p.name}: Tensor" for p in module.params if not p.trainable]
+
+
+def write_effects(w: BodyWriter) -> None:
+    """What the states and, in training, the buffers become."""
+    for state in w.module.states:
+        w.statements.append(Store(w.env[state.value].code, w.arranged(w.read(state.next), _out_layout(state.next))))
+    updates = [
+        Do(method(Attribute(Text("self"), u.buffer), "copy_", method(w.arranged(w.read(u.next), _out_layout(u.next)), "detach")))
+        for u in w.module.updates
+    ]
+    if updates:
+        w.statements.append(Block(Attribute(Text("self"), "training"), "if", tuple(updates)))
 
 
 def result_type(module: ir.Module) -> str:
@@ -70,6 +86,7 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
         start_bank(w)
     w.write(module.body)
     outs = [w.arranged(w.read(v), _out_layout(v)) for v in module.outputs]
+    write_effects(w)
     w.statements.append(Return(outs[0] if len(outs) == 1 else Items(tuple(outs))))
     helpers |= w.helpers
     taken = {*reserved, *BANK_INPUTS} if plan.of.bank is not None else reserved
@@ -94,6 +111,7 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
     else:
         if plan.of.bank is not None:
             arguments += [f"{v}: Tensor" for v in BANK_INPUTS]
+        arguments += [f"{v}: dict[str, Tensor]" for v in state_inputs(module)]
         signature = signature_lines("def forward", ["self", *arguments], result_type(module), 4)
         config = ["config: Config"] if plan.takes_config else []
         init_signature = signature_lines("def __init__", ["self", *config, *explicit], "None", 4)
@@ -101,7 +119,7 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
         written, signature = [], []
     return ClassView(
         name=plan.name, is_function=plan.is_function, doc=doc_of(module), buffers=buffers_of(module), init=init, init_signature=init_signature,
-        forward=written, signature=signature,
+        forward=written, signature=signature, methods=state_methods(module, numbers, helpers),
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from ..python.code import (
     Range,
     Return,
     Statement,
+    Store,
     Subscript,
     Text,
     Unary,
@@ -35,7 +36,8 @@ from .constructors import constructor_lines
 from .lowerings import LOWERINGS
 from .moves import TorchMoves
 from .pointwise import device, dtype_code
-from .write_class import ClassView, buffers_of, finish, signature_lines
+from .states import model_state_methods, path_lines
+from .write_class import ClassView, buffers_of, finish, signature_lines, write_effects
 
 
 @dataclass
@@ -76,20 +78,33 @@ def write_model(program: ir.Program, plan: Plan, plans: Plans, masks: Masks, res
     early = _early_masks(model, main)
     _defaults(model, main)
     _write_main(model, [n for n in main if n not in early], keep)
+    if any(m.states for m in ir.walk(root)):
+        w.statements = [*_start_state(w), *w.statements]
+    write_effects(w)
     _write_loss(model, losses)
     _write_return(model, outputs)
     helpers |= w.helpers
-    body, names = finish(w, {*reserved, "logits_to_keep"}, {w.inputs[i.value]: i.name for i in program.inputs}, 8)
+    body, names = finish(w, {*reserved, "logits_to_keep", "state"}, {w.inputs[i.value]: i.name for i in program.inputs}, 8)
     arguments = [f"{i.name}: Tensor" if i.required else f"{i.name}: Tensor | None = None" for i in sorted(program.inputs, key=lambda i: not i.required)]
     if keep is not None:
         arguments.append("logits_to_keep: int = 0")
+    if any(m.states for m in ir.walk(root)):
+        arguments.append("state: dict[str, Tensor] | None = None")
     many = len(root.outputs) > 1
     result = (f"{outputs} | Tensor" if program.losses else outputs) if many else "Tensor"
     return ClassView(
-        name=plan.name, is_function=False, doc=" ".join(root.doc.split()), buffers=buffers_of(root), init=constructor_lines(root, numbers, helpers),
+        name=plan.name, is_function=False, doc=" ".join(root.doc.split()), buffers=buffers_of(root), init=constructor_lines(root, numbers, helpers) + path_lines(plans),
         init_signature=signature_lines("def __init__", ["self", "config: Config | None = None"], "None", 4),
         forward=lines(body, names.__getitem__, 8), signature=signature_lines("def forward", ["self", *arguments], result, 4),
+        methods=model_state_methods(plans, numbers, helpers),
     )  # fmt: skip
+
+
+def _start_state(w: BodyWriter) -> list[Statement]:
+    """Without a state, a call starts from nothing."""
+    batch = w.number(w.module.inputs[0].type.axes[0].size)
+    start = Store(Text("state"), call("self.init_state", batch))
+    return [Block(Binary("is", Text("state"), Text("None")), "if", (start,))]
 
 
 def _parts(model: _Model) -> tuple[list[ir.Node], list[ir.Node]]:
@@ -176,6 +191,7 @@ def _without_inputs(model: _Model, value: Value, plan: MaskPlan) -> Var:
     if plan.absent != "tensor":
         w.statements.append(Assign((var,), Text("None")))
         return var
+    w.order = value.type.labels
     w.write([n for n in plan.nodes if n not in plan.optional_nodes])
     w.statements.append(Assign((var,), _all([w.spread(w.read(v), layout) for v in plan.always])))
     return var
@@ -190,6 +206,7 @@ def _branch(model: _Model, given: frozenset[Value], masks: Sequence[tuple[Var, M
     for var, plan, value in masks:
         layout = tuple((label,) for label in value.type.labels)
         alone = plan.absent != "tensor"
+        w.order = value.type.labels
         w.write([n for n in plan.nodes if alone or n in plan.optional_nodes])
         terms = [w.spread(w.read(v), layout) for v in ((*plan.always, *plan.given) if alone else plan.given)]
         w.statements.append(Assign((var,), _all(terms if alone else [var, *terms])))

@@ -1,0 +1,156 @@
+"""Loops: over the layers of a stack, over the positions of a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from ...compiler import ir
+from ...compiler.ir import Value
+from ..python.bind_calls import bind
+from ..python.choose_slots import choose_by_slot
+from ..python.code import (
+    Assign,
+    Attribute,
+    Block,
+    Call,
+    Choice,
+    Code,
+    Do,
+    Items,
+    Range,
+    Statement,
+    Subscript,
+    Text,
+    Var,
+    call,
+    method,
+    number,
+)
+from ..python.layouts import Layout, Tensor, sizes_of
+from ..python.write_body import BodyWriter
+from .bank_inputs import state_inputs
+
+
+def _apart(value: Value) -> Layout:
+    return tuple((label,) for label in value.type.labels)
+
+
+def _carried(w: BodyWriter, node: ir.Fold | ir.Scan) -> list[Var]:
+    """A variable for each carried value, with its start."""
+    found: list[Var] = []
+    for k in range(node.carried):
+        var = Var(hint=node.outs[k].hint or node.args[k].hint or "x")
+        w.statements.append(Assign((var,), w.arranged(w.read(node.args[k]), _apart(node.args[k]))))
+        found.append(var)
+    return found
+
+
+def lower_fold(w: BodyWriter, node: ir.Node) -> None:
+    """A loop over the layers; where the slots of the pattern differ in what they are given or give, the layer's number chooses."""
+    node = cast(ir.Fold, node)
+    stack = w.module.child(node.target)
+    assert isinstance(stack, ir.Stack)
+    carried = _carried(w, node)
+    lists = [Var(kind=f"{out.hint or 'result'}s") for out in node.outs[node.carried :]]
+    for var in lists:
+        w.statements.append(Assign((var,), Items((), square=True), pure=False))
+    layer, i = Var(hint="layer"), Var(hint="i")
+    slots: list[tuple[Code, ...]] = []
+    for s, (module, _) in enumerate(stack.slots):
+        slots.append((*_slot_arguments(w, node, s, module, carried), *(Text(n) for n in state_inputs(module))))
+    gives = [tuple(c.outputs[s] for c in node.collected) for s in range(len(stack.slots))]
+    body, counts = _layer_calls(w, node, stack, layer, i, slots, gives, carried, lists)
+    layers: Code = Attribute(Text("self"), node.target)
+    head, binds = (call("enumerate", layers), (i, layer)) if counts else (layers, (layer,))
+    w.statements.append(Block(head, "for", body, loop=True, binds=binds))
+    for out, var in zip(node.outs, carried, strict=False):
+        w.env[out] = Tensor(var, _apart(out), sizes_of(out.type))
+    for out, var, how in zip(node.outs[node.carried :], lists, node.collected, strict=True):
+        stacked = call("torch.stack", var)
+        w.define(out, method(stacked, "sum", number(0)) if how.sum else stacked, _apart(out))
+
+
+def _slot_arguments(w: BodyWriter, node: ir.Fold, slot: int, module: ir.Module, carried: list[Var]) -> tuple[Code, ...]:
+    found: list[Code] = []
+    for place, formal in zip(node.inputs[slot], module.inputs, strict=True):
+        if place < node.carried:
+            found.append(carried[place])
+        else:
+            code = w.arranged(w.read(node.args[place]), _apart(node.args[place]))
+            found.append(code if isinstance(code, Var | Attribute | Text) else w.temporary(code, formal.hint or "y"))
+    return tuple(found)
+
+
+def _layer_calls(
+    w: BodyWriter, node: ir.Fold, stack: ir.Stack, layer: Var, i: Var, slots: Sequence[tuple[Code, ...]],
+    gives: Sequence[tuple[int | None, ...]], carried: list[Var], lists: list[Var],
+) -> tuple[tuple[Statement, ...], bool]:  # fmt: skip
+    def one(slot: int, args: tuple[Code, ...]) -> tuple[Statement, ...]:
+        return _one_call(len(stack.slots[slot][0].outputs), layer, args, gives[slot], carried, lists)
+
+    if all(args == slots[0] for args in slots) and len(set(gives)) == 1:
+        return one(0, slots[0]), False
+    chosen = choose_by_slot(stack, list(zip(slots, gives, strict=True)), i, w.number)
+    if len(chosen) == 2 and len(slots[chosen[0][1]]) == len(slots[chosen[1][1]]) and chosen[0][0] is not None and len(set(gives)) == 1:
+        condition = chosen[0][0]
+        args = tuple(a if a == b else Choice(condition, a, b) for a, b in zip(slots[chosen[0][1]], slots[chosen[1][1]], strict=True))
+        if sum(isinstance(a, Choice) for a in args) == 1:
+            return one(0, args), True
+    body: list[Statement] = []
+    for k, (test, slot) in enumerate(chosen):
+        keyword = "if" if k == 0 else "elif" if test is not None else "else"
+        body.append(Block(Text("") if test is None else test, keyword, one(slot, slots[slot])))
+    return tuple(body), True
+
+
+def _one_call(
+    results: int, layer: Var, args: tuple[Code, ...], gives: tuple[int | None, ...], carried: list[Var], lists: list[Var]
+) -> tuple[Statement, ...]:  # fmt: skip
+    """`x, loss = layer(x)` and `losses.append(loss)`."""
+    found = {place: Var(kind="result") for place in gives if place is not None}
+    targets = tuple(carried[k] if k < len(carried) else found.get(k) for k in range(results))
+    appends = [Do(method(var, "append", found[place])) for var, place in zip(lists, gives, strict=True) if place is not None]
+    return (Assign(targets, Call(layer, args), pure=False), *appends)
+
+
+def lower_scan(w: BodyWriter, node: ir.Node) -> None:
+    """A loop over the positions of an axis, with one set of weights."""
+    node = cast(ir.Scan, node)
+    module = node.target if isinstance(node.target, ir.Module) else w.module.child(node.target).module  # type: ignore[union-attr]
+    size = next(v.type.axis(node.over).size for v in node.args[node.carried :] if v.type.has(node.over))
+    carried = _carried(w, node)
+    lists = [Var(kind=f"{out.hint or 'result'}s") for out in node.outs[node.carried :]]
+    for var in lists:
+        w.statements.append(Assign((var,), Items((), square=True), pure=False))
+    at = Var(hint="i")
+    outer, w.statements = w.statements, []
+    args: list[Code] = list(carried)
+    for k, (value, formal) in enumerate(zip(node.args[node.carried :], module.inputs[node.carried :], strict=True)):
+        if k < node.given and value.type.has(node.over):
+            place = value.type.labels.index(node.over)
+            args.append(Subscript(w.arranged(w.read(value), _apart(value)), (*(Range(),) * place, at)))
+        else:
+            args.append(bind(w, replace_inputs(module, formal), [value]).args[0])
+    plan = w.numbers.plans.of(module)
+    function: Code = Text(plan.name) if plan.is_function else Attribute(Text("self"), str(node.target))
+    args += [w.number(e) for _, e in w.numbers.plans.arguments(module)] if plan.is_function else [Text(n) for n in state_inputs(module)]
+    new = [Var(kind="result") for _ in lists]
+    w.statements.append(Assign((*carried, *new), Call(function, tuple(args)), pure=False))
+    w.statements += [Do(method(var, "append", one)) for var, one in zip(lists, new, strict=True)]
+    body, w.statements = tuple(w.statements), outer
+    steps = call("reversed", call("range", w.number(size))) if node.reverse else call("range", w.number(size))
+    w.statements.append(Block(steps, "for", body, loop=True, binds=(at,)))
+    for out, var in zip(node.outs, carried, strict=False):
+        w.env[out] = Tensor(var, _apart(out), sizes_of(out.type))
+    for out, var in zip(node.outs[node.carried :], lists, strict=True):
+        place = out.type.labels.index(node.over)
+        several: Code = Subscript(var, (Text("::-1"),)) if node.reverse else var
+        w.define(out, call("torch.stack", several, number(place)), _apart(out))
+
+
+def replace_inputs(module: ir.Module, formal: Value) -> ir.Module:
+    """The module as if it had this one input."""
+    from dataclasses import replace
+
+    return replace(module, inputs=(formal,))
