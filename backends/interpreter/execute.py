@@ -27,7 +27,9 @@ Trace = Callable[[str, Node, tuple[Array, ...]], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """What is the same everywhere in one run. `wide` is at least float32."""
+    """What is the same everywhere in one run. `wide` is at least float32.
+
+    `state`: what was carried here from the call before, by path; `next_state` and `next_buffers`: what this call leaves."""
 
     dtype: np.dtype
     wide: np.dtype
@@ -35,6 +37,9 @@ class Run:
     training: bool
     rng: np.random.Generator
     trace: Trace | None
+    state: Mapping[str, Array]
+    next_state: dict[str, Array] = field(default_factory=dict)
+    next_buffers: dict[str, Array] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -107,7 +112,7 @@ class Frame:
 
     def body(self, nodes: Sequence[Node]) -> None:
         for node in nodes:
-            needed = () if isinstance(node, ir.Call | ir.Fold | ir.Pairwise) else tuple(ir.operands(node))
+            needed = () if isinstance(node, ir.Call | ir.Fold | ir.Scan | ir.Pairwise) else tuple(ir.operands(node))
             if any(v not in self.values for v in needed):
                 continue
             try:
@@ -126,6 +131,8 @@ class Frame:
                 self.call(node)
             case ir.Fold():
                 self.fold(node)
+            case ir.Scan():
+                self.scan(node)
             case ir.Pairwise():
                 self.pairwise(node)
             case ir.Route():
@@ -199,7 +206,9 @@ class Frame:
                 return operations.dropout(self, node)
             case ir.CrossEntropy():
                 return operations.cross_entropy(self, node)
-            case ir.Call() | ir.Fold() | ir.Pairwise() | ir.Route() | ir.ChildParam() | ir.Top() | ir.Split() | ir.Unstack():
+            case ir.Training():
+                return Tensor(np.asarray(self.run.training), ())
+            case ir.Call() | ir.Fold() | ir.Scan() | ir.Pairwise() | ir.Route() | ir.ChildParam() | ir.Top() | ir.Split() | ir.Unstack():
                 raise AssertionError(node)
             case _:
                 assert_never(node)
@@ -259,11 +268,28 @@ class Frame:
                 return
 
     def execute(self) -> None:
-        """Parameters, then the body."""
+        """Parameters and states, the body, then what states and buffers become."""
         assert self.module is not None
         for param in self.module.params:
             self.bind_by_position(param.value, self.weight(param.name))
+        for state in self.module.states:
+            self.bind(state.value, self.start(state))
         self.body(self.module.body)
+        for state in self.module.states:
+            if state.next in self.values:
+                self.run.next_state[self.below(state.name)] = self[state.next].array
+        for update in self.module.updates if self.run.training else ():
+            if update.next in self.values:
+                self.run.next_buffers[self.below(update.buffer)] = self[update.next].array
+
+    def start(self, state: ir.State) -> Tensor:
+        """What a state is at the beginning of a call."""
+        labels = self.labels(state.value.type)
+        path = self.below(state.name)
+        if path in self.run.state:
+            return Tensor(np.asarray(self.run.state[path]), labels)
+        found = self.region(state.initial, ())
+        return Tensor(np.broadcast_to(found.aligned(labels), [self.whole(a.size) for a in state.value.type.axes]), labels)
 
     def fold(self, node: ir.Fold) -> None:
         stack = self.child(node.target, ir.Stack)
@@ -283,6 +309,30 @@ class Frame:
         for value, collect, arrays in zip(node.outs[node.carried :], node.collected, collected, strict=True):
             if arrays:
                 self.bind_by_position(value, np.sum(arrays, axis=0) if collect.sum else np.stack(arrays))
+
+    def scan(self, node: ir.Scan) -> None:
+        """The component at each position in turn; what is carried goes on to the next."""
+        target = node.target if isinstance(node.target, Module) else self.child(node.target, ir.Child).module
+        path = self.path if isinstance(node.target, Module) else self.below(node.target)
+        args = self.inputs(node.args)
+        places = [v.type.labels.index(node.over) if k < node.given and v.type.has(node.over) else None for k, v in enumerate(node.args)]
+        length = next((a.shape[p] for a, p in zip(args, places, strict=True) if a is not None and p is not None), None)
+        if length is None:
+            return
+        stacked: list[list[Array]] = [[] for _ in node.outs[node.carried :]]
+        for position in reversed(range(length)) if node.reverse else range(length):
+            parts = [a if a is None or p is None else a.take(position, axis=p) for a, p in zip(args, places, strict=True)]
+            found = self.apply(target, path, self.experts, parts)
+            args[: node.carried] = found[: node.carried]
+            for arrays, array in zip(stacked, found[node.carried :], strict=True):
+                arrays += [] if array is None else [array]
+        for value, array in zip(node.outs[: node.carried], args, strict=False):
+            if array is not None:
+                self.bind_by_position(value, array)
+        for value, arrays in zip(node.outs[node.carried :], stacked, strict=True):
+            if len(arrays) == length:
+                in_order = arrays[::-1] if node.reverse else arrays
+                self.bind_by_position(value, np.stack(in_order, axis=self.labels(value.type).index(node.over)))
 
     def route(self, node: ir.Route) -> Tensor:
         """Every expert on everything, then the chosen ones weighed: slow, and plainly the definition."""
@@ -362,7 +412,9 @@ def evaluate_region(region: Region, *, dtype: DTypeLike, under: Assignment | Non
         return frame.region(region, ())
 
 
-def _run(dtype: DTypeLike, weights: Mapping[str, Array], training: bool, seed: int, trace: Trace | None) -> Run:
+def _run(
+    dtype: DTypeLike, weights: Mapping[str, Array], training: bool, seed: int, trace: Trace | None, state: Mapping[str, Array] | None = None
+) -> Run:
     kind = np.dtype(dtype)
     return Run(
         dtype=kind,
@@ -371,6 +423,7 @@ def _run(dtype: DTypeLike, weights: Mapping[str, Array], training: bool, seed: i
         training=training,
         rng=np.random.default_rng(seed),
         trace=trace,
+        state=state or {},
     )
 
 
@@ -384,17 +437,21 @@ def run(
     training: bool = False,
     seed: int = 0,
     trace: Trace | None = None,
+    state: dict[str, Array] | None = None,
+    buffers: dict[str, Array] | None = None,
 ) -> dict[str, Array]:
     """The outputs by name, in their declared axes. `under` gives other values to Config's symbols; a missing input takes its default.
 
-    If every loss can be computed, its value is under `loss.<name>` and their sum under `loss`. `seed` is for dropout in training."""
+    If every loss can be computed, its value is under `loss.<name>` and their sum under `loss`. `seed` is for dropout in training. `state` holds
+    what was carried here from the call before, by path (`decoder.layers.0.memory.past`), and is brought up to date; what it lacks starts anew.
+    In training, `buffers` receives what buffers become."""
     unknown = set(inputs) - {i.name for i in program.inputs}
     if unknown:
         raise InterpreterError(f"{program.name} has no input {', '.join(sorted(unknown))}")
     expected = {p.name for p in places(program, under)}
     if missing := expected - set(params):
         raise InterpreterError(f"missing parameters: {', '.join(sorted(missing)[:5])}")
-    frame = Frame(run=_run(dtype, params, training, seed, trace), module=program.root, path="", experts=(), under=dict(under or {}))
+    frame = Frame(run=_run(dtype, params, training, seed, trace, state), module=program.root, path="", experts=(), under=dict(under or {}))
     given = [np.asarray(inputs[i.name]) if i.name in inputs else None for i in program.inputs]
     for item, array in zip(program.inputs, given, strict=True):
         if array is not None and array.ndim != len(item.value.type.axes):
@@ -403,6 +460,10 @@ def run(
     with np.errstate(all="ignore"):
         _bind_inputs(frame, program, given)
         frame.execute()
+    if state is not None:
+        state |= frame.run.next_state
+    if buffers is not None:
+        buffers |= frame.run.next_buffers
     return _results(frame, program)
 
 

@@ -60,7 +60,9 @@ def _weight(node: Node) -> int:
 
 def _movable(node: Node) -> bool:
     if isinstance(node, Call):
-        pure = isinstance(node.target, Module) and not any(isinstance(n, ir.Dropout | ir.Training) for m in ir.walk(node.target) for n in m.body)
+        pure = isinstance(node.target, Module) and not any(
+            isinstance(n, ir.Dropout | ir.Training) for m in ir.walk(node.target) for n in m.body
+        )
         return pure and not _has_rest(node)
     return not isinstance(node, _FIXED) and not _has_rest(node)
 

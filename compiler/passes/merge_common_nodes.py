@@ -5,7 +5,24 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import fields, replace
 
-from ..ir import Attend, Call, Dropout, Fold, Module, Node, Op, Pairwise, Program, Region, Route, Scan, Value, replace_results, replace_values, rewrite
+from ..ir import (
+    Attend,
+    Call,
+    Dropout,
+    Fold,
+    Module,
+    Node,
+    Op,
+    Pairwise,
+    Program,
+    Region,
+    Route,
+    Scan,
+    Value,
+    replace_results,
+    replace_values,
+    rewrite,
+)
 
 
 def merge_common_nodes(program: Program) -> Program:

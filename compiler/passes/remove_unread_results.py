@@ -50,7 +50,9 @@ class _Reader:
     def rewritten(self, module: Module) -> Module:
         if id(module) not in self.done:
             children = tuple(
-                replace(c, slots=tuple((self.rewritten(m), n) for m, n in c.slots)) if isinstance(c, Stack) else replace(c, module=self.rewritten(c.module))
+                replace(c, slots=tuple((self.rewritten(m), n) for m, n in c.slots))
+                if isinstance(c, Stack)
+                else replace(c, module=self.rewritten(c.module))
                 for c in module.children
             )
             kept = sorted(self.read[id(module)]) if module.outputs else []

@@ -111,7 +111,7 @@ class Tracer:
         """At a position, what is carried has seen all earlier ones; in reverse, all later ones."""
         target = node.target if isinstance(node.target, Module) else _one(module.child(node.target))
         axis = next(v.type.axis(node.over) for v in node.args[: node.given] if v.type.has(node.over))
-        cause = Cause(f"`scan` backwards over `{node.over.name}`", node.span) if node.reverse else Cause(f"`scan` over `{node.over.name}`", node.span)
+        cause = Cause(f"`scan`{' backwards' if node.reverse else ''} over `{node.over.name}`", node.span)
         parts = [Value(v.type.without(node.over), v.hint, v.span) if k < node.given else v for k, v in enumerate(node.args)]
         outs = [Value(v.type.without(node.over), v.hint, v.span) for v in node.outs]
         known = [env.get(v, NOTHING) for v in node.args]
@@ -119,7 +119,10 @@ class Tracer:
         for round_ in range(8):
             before = list(state)
             results = self.applied(target, parts, [*map(Info, state), *known[node.carried :]], outs)
-            new = [self.drop(r.bounds, axis, cause) if node.reverse else self.accumulate(r.bounds, axis, cause) for r in results[: node.carried]]
+            new = [
+                self.drop(r.bounds, axis, cause) if node.reverse else self.accumulate(r.bounds, axis, cause)
+                for r in results[: node.carried]
+            ]
             state = [union((old, b)) for old, b in zip(state, new, strict=True)]
             if [_forms(b) for b in state] == [_forms(b) for b in before]:
                 break
