@@ -164,7 +164,7 @@ def _fresh(base: str, taken: Collection[str]) -> str:
 
 
 def camel(name: str) -> str:
-    """`rms_norm` is RMSNorm's cousin RmsNorm; digits keep their underscore: `llama3_8b` is Llama3_8b."""
+    """`pre_norm` is PreNorm; between digits the underscore stays: `model3_8b` is Model3_8b."""
     text = ""
     for piece in name.split("_"):
         digit_border = text and text[-1].isdigit() and piece[:1].isdigit()

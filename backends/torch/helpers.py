@@ -35,7 +35,7 @@ HELPERS = {
     return matmul_by_expert(x, weight, ends)
 
 
-@torch.library.custom_op("moe::matmul_by_expert", mutates_args=())
+@torch.library.custom_op("experts::matmul_by_expert", mutates_args=())
 def matmul_by_expert(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     """The same for other types, one expert after the other; torch.compile does not look inside."""
     out = x.new_empty(x.shape[0], weight.shape[1])
@@ -46,7 +46,7 @@ def matmul_by_expert(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     return out
 
 
-@torch.library.custom_op("moe::weight_gradient", mutates_args=())
+@torch.library.custom_op("experts::weight_gradient", mutates_args=())
 def weight_gradient(grad: Tensor, x: Tensor, ends: Tensor) -> Tensor:
     """For each expert, the product of its rows of grad [n, out] and of x [n, in]."""
     out = x.new_empty(ends.shape[0], grad.shape[1], x.shape[1])
