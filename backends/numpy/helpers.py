@@ -68,8 +68,9 @@ HELPERS = {
     return np.pad(x, widths, constant_values=value)""",
     "windows": '''def windows(x: Array, axis: int, size: int, stride: int, dilation: int) -> Array:
     """[..., t, ...] to [..., window, ..., size]: entry k of window t is x[t * stride + k * dilation]."""
-    x = np.moveaxis(np.lib.stride_tricks.sliding_window_view(x, (size - 1) * dilation + 1, axis), axis, 0)
-    return np.moveaxis(x[::stride], 0, axis if axis >= 0 else axis - 1)[..., ::dilation]''',
+    place = axis if axis >= 0 else axis - 1
+    x = np.moveaxis(np.lib.stride_tricks.sliding_window_view(x, (size - 1) * dilation + 1, axis), place, 0)
+    return np.moveaxis(x[::stride], 0, place)[..., ::dilation]''',
     "scatter_add": """def scatter_add(base: Array, index: tuple[Array | slice, ...], values: Array) -> Array:
     base = base.copy()
     np.add.at(base, index, values)
