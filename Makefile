@@ -11,7 +11,9 @@ demo: .venv/.installed
 	$(BIN)/xfc info llama3_8b
 	mkdir -p build/demo
 	$(BIN)/xfc compile llama3_8b -o build/demo/llama3_8b.py
-	$(BIN)/xfc verify llama3_8b
+	$(BIN)/python examples/against_a_checkpoint.py build/demo/checkpoint
+	$(BIN)/xfc verify build/demo/checkpoint/llama.yaml --checkpoint build/demo/checkpoint
+	sed -n '/^class GroupedQuery/,/^class Transformer/p' build/demo/llama3_8b.py
 
 test: .venv/.installed
 	$(BIN)/python -m pytest -n 2 -q
