@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import cast
 
 from ...compiler import ir
-from ...compiler.ir import Label, Value
+from ...compiler.ir import Label
 from ..python.bind_calls import apart_from, bind, out_layout, renamed
-from ..python.choose_slots import choose_by_slot
-from ..python.code import Assign, Binary, Block, Call, Code, Each, Items, Statement, Subscript, Text, Var, call, method, number
+from ..python.code import Assign, Binary, Block, Call, Code, Each, Items, Subscript, Text, Var, call, method, number
 from ..python.layouts import Layout, Tensor, relabel, sizes_of
 from ..python.plan_classes import Plan
 from ..python.write_body import BodyWriter
@@ -78,7 +77,21 @@ def applied(w: BodyWriter, module: ir.Module, params: Code | None, args: Sequenc
     numbers = [w.number(e) for n, e in w.numbers.plans.arguments(module) if n in used]
     own = [] if plan.is_function or params is None else [params]
     config = [Text("config")] if plan.takes_config and "config" in used else []
-    return Call(Text(function_name(plan)), (*own, *args, *numbers, *config))
+    return Call(Text(function_name(plan)), (*own, *args, *_memory(w, module, params), *numbers, *config))
+
+
+def _memory(w: BodyWriter, module: ir.Module, params: Code | None) -> tuple[Code, ...]:
+    """The memory of the whole model, and where the module stands in it, for a module that keeps some."""
+    if not keeps_state(module):
+        return ()
+    if not isinstance(params, Call) or params.function != Text("part") or not isinstance(params.args[1], Text):
+        w.refuse("a memory inside experts or a scan")
+    name = params.args[1].text
+    return Text("state"), Text(name if w.numbers.is_root else f'f"{{path}}.{name[name.index(chr(34)) + 1 :]}')
+
+
+def keeps_state(module: ir.Module) -> bool:
+    return any(m.states for m in ir.walk(module))
 
 
 def native(module: ir.Module, params: Code | None, x: Code) -> Code:
@@ -112,49 +125,6 @@ def _call_native(w: BodyWriter, node: ir.Call, name: str, module: ir.Module) -> 
         case _:
             raise AssertionError(module.name)
     w.define(node.out, native(module, params, code), layout, kind=name)
-
-
-# ---------------------------------------------------------------- stacks
-
-
-def lower_fold(w: BodyWriter, node: ir.Node) -> None:
-    """A loop over the layers' numbers; where the slots of the pattern differ, the number chooses."""
-    node = cast(ir.Fold, node)
-    stack = w.module.child(node.target)
-    assert isinstance(stack, ir.Stack)
-    carried: list[Var] = []
-    for k in range(node.carried):
-        var = Var(hint=node.outs[k].hint or node.args[k].hint or "x")
-        w.statements.append(Assign((var,), w.arranged(w.read(node.args[k]), _apart(node.args[k]))))
-        carried.append(var)
-    params = call("part", PARAMS, Text(f'f"{node.target}.{{i}}"'))
-    calls: list[Code] = []
-    for slot, (module, _) in enumerate(stack.slots):
-        args = [_argument(w, node, at, formal, carried) for at, formal in zip(node.inputs[slot], module.inputs, strict=True)]
-        calls.append(applied(w, module, params, args))
-    targets = tuple(carried)
-    chosen = choose_by_slot(stack, calls, Text("i"), w.number)
-    body: list[Statement] = []
-    for k, (test, slot) in enumerate(chosen):
-        if len(chosen) == 1:
-            body.append(Assign(targets, calls[slot]))
-            continue
-        keyword = "if" if k == 0 else "else" if test is None else "elif"
-        body.append(Block(Text("") if test is None else test, keyword, (Assign(targets, calls[slot]),)))
-    w.statements.append(Block(call("range", w.number(stack.count)), "for i in", tuple(body), loop=True))
-    for out, var in zip(node.outs, carried, strict=True):
-        w.env[out] = Tensor(var, _apart(out), sizes_of(out.type))
-
-
-def _apart(value: Value) -> Layout:
-    return tuple((label,) for label in value.type.labels)
-
-
-def _argument(w: BodyWriter, node: ir.Fold, at: int, formal: Value, carried: Sequence[Var]) -> Code:
-    if at < node.carried:
-        return carried[at]
-    code = w.arranged(w.read(node.args[at]), _apart(node.args[at]))
-    return code if isinstance(code, Var) else w.temporary(code, formal.hint or "y")
 
 
 # ---------------------------------------------------------------- experts

@@ -18,20 +18,21 @@ from ..python.parameter_shapes import shape_lines
 from ..python.plan_classes import plan_classes
 from ..python.prepare_masks import prepare_masks
 from ..torch.natives import Embedding, Linear, match_native
-from .calls import function_name
+from .calls import function_name, keeps_state
+from .evaluation import without_training
 from .helpers import HELPERS, used_helpers
 from .inline_tables import inline_tables
 from .write_functions import write_forward, write_function
 
 RESERVED = frozenset(
-    (*dir(builtins), "np", "math", "Path", "Array", "Params", "Config", "NamedTuple", "Output", "load", "forward", "shapes")
+    (*dir(builtins), "np", "math", "Path", "Array", "Params", "Config", "NamedTuple", "Output", "load", "forward", "init_state", "shapes")
 )
 
 
 def emit(program: ir.Program) -> str:
     """Requires: a verified program, after the passes. Ensures: a file that needs numpy alone (safetensors inside `load`), formatted, the same
     bytes for the same program. Raises SpecError (E601) where this backend cannot write an operation."""
-    program, masks = prepare_masks(inline_functions(program))
+    program, masks = prepare_masks(inline_functions(remove_dead_nodes(without_training(program))))
     program = remove_dead_nodes(inline_tables(program))
     plans = plan_classes(program, lambda m: isinstance(match_native(m), Linear | Embedding))
     own = [p for p in plans.plans if not p.is_native and program.root not in p.of.uses and p.first.outputs]
@@ -48,6 +49,7 @@ def emit(program: ir.Program) -> str:
         functions=views,
         forward=forward,
         outputs=program.root.output_names if outputs else (),
+        remembers=keeps_state(program.root),
         checkpoint=write_checkpoint(checkpoint_view(program, "", shape_lines(program, stored_shapes)), "numpy"),
     )
     return re.sub(r"\n{4,}", "\n\n\n", _with_imports(text)).rstrip("\n") + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...compiler.ir import Expand, Module, Node, Program, Transpose, Value, replace_values, rewrite
+from ...compiler.ir import Expand, Module, Node, Program, Transpose, Value, replace_results, replace_values, rewrite
 
 
 def inline_tables(program: Program) -> Program:
@@ -37,4 +37,4 @@ def _change(module: Module) -> Module:
         mapping[param.value] = result
     body = (*before, *(replace_values(node, mapping) for node in module.body))
     params = tuple(p for p in module.params if p.stored)
-    return replace(module, params=params, body=body, outputs=tuple(mapping.get(v, v) for v in module.outputs))
+    return replace_results(replace(module, params=params, body=body), mapping)

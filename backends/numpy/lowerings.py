@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from ...compiler import ir
 from ..python.write_body import BodyWriter
 from .attention import lower_attend
-from .calls import lower_call, lower_fold, lower_pairwise, lower_route
+from .calls import lower_call, lower_pairwise, lower_route
 from .contractions import lower_einsum, lower_linear_recurrence
 from .pointwise import (
     lower_along,
@@ -40,6 +40,7 @@ from .shapes import (
     lower_unfold,
     lower_unstack,
 )
+from .stacks import lower_fold, lower_scan
 
 LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     ir.ChildParam: lower_child_param,
@@ -75,6 +76,7 @@ LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     ir.CrossEntropy: lower_cross_entropy,
     ir.Call: lower_call,
     ir.Fold: lower_fold,
+    ir.Scan: lower_scan,
     ir.Route: lower_route,
     ir.Pairwise: lower_pairwise,
 }

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import Value
-from ..python.code import Assign, Binary, Block, Call, Code, Items, Return, Subscript, Text, Var, binary, call, lines, number
+from ..python.code import Assign, Binary, Block, Call, Code, Items, Return, Store, Subscript, Text, Var, binary, call, lines, number
 from ..python.fold_values import fold_values, trim_notes
 from ..python.layouts import Layout, Tensor, sizes_of
 from ..python.name_variables import name_variables
 from ..python.plan_classes import Plan, Plans
 from ..python.prepare_masks import Masks
 from ..python.write_body import BodyWriter, Numbers
-from .calls import function_name
+from .calls import function_name, keeps_state
 from .lowerings import LOWERINGS
 from .moves import NumpyMoves
 from .pointwise import FunctionWriter, full
@@ -24,7 +24,7 @@ from .pointwise import FunctionWriter, full
 
 def _local(module: ir.Module) -> set[str]:
     """Names that a function uses besides its variables."""
-    found = {"params", "config"}
+    found = {"params", "config", "state", "path"}
     if any(isinstance(n, ir.Fold) for n in module.body):
         found.add("i")
     if any(isinstance(n, ir.Route | ir.Pairwise) for n in module.body):
@@ -72,8 +72,10 @@ def write_function(plan: Plan, plans: Plans, reserved: Collection[str], used: di
     """The function of a class, once those that it calls are written; `used` learns which numbers it reads."""
     module = plan.first
     w = _writer(module, FunctionNumbers(plans, plan, is_root=False, used=used))
+    _states(w)
     w.write(module.body)
     outs = [w.arranged(w.read(v), _apart(v)) for v in module.outputs]
+    _next_states(w)
     w.statements.append(Return(outs[0] if len(outs) == 1 else Items(tuple(outs))))
     taken = {*reserved, *_local(module), *(n for n, _ in plan.numbers)}
     body, names = _finish(w, taken, {})
@@ -82,7 +84,8 @@ def write_function(plan: Plan, plans: Plans, reserved: Collection[str], used: di
     explicit = [f"{n}: {'float' if v[0].is_real else 'int'}" for n, v in plan.numbers if n in words]
     own = [] if plan.is_function else ["params: Params"]
     config = ["config: Config"] if plan.takes_config and "config" in words else []
-    arguments = [*own, *(f"{names[w.inputs[v]]}: Array" for v in module.inputs), *explicit, *config]
+    memory = ["state: Params", "path: str"] if keeps_state(module) else []
+    arguments = [*own, *(f"{names[w.inputs[v]]}: Array" for v in module.inputs), *memory, *explicit, *config]
     count = len(module.outputs)
     result = "Array" if count == 1 else f"tuple[{', '.join(['Array'] * count)}]"
     doc = " ".join(module.doc.split())
@@ -96,6 +99,33 @@ def _writer(module: ir.Module, numbers: FunctionNumbers) -> FunctionWriter:
         w.see(param.value)
         w.env[param.value] = Tensor(Subscript(Text("params"), (Text(f'"{param.name}"'),)), _apart(param.value), sizes_of(param.type))
     return w
+
+
+def _states(w: FunctionWriter) -> None:
+    """`past = state.get(f"{path}.past", np.zeros(...))`: what was carried here, or how it starts."""
+    for state in w.module.states:
+        kind = state.value.type
+        sizes = [w.number(a.size) for a in kind.axes]
+        last = state.initial.body[-1] if state.initial.body else None
+        if isinstance(last, ir.Full) and last.out is state.initial.result:
+            start = full(w, sizes, last.value, kind.dtype)
+        else:
+            w.write(state.initial.body)
+            start = w.spread(w.read(state.initial.result), _apart(state.value))
+            start = call("np.broadcast_to", start, Items(tuple(sizes)))
+        var = Var(hint=state.name)
+        w.statements.append(Assign((var,), call("state.get", _state_key(w, state), start)))
+        w.env[state.value] = Tensor(var, _apart(state.value), sizes_of(kind))
+
+
+def _next_states(w: FunctionWriter) -> None:
+    for state in w.module.states:
+        code = w.arranged(w.read(state.next), _apart(state.next))
+        w.statements.append(Store(Subscript(Text("state"), (_state_key(w, state),)), code))
+
+
+def _state_key(w: FunctionWriter, state: ir.State) -> Code:
+    return Text(f'"{state.name}"' if w.numbers.is_root else f'f"{{path}}.{state.name}"')
 
 
 def _apart(value: Value) -> Layout:
@@ -131,23 +161,36 @@ def write_forward(
     for item in program.inputs:
         w.inputs[item.value] = var = Var(hint=item.name)
         w.env[item.value] = Tensor(var, _apart(item.value), sizes_of(item.value.type))
-    needed = _needed(root, root.outputs)
+    only_losses = _needed(root, [loss.value for loss in program.losses]) - _needed(root, list(ir.results(root)))
     for item in program.inputs:
         if item.default is not None:
             _default(w, item)
-    for node in (n for n in root.body if n in needed):
+    if keeps_state(root):
+        w.statements.append(Block(Text("state is None"), "if", (Store(Text("state"), Text("{}")),)))
+    _states(w)
+    for node in (n for n in root.body if n not in only_losses):
         _write(w, node, masks)
-    _losses(w, program, needed)
+    _next_states(w)
+    _losses(w, program, only_losses)
     codes = [w.arranged(w.read(v), _apart(v)) for v in root.outputs]
     w.statements.append(Return(codes[0] if len(codes) == 1 else Call(Text(outputs), tuple(codes))))
     body, _ = _finish(w, {*reserved, *_local(root)}, {w.inputs[i.value]: i.name for i in program.inputs})
     ordered = sorted(program.inputs, key=lambda i: not i.required)
     arguments = [f"{i.name}: Array" if i.required else f"{i.name}: Array | None = None" for i in ordered]
+    if returns_loss(program):
+        arguments.append("return_loss: bool = False")
+    if keeps_state(root):
+        arguments.append("state: Params | None = None")
     result = outputs or "Array"
-    if any(i.training for i in program.inputs) and outputs:
+    if program.losses and outputs:
         result += " | Array"
     signature = signature_lines("def forward", ["params: Params", *arguments, "config: Config = Config()"], result)
     return FunctionView(doc=" ".join(root.doc.split()), signature=signature, body=body)
+
+
+def returns_loss(program: ir.Program) -> bool:
+    """Whether `return_loss` asks for the loss: nothing that is left out at other times says so."""
+    return bool(program.losses) and not any(i.training for i in program.inputs)
 
 
 def _write(w: BodyWriter, node: ir.Node, masks: Masks) -> None:
@@ -194,20 +237,20 @@ def _default(w: BodyWriter, item: ir.ModelInput) -> None:
     w.optional = w.optional - {item.value}
 
 
-def _losses(w: BodyWriter, program: ir.Program, done: set[ir.Node]) -> None:
-    """With labels, the loss alone."""
-    training = [i for i in program.inputs if i.training]
-    if not program.losses or not training:
+def _losses(w: BodyWriter, program: ir.Program, nodes: Collection[ir.Node]) -> None:
+    """With labels, or if `return_loss`, the loss alone."""
+    if not program.losses:
         return
-    needed = _needed(program.root, [loss.value for loss in program.losses])
+    training = [i for i in program.inputs if i.training]
     outer, w.statements = w.statements, []
     w.optional = w.optional - {i.value for i in training}
     env = dict(w.env)
-    w.write([n for n in program.root.body if n in needed and n not in done])
+    w.write([n for n in program.root.body if n in nodes])
     codes = [w.read(loss.value).code for loss in program.losses]
     total = codes[0]
     for code in codes[1:]:
         total = Binary("+", total, code)
     body = (*w.statements, Return(total))
     w.env = env
-    w.statements = [*outer, Block(Binary("is not", w.inputs[training[0].value], Text("None")), "if", body)]
+    asked = Binary("is not", w.inputs[training[0].value], Text("None")) if training else Text("return_loss")
+    w.statements = [*outer, Block(asked, "if", body)]
