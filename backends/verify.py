@@ -21,7 +21,7 @@ from ..compiler.ir import Program
 from ..compiler.passes.prove_causality import prove, sequence_axis
 from ..compiler.pipeline import run as run_passes
 from . import interpreter
-from .verify_inputs import Inputs, changed_after, input_sets
+from .verify_inputs import Inputs, changed_after, input_sets, segments
 from .verify_modules import ModuleError, NumpyModule, TorchModule, loaded
 from .verify_report import Report, Row
 from .verify_shrink import Shrunk, shrink, unshrunk
@@ -33,6 +33,8 @@ TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 GRADIENT_TOLERANCE = 1e-5
 ENOUGH = 300_000
 """Parameters up to which a model is verified at its own sizes."""
+SEGMENTS = 3
+"""Calls in turn, for models that carry something from one to the next."""
 ENTRIES = 12
 """Parameter entries whose gradients are compared."""
 
@@ -122,7 +124,7 @@ class _Verification:
     def report(self, spec: Program) -> Report:
         rows = [row for name, inputs in self.sets.items() for row in self.outputs(name, inputs)]
         if all(np.isfinite(row.error) for row in rows):
-            rows += [*self.gradients(), *self.flow(), *self.decoding()]
+            rows += [*self.segments(), *self.training(), *self.gradients(), *self.flow(), *self.decoding()]
         else:
             self.skipped.append("gradients and flow, since the outputs differ")
         old, new = _layers(spec.root), _layers(self.program.root)
@@ -146,18 +148,23 @@ class _Verification:
     def outputs(self, name: str, inputs: Inputs) -> list[Row]:
         want = self.interpret(inputs)
         rows: list[Row] = []
+        asked = {"return_loss": True} if name == "loss" and not any(i.training for i in self.program.inputs) else {}
         for backend, module in (("torch", self.torch), ("numpy", self.numpy)):
             try:
-                got = module(self.given(inputs))
+                got = module(self.given(inputs), **asked)
             except Exception as error:
                 rows.append(Row(what=f"{backend}, {name}", error=float("inf"), tolerance=TOLERANCE[self.dtype], note=told(error)))
                 continue
             if name == "loss":
                 rows.append(self.row(f"{backend}, loss", next(iter(got.values()), None), want["loss"]))
             else:
-                chosen = {output: array for output, array in want.items() if output != "loss" and not output.startswith("loss.")}
-                rows += [self.row(f"{backend}, {name}, {output}", got.get(output), array) for output, array in chosen.items()]
+                rows += self.rows(f"{backend}, {name}", got, want)
         return rows
+
+    def rows(self, what: str, got: Mapping[str, Array], want: Mapping[str, Array]) -> list[Row]:
+        """Every output."""
+        outputs = {name: array for name, array in want.items() if name != "loss" and not name.startswith("loss.")}
+        return [self.row(f"{what}, {name}", got.get(name), array) for name, array in outputs.items()]
 
     def given(self, inputs: Inputs) -> Inputs:
         """The inputs that the emitted modules have: those that reach nothing went."""
@@ -174,11 +181,48 @@ class _Verification:
             note = f"shape {got.shape}, should be {want.shape}"
         return Row(what=what, error=difference(got, want), tolerance=TOLERANCE[self.dtype], note=note)
 
+    # ------------------------------------------------ memory, training
+
+    def segments(self) -> list[Row]:
+        """Several calls in turn, with what is carried from one to the next."""
+        if not any(m.states for m in ir.walk(self.program.root)):
+            return []
+        inputs = segments(self.program, self.chosen.under, self.seed, SEGMENTS)
+        batch = int(next(iter(inputs[0].values())).shape[0])
+        state: dict[str, Array] = {}
+        want = [interpreter.run(self.program, self.params, i, dtype=self.dtype, under=self.under, state=state) for i in inputs]
+        rows: list[Row] = []
+        for backend, module in (("torch", self.torch), ("numpy", self.numpy)):
+            try:
+                carried = module.start(batch)
+                for k, (given, wanted) in enumerate(zip(inputs, want, strict=True)):
+                    rows += self.rows(f"{backend}, segment {k + 1}", module(self.given(given), state=carried), wanted)
+            except Exception as error:
+                rows.append(Row(what=f"{backend}, segments", error=float("inf"), tolerance=TOLERANCE[self.dtype], note=told(error)))
+        return rows
+
+    def training(self) -> list[Row]:
+        """In training mode, PyTorch's outputs and what its buffers become, where nothing is drawn."""
+        nodes = [n for m in ir.walk(self.program.root) for n in m.body]
+        if not any(isinstance(n, ir.Training) for n in nodes) and not any(m.updates for m in ir.walk(self.program.root)):
+            return []
+        if any(isinstance(n, ir.Dropout) and n.rate.value(self.under) != 0 for n in nodes):
+            self.skipped.append("training mode, since the spec drops out values at random")
+            return []
+        inputs, buffers = next(iter(self.sets.values())), dict[str, Array]()
+        want = interpreter.run(self.program, self.params, inputs, dtype=self.dtype, under=self.under, training=True, buffers=buffers)
+        try:
+            got, after = self.torch.in_training(self.given(inputs))
+        except Exception as error:
+            return [Row(what="torch, in training", error=float("inf"), tolerance=TOLERANCE[self.dtype], note=told(error))]
+        rows = self.rows("torch, in training", got, want)
+        return rows + [self.row(f"torch, {name} after training", after.get(name), array) for name, array in buffers.items()]
+
     # ------------------------------------------------ gradients
 
     def gradients(self) -> list[Row]:
         """PyTorch's gradients of a random projection of the outputs against finite differences of the interpreter, in float64."""
-        if any(isinstance(n, ir.StopGradient) for m in ir.walk(self.program.root) for n in m.body):
+        if any(isinstance(n, ir.StopGradient) for m in ir.walk(self.program.root) for n in _for_outputs(m)):
             self.skipped.append("gradients, since the spec stops some of them")
             return []
         inputs = next(iter(self.sets.values()))
@@ -274,6 +318,17 @@ class _Verification:
         except Exception as error:
             return [Row(what="torch, decoding", error=float("inf"), tolerance=TOLERANCE[self.dtype], note=told(error))]
         return [self.row("torch, decoding a token at a time", got, self.interpret(inputs)[decoded.output])]
+
+
+def _for_outputs(module: ir.Module) -> set[ir.Node]:
+    """The nodes that a module's outputs, and not only its states and buffers, are computed by."""
+    found: set[ir.Node] = set()
+    live = set(module.outputs)
+    for node in reversed(module.body):
+        if any(v in live for v in node.outs):
+            live.update(ir.operands(node))
+            found.add(node)
+    return found
 
 
 def _layers(module: ir.Module) -> str:

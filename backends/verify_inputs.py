@@ -17,17 +17,24 @@ Inputs = dict[str, Array]
 
 
 def input_sets(program: Program, under: Mapping[Sym, int | float], seed: int) -> dict[str, Inputs]:
-    """Named sets: `required` alone; `padded`, with every mask input given and some of it 0; `labels`, for the losses."""
+    """Named sets: `required` alone; `padded`, with every mask input given and some of it 0; `loss`, with what the losses ask for."""
     rng = np.random.default_rng(seed)
     required = {i.name: _random(i, under, rng) for i in program.inputs if i.required}
     sets = {"required inputs": required}
     masks = {i.name: _mask(i, under, rng) for i in program.inputs if _is_ones(i)}
     if masks:
         sets["padded inputs"] = {**required, **masks}
-    training = {i.name: _labels(i, under, rng) for i in program.inputs if i.training}
-    if training and program.losses:
-        sets["loss"] = {**required, **training}
+    if program.losses:
+        sets["loss"] = {**required, **{i.name: _labels(i, under, rng) for i in program.inputs if i.training}}
     return sets
+
+
+def segments(program: Program, under: Mapping[Sym, int | float], seed: int, count: int) -> list[Inputs]:
+    """Required inputs of several calls in turn."""
+    return [
+        {i.name: _random(i, under, rng) for i in program.inputs if i.required}
+        for rng in map(np.random.default_rng, range(seed, seed + count))
+    ]
 
 
 def shape_of(item: ModelInput, under: Mapping[Sym, int | float]) -> tuple[int, ...]:

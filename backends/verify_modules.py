@@ -98,6 +98,21 @@ class TorchModule:
         with torch.no_grad():
             return named(self.model(**self.tensors(inputs), **options), self.names)
 
+    def in_training(self, inputs: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Outputs in training mode, and the buffers afterwards; the model itself stays as it was."""
+        before = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.train()
+        try:
+            found = self(inputs)
+            return found, {name: value.numpy().copy() for name, value in self.model.named_buffers()}
+        finally:
+            self.model.eval()
+            self.model.load_state_dict(before)
+
+    def start(self, batch: int) -> dict[str, torch.Tensor]:
+        init_state: Callable[[int], dict[str, torch.Tensor]] = getattr(self.model, "init_state")  # noqa: B009 -- some modules have it
+        return init_state(batch)
+
     @property
     def has_cache(self) -> bool:
         return hasattr(self.model, "init_cache")
@@ -135,10 +150,15 @@ class NumpyModule:
     def __init__(self, module: ModuleType, params: Arrays, config: object, dtype: str, names: tuple[str, ...]) -> None:
         kind = np.dtype(dtype)
         self.forward: Callable[..., object] = module.forward
+        self.init_state: Callable[[Arrays, int], dict[str, Array]] | None = getattr(module, "init_state", None)
         self.params = {n: a.astype(kind) if a.dtype.kind == "f" else a for n, a in params.items()}
         self.config, self.kind, self.names = config, kind, names
 
-    def __call__(self, inputs: Arrays) -> dict[str, Array]:
+    def start(self, batch: int) -> dict[str, Array]:
+        assert self.init_state is not None
+        return self.init_state(self.params, batch)
+
+    def __call__(self, inputs: Arrays, **options: object) -> dict[str, Array]:
         given = {n: a.astype(self.kind) if a.dtype.kind == "f" else a for n, a in inputs.items()}
         with np.errstate(all="ignore"):
-            return named(self.forward(self.params, **given, config=self.config), self.names)
+            return named(self.forward(self.params, **given, **options, config=self.config), self.names)
