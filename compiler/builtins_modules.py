@@ -44,6 +44,9 @@ def _initial(a: Args, axes: tuple[ir.Axis, ...], default: str) -> ir.Init:
         if isinstance(value, Expr):
             return ir.Init(kind="constant", numbers=(value,))
         table = a.e.as_tensor(value, node.span, a.frame)
+        missing = [x for x in axes if not table.type.has(x.label)]
+        if missing:
+            table = a.body.expand(table, missing, node.span)
         nodes = tuple(body.nodes)
     if set(table.type.labels) - {x.label for x in axes}:
         raise a.e.error("E367", f"the initial value {table.type!r} has axes that the parameter lacks", node.span)

@@ -147,7 +147,8 @@ def table(init: ir.Init, numbers: Numbers, param: ir.Param) -> Code:
     from .tables import table_code
 
     assert init.table is not None
-    return table_code(init.table, numbers, param)
+    code = table_code(init.table, numbers, param)
+    return method(code, "clone") if init.table.body and isinstance(init.table.body[-1], ir.Expand) else code  # no shared memory
 
 
 def init_rule(native: Linear | Embedding | Norm, module: ir.Module) -> tuple[str, tuple[Expr, ...]] | None:
