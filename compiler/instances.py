@@ -58,7 +58,7 @@ class Instances(Bodies):
             return passed[0] if len(passed) == 1 else Results.of(passed, names)
         module_outputs = (*outs, *(e.value for e in emits.values()))
         module = generalise_rest(module, rest)
-        results = tuple(ir.Value(o.type, "", span) for o in module_outputs)
+        results = tuple(ir.Value(o.type, name, span) for o, name in zip(module_outputs, (*("" for _ in outs), *emits), strict=True))
         target: str | ir.Module = instance.name if owns else module
         if instance.builder is None:
             instance.builder = builder

@@ -93,7 +93,7 @@ class Stacks(Instances):
                 kind = ir.Type((ir.Axis(ir.Label("layer"), layers_with(pattern, [p is not None for p in places])), *kind.axes), kind.dtype)
             every[name] = first
             collected.append(ir.Collect(places, first.is_loss))
-            values.append(ir.Value(kind, "", span))
+            values.append(ir.Value(kind, name, span))
         return tuple(collected), every, tuple(values)
 
     def check_carried(self, recipe: Recipe, outs: tuple[ir.Value, ...], values: Sequence[ir.Value], span: tree.Span) -> None:
@@ -129,6 +129,14 @@ class Stacks(Instances):
         builder = self.builder(target.recipe, here, target.name)
         parts = [here.own(ir.Value(v.type.without(over), v.hint, v.span)) for v in args]
         outs, names, _ = self.run_module(target.recipe, builder, parts, {}, span, frame)
+        if builder.emits:
+            raise self.error(
+                "E391",
+                f"`{target.name}` is scanned, and what it surfaces has no place",
+                next(iter(builder.emits.values())).span,
+                Note("scanned here", span),
+                help="return it: further results are stacked along the axis",
+            )
         carried = min(sliced.index(True), len(outs))
         for out, start in zip(outs[:carried], args, strict=False):
             if out.type.labels != start.type.labels or any(
@@ -141,6 +149,9 @@ class Stacks(Instances):
                     Note("the component", target.recipe.component.name.span),
                 )
         module = builder.finish(outs, names)
+        if ir.has_effects(module):
+            help_ = "a scan carries what its component returns: return it instead"
+            raise self.error("E391", f"`{target.name}` is scanned and keeps a state or running statistics", span, help=help_)
         target.builder = builder
         if builder.has_weights():
             self.add_child(here, ir.Child(name=target.name, module=module), target)

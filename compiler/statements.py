@@ -188,6 +188,7 @@ class Statements(Calls):
             return
         if node.kind == "loss" and value.type.axes:
             raise self.error("E385", f"a loss is one number, found {value.type!r}", node.value.span, help="average it: `mean(x, ...)`")
+        self.name_value(value, node.name.id)
         self.surface(frame.builder.real, node.name.id, Emitted(value, node.kind == "loss", node.span))
 
     def state(self, node: tree.State, frame: Frame) -> None:

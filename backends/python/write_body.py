@@ -114,7 +114,7 @@ class BodyWriter:
             self.see(param.value)
 
         for state in self.module.states:
-            key = Text(f'f"{{self.path}}.{state.name}"')
+            key = Text(f'"{state.name}"' if self.numbers.is_root else f'f"{{self.path}}.{state.name}"')
             self.env[state.value] = Tensor(Subscript(Text("state"), (key,)), declared(state.value.type), sizes_of(state.value.type))
             self.see(state.value)
 

@@ -52,7 +52,7 @@ def lower_fold(w: BodyWriter, node: ir.Node) -> None:
     stack = w.module.child(node.target)
     assert isinstance(stack, ir.Stack)
     carried = _carried(w, node)
-    lists = [Var(kind=f"{out.hint or 'result'}s") for out in node.outs[node.carried :]]
+    lists = [Var(hint=f"{out.hint or 'result'}s") for out in node.outs[node.carried :]]
     for var in lists:
         w.statements.append(Assign((var,), Items((), square=True), pure=False))
     layer, i = Var(hint="layer"), Var(hint="i")
@@ -68,7 +68,7 @@ def lower_fold(w: BodyWriter, node: ir.Node) -> None:
         w.env[out] = Tensor(var, _apart(out), sizes_of(out.type))
     for out, var, how in zip(node.outs[node.carried :], lists, node.collected, strict=True):
         stacked = call("torch.stack", var)
-        w.define(out, method(stacked, "sum", number(0)) if how.sum else stacked, _apart(out))
+        w.define(out, method(stacked, "sum", *([number(0)] if out.type.axes else [])) if how.sum else stacked, _apart(out))
 
 
 def _slot_arguments(w: BodyWriter, node: ir.Fold, slot: int, module: ir.Module, carried: list[Var]) -> tuple[Code, ...]:
@@ -87,7 +87,7 @@ def _layer_calls(
     gives: Sequence[tuple[int | None, ...]], carried: list[Var], lists: list[Var],
 ) -> tuple[tuple[Statement, ...], bool]:  # fmt: skip
     def one(slot: int, args: tuple[Code, ...]) -> tuple[Statement, ...]:
-        return _one_call(len(stack.slots[slot][0].outputs), layer, args, gives[slot], carried, lists)
+        return _one_call(stack.slots[slot][0].outputs, layer, args, gives[slot], carried, lists)
 
     if all(args == slots[0] for args in slots) and len(set(gives)) == 1:
         return one(0, slots[0]), False
@@ -105,11 +105,11 @@ def _layer_calls(
 
 
 def _one_call(
-    results: int, layer: Var, args: tuple[Code, ...], gives: tuple[int | None, ...], carried: list[Var], lists: list[Var]
+    results: Sequence[Value], layer: Var, args: tuple[Code, ...], gives: tuple[int | None, ...], carried: list[Var], lists: list[Var]
 ) -> tuple[Statement, ...]:  # fmt: skip
     """`x, loss = layer(x)` and `losses.append(loss)`."""
-    found = {place: Var(kind="result") for place in gives if place is not None}
-    targets = tuple(carried[k] if k < len(carried) else found.get(k) for k in range(results))
+    found = {place: Var(hint=results[place].hint or "result") for place in gives if place is not None}
+    targets = tuple(carried[k] if k < len(carried) else found.get(k) for k in range(len(results)))
     appends = [Do(method(var, "append", found[place])) for var, place in zip(lists, gives, strict=True) if place is not None]
     return (Assign(targets, Call(layer, args), pure=False), *appends)
 
@@ -120,13 +120,17 @@ def lower_scan(w: BodyWriter, node: ir.Node) -> None:
     module = node.target if isinstance(node.target, ir.Module) else w.module.child(node.target).module  # type: ignore[union-attr]
     size = next(v.type.axis(node.over).size for v in node.args[node.carried :] if v.type.has(node.over))
     carried = _carried(w, node)
-    lists = [Var(kind=f"{out.hint or 'result'}s") for out in node.outs[node.carried :]]
+    further = module.outputs[node.carried :]
+    names = [n or v.hint or "y" for n, v in zip(module.output_names[node.carried :] or [""] * len(further), further, strict=True)]
+    lists = [Var(hint=f"{out.hint or name}s") for out, name in zip(node.outs[node.carried :], names, strict=True)]
     for var in lists:
         w.statements.append(Assign((var,), Items((), square=True), pure=False))
-    at = Var(hint="i")
+    at = Var(hint=node.over.name if node.over.name.isidentifier() else "i")
     outer, w.statements = w.statements, []
     args: list[Code] = list(carried)
-    for k, (value, formal) in enumerate(zip(node.args[node.carried :], module.inputs[node.carried :], strict=True)):
+    for k, (value, formal) in enumerate(zip(node.args, module.inputs, strict=True)):
+        if k < node.carried:
+            continue
         if k < node.given and value.type.has(node.over):
             place = value.type.labels.index(node.over)
             args.append(Subscript(w.arranged(w.read(value), _apart(value)), (*(Range(),) * place, at)))
@@ -135,7 +139,7 @@ def lower_scan(w: BodyWriter, node: ir.Node) -> None:
     plan = w.numbers.plans.of(module)
     function: Code = Text(plan.name) if plan.is_function else Attribute(Text("self"), str(node.target))
     args += [w.number(e) for _, e in w.numbers.plans.arguments(module)] if plan.is_function else [Text(n) for n in state_inputs(module)]
-    new = [Var(kind="result") for _ in lists]
+    new = [Var(hint=name) for name in names]
     w.statements.append(Assign((*carried, *new), Call(function, tuple(args)), pure=False))
     w.statements += [Do(method(var, "append", one)) for var, one in zip(lists, new, strict=True)]
     body, w.statements = tuple(w.statements), outer

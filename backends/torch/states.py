@@ -42,7 +42,7 @@ def model_state_methods(plans: Plans, numbers: Numbers, helpers: set[str]) -> li
     if not owners and not root.states:
         return []
     made = [line for s in root.states for line in wrap(f"{s.name} = ", _initial(s, root, numbers, helpers), _hint, 8)]
-    own = [f'".{s.name}": {s.name}' for s in root.states]
+    own = [f'"{s.name}": {s.name}' for s in root.states]
     found = [
         "    def init_state(self, batch_size: int) -> dict[str, Tensor]:",
         '        """What the model remembers before the first segment; calls change it in place."""',

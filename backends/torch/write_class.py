@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ...compiler import ir
@@ -59,16 +59,48 @@ def buffers_of(module: ir.Module) -> list[str]:
     return path + [f"{p.name}: Tensor" for p in module.params if not p.trainable]
 
 
-def write_effects(w: BodyWriter) -> None:
-    """What the states and, in training, the buffers become."""
+def only_updates(module: ir.Module) -> set[ir.Node]:
+    """Nodes that nothing but what buffers become in training is computed by."""
+    return made_by(module, [u.next for u in module.updates]) - made_by(module, [*module.outputs, *(s.next for s in module.states)])
+
+
+def made_by(module: ir.Module, values: Sequence[ir.Value]) -> set[ir.Node]:
+    """The nodes that some values are computed by."""
+    found: set[ir.Node] = set()
+    live = set(values)
+    for node in reversed(module.body):
+        if any(v in live for v in node.outs):
+            live.update(ir.operands(node))
+            found.add(node)
+    return found
+
+
+def write_effects(w: BodyWriter, last: Collection[ir.Node]) -> None:
+    """What the states and, in training, the buffers become; `last`: nodes that are for the buffers alone."""
     for state in w.module.states:
         w.statements.append(Store(w.env[state.value].code, w.arranged(w.read(state.next), _out_layout(state.next))))
-    updates = [
-        Do(method(Attribute(Text("self"), u.buffer), "copy_", method(w.arranged(w.read(u.next), _out_layout(u.next)), "detach")))
-        for u in w.module.updates
-    ]
-    if updates:
-        w.statements.append(Block(Attribute(Text("self"), "training"), "if", tuple(updates)))
+    if not w.module.updates:
+        return
+    outer, w.statements = w.statements, []
+    in_turn = _update_in_turn(w.module, last)
+    written: set[ir.Node] = set()
+    for update in w.module.updates:
+        now = set(last) & made_by(w.module, [update.next]) if in_turn else set(last)
+        w.write([n for n in w.module.body if n in now - written])
+        written |= now
+        code = w.arranged(w.read(update.next), _out_layout(update.next))
+        w.statements.append(Do(method(Attribute(Text("self"), update.buffer), "copy_", code)))
+    quiet = Block(Text("torch.no_grad()"), "with", tuple(w.statements))
+    w.statements = [*outer, Block(Attribute(Text("self"), "training"), "if", (quiet,))]
+
+
+def _update_in_turn(module: ir.Module, last: Collection[ir.Node]) -> bool:
+    """Whether no update reads, in what is computed for it alone, another buffer that is updated too: then each can be computed where it is stored."""
+    own = {p.name: p.value for p in module.params}
+    moved = {own[u.buffer] for u in module.updates}
+    return not any(
+        v in moved and v is not own[u.buffer] for u in module.updates for n in made_by(module, [u.next]) if n in last for v in ir.operands(n)
+    )
 
 
 def result_type(module: ir.Module) -> str:
@@ -84,9 +116,10 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
     w.start()
     if plan.of.bank is not None and not plan.is_function:
         start_bank(w)
-    w.write(module.body)
+    last = only_updates(module)
+    w.write([n for n in module.body if n not in last])
     outs = [w.arranged(w.read(v), _out_layout(v)) for v in module.outputs]
-    write_effects(w)
+    write_effects(w, last)
     w.statements.append(Return(outs[0] if len(outs) == 1 else Items(tuple(outs))))
     helpers |= w.helpers
     taken = {*reserved, *BANK_INPUTS} if plan.of.bank is not None else reserved
@@ -97,7 +130,9 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
     if plan.is_function:
         init: list[str] = []
         kept: list[str] = []
+        methods: list[str] = []
     else:
+        methods = state_methods(module, numbers, helpers)
         kept = [line for n, code in numbers.kept.items() for line in wrap(f"self.{n} = ", code, lambda v: v.hint, 8)]
         init = kept + constructor_lines(module, numbers, helpers)
         helpers |= numbers.helpers
@@ -119,7 +154,7 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
         written, signature = [], []
     return ClassView(
         name=plan.name, is_function=plan.is_function, doc=doc_of(module), buffers=buffers_of(module), init=init, init_signature=init_signature,
-        forward=written, signature=signature, methods=state_methods(module, numbers, helpers),
+        forward=written, signature=signature, methods=methods,
     )  # fmt: skip
 
 

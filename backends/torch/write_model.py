@@ -37,7 +37,7 @@ from .lowerings import LOWERINGS
 from .moves import TorchMoves
 from .pointwise import device, dtype_code
 from .states import model_state_methods, path_lines
-from .write_class import ClassView, buffers_of, finish, signature_lines, write_effects
+from .write_class import ClassView, buffers_of, finish, only_updates, signature_lines, write_effects
 
 
 @dataclass
@@ -77,10 +77,11 @@ def write_model(program: ir.Program, plan: Plan, plans: Plans, masks: Masks, res
     main, losses = _parts(model)
     early = _early_masks(model, main)
     _defaults(model, main)
-    _write_main(model, [n for n in main if n not in early], keep)
+    last = only_updates(root)
+    _write_main(model, [n for n in main if n not in early and n not in last], keep)
     if any(m.states for m in ir.walk(root)):
         w.statements = [*_start_state(w), *w.statements]
-    write_effects(w)
+    write_effects(w, last)
     _write_loss(model, losses)
     _write_return(model, outputs)
     helpers |= w.helpers
@@ -88,6 +89,8 @@ def write_model(program: ir.Program, plan: Plan, plans: Plans, masks: Masks, res
     arguments = [f"{i.name}: Tensor" if i.required else f"{i.name}: Tensor | None = None" for i in sorted(program.inputs, key=lambda i: not i.required)]
     if keep is not None:
         arguments.append("logits_to_keep: int = 0")
+    if returns_loss(program):
+        arguments.append("return_loss: bool = False")
     if any(m.states for m in ir.walk(root)):
         arguments.append("state: dict[str, Tensor] | None = None")
     many = len(root.outputs) > 1
@@ -100,6 +103,11 @@ def write_model(program: ir.Program, plan: Plan, plans: Plans, masks: Masks, res
     )  # fmt: skip
 
 
+def returns_loss(program: ir.Program) -> bool:
+    """Whether `return_loss` asks for the loss: no input that is left out at other times says so."""
+    return bool(program.losses) and not any(i.training for i in program.inputs)
+
+
 def _start_state(w: BodyWriter) -> list[Statement]:
     """Without a state, a call starts from nothing."""
     batch = w.number(w.module.inputs[0].type.axes[0].size)
@@ -110,9 +118,8 @@ def _start_state(w: BodyWriter) -> list[Statement]:
 def _parts(model: _Model) -> tuple[list[ir.Node], list[ir.Node]]:
     """Nodes for the outputs, and those that only the losses need."""
     root = model.program.root
-    outputs = model.needed(root.outputs)
-    losses = model.needed([loss.value for loss in model.program.losses])
-    return [n for n in root.body if n in outputs], [n for n in root.body if n in losses and n not in outputs]
+    losses = model.needed([loss.value for loss in model.program.losses]) - model.needed(list(ir.results(root)))
+    return [n for n in root.body if n not in losses], [n for n in root.body if n in losses]
 
 
 # ---------------------------------------------------------------- optional inputs
@@ -269,9 +276,8 @@ def _write_loss(model: _Model, nodes: Sequence[ir.Node]) -> None:
     assert total is not None
     inner: tuple[Statement, ...] = (*w.statements, Return(total))
     w.statements = outer
-    if training:
-        condition: Code = Binary("is not", w.inputs[training[0].value], Text("None"))
-        w.statements.append(Block(condition, "if", inner))
+    condition: Code = Binary("is not", w.inputs[training[0].value], Text("None")) if training else Text("return_loss")
+    w.statements.append(Block(condition, "if", inner))
 
 
 def _write_return(model: _Model, outputs: str) -> None:
