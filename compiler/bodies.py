@@ -112,6 +112,7 @@ class Bodies(Evaluator):
             for name, axis in scope.labels.items() if scope else ():
                 if "|" not in name:
                     builder.locals.setdefault(name, axis.size)
+                    builder.axis_names.setdefault(axis.label, name)
 
     @contextmanager
     def providing(self, values: dict[str, ir.Value], span: tree.Span) -> Iterator[None]:

@@ -58,6 +58,7 @@ class Builder:
     children: dict[str, ir.Child | ir.Stack | ir.Bank | Builder] = field(default_factory=dict)
     captured: dict[ir.Value, ir.Value] = field(default_factory=dict)
     locals: dict[str, Expr] = field(default_factory=dict)
+    axis_names: dict[ir.Label, str] = field(default_factory=dict)
     child_params: dict[tuple[str, ...], ir.Value] = field(default_factory=dict)
     states: dict[str, ir.State] = field(default_factory=dict)
     updates: dict[str, ir.Update] = field(default_factory=dict)
@@ -172,6 +173,7 @@ class Builder:
             doc=self.doc,
             span=self.span,
             named=self.named,
+            axis_names=tuple(self.axis_names.items()),
             states=tuple(self.states.values()),
             updates=tuple(self.updates.values()),
         )

@@ -171,11 +171,14 @@ class Reduce(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Along(Op):
-    """softmax log_softmax cumsum sort argsort flip along one axis; the type stays (argsort: int). Sorts are stable."""
+    """softmax log_softmax cumsum sort argsort flip along one axis; the type stays (argsort: int). Sorts are stable.
+
+    A cumsum with an `entry` goes on from its last result in the call before, if there is a cache."""
 
     function: str
     x: Value
     over: Label
+    entry: str = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -283,21 +286,27 @@ class Unstack(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Concat(Op):
-    """Join along an axis that all operands have; other axes broadcast by label."""
+    """Join along an axis that all operands have; other axes broadcast by label.
+
+    With an `entry`, the place of the first operand is taken, in later calls with a cache, by as many entries of what came before."""
 
     args: tuple[Value, ...]
     over: Label
+    entry: str = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Pad(Op):
-    """Add `before` and `after` entries of one number along an axis."""
+    """Add `before` and `after` entries of one number along an axis.
+
+    With an `entry`, the entries in front are, in later calls with a cache, the last ones of what came before."""
 
     x: Value
     over: Label
     before: Expr
     after: Expr
     value: Expr
+    entry: str = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -352,11 +361,14 @@ class Unfold(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class LinearRecurrence(Op):
-    """h[t] = a[t] * h[t - 1] + b[t], h[-1] = 0, along `over`; a and b broadcast by label."""
+    """h[t] = a[t] * h[t - 1] + b[t], h[-1] = 0, along `over`; a and b broadcast by label.
+
+    With an `entry`, h[-1] is the last h of the call before, if there is a cache."""
 
     a: Value
     b: Value
     over: Label
+    entry: str = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -440,7 +452,8 @@ class Scan(Op):
 
     The first `carried` args are carried from position to position; of the others, the first `given` args that have `over` are sliced at the
     position, and the rest are the same everywhere. outs are the final carried values, then the further results of every position, stacked along `over`. `reverse`
-    goes from the last position to the first (results keep their positions)."""
+    goes from the last position to the first (results keep their positions). With an `entry`, what is carried starts as it ended in the call
+    before, if there is a cache."""
 
     target: str | Module
     args: tuple[Value, ...]
@@ -448,6 +461,29 @@ class Scan(Op):
     given: int
     over: Label
     reverse: bool
+    entry: str = ""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Keep(Op):
+    """What x has been along `over` since a cache was empty, its own entries last, along `label` instead; without a cache, x itself.
+
+    `window`: nothing reads more than so many entries back, a row's own included (a ring buffer will do). `entry` names what is kept among
+    the module's entries of the cache."""
+
+    x: Value
+    over: Label
+    label: Label
+    window: Expr | None
+    entry: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Once(Op):
+    """What x was in the first call with a cache; later calls need not give what x is made of. Without a cache, x itself."""
+
+    x: Value
+    entry: str
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -480,7 +516,7 @@ class Pairwise(Op):
 Node = (
     ChildParam | Index | Full | Elementwise | Cast | Reduce | Along | Roll | Top | Einsum | Split | Unflatten | Flatten | Rename | Transpose
     | Expand | Squeeze | StackTensors | Unstack | Concat | Pad | Slice | Take | ScatterAdd | OneHot | Unfold | LinearRecurrence | Attend | Dropout
-    | StopGradient | CrossEntropy | Call | Fold | Scan | Training | Route | Pairwise
+    | StopGradient | CrossEntropy | Call | Fold | Scan | Keep | Once | Training | Route | Pairwise
 )  # fmt: skip
 
 
@@ -567,7 +603,8 @@ class Module:
     """A component elaborated at one place.
 
     `name` is the component's name in the spec. `captured` is how many of the last inputs were threaded here by the compiler (givens, tensors
-    closed over). `named` is where the spec names this use of the component. `locals` gives the spec's names of sizes and numbers inside (hyperparameters and axes), for names in generated code."""
+    closed over). `named` is where the spec names this use of the component. `locals` gives the spec's names of sizes and numbers inside (hyperparameters and axes), for names in generated code;
+    `axis_names` are the component's own names of axes, whose labels come from outside."""
 
     name: str
     inputs: tuple[Value, ...]
@@ -581,6 +618,7 @@ class Module:
     doc: str
     span: Span
     named: Span | None = None
+    axis_names: tuple[tuple[Label, str], ...] = ()
     states: tuple[State, ...] = ()
     updates: tuple[Update, ...] = ()
 
@@ -649,9 +687,23 @@ class CheckpointRow:
     span: Span
 
 
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How a program runs with a cache: an axis of size `rows` (or longer by a constant) has the tokens of one call, and an axis of size
+    `length` all tokens so far. Without a cache they are equal.
+
+    The cache has a position, the number of tokens before this call: length = position + rows. Entry p along an axis of rows is entry
+    position + p of the whole run, so that an `Index` along one starts at the position; along `length` it starts at 0."""
+
+    rows: Sym
+    length: Sym
+
+
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Program:
-    """A model. `config` are the symbols that become fields of Config, in order; names are unique."""
+    """A model. `config` are the symbols that become fields of Config, in order; names are unique.
+
+    With a `decoding`, the program may be run a call at a time, with a cache: what its nodes with an `entry` remember."""
 
     name: str
     root: Module
@@ -665,6 +717,7 @@ class Program:
     source: str
     span: Span
     checkpoint: tuple[CheckpointRow, ...] = ()
+    decoding: Decoding | None = None
 
 
 # ---------------------------------------------------------------- walking
