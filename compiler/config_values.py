@@ -208,7 +208,7 @@ class ConfigReader:
             case ("minimum" | "maximum"), [_, *_]:
                 numbers = [v for v in map(self.evaluate, arguments) if isinstance(v, int | float)]
                 return (min if word == "minimum" else max)(numbers) if len(numbers) == len(arguments) else None
-        raise self.error("E515", f"`{word}` cannot be called like this", node.span, help="docs/language.md, section 8, says how")
+        raise self.error("E515", f"`{word}` cannot be called like this", node.span, help="docs/language.md, section 10, says how")
 
     def choose(self, node: tree.Call, key: tree.Expr, rest: Sequence[tree.Expr]) -> Value:
         value = self.evaluate(key)

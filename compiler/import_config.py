@@ -254,7 +254,7 @@ def find_family(config: ConfigFile, library: Library, diagnostics: Diagnostics) 
     diagnostics.error(
         "E511", f"no shipped spec has a config map for {wanted!r}" if wanted != "None" else "the config names no architecture",
         config.place("architectures") or config.place("model_type"),
-        help=suggest(wanted, known) or "write a spec with `config huggingface for MODEL:` (docs/language.md, section 8)",
+        help=suggest(wanted, known) or "write a spec with `config huggingface for MODEL:` (docs/language.md, section 10)",
     )  # fmt: skip
     raise Poison
 

@@ -158,7 +158,7 @@ def test_nothing_is_left_out() -> None:
 
 
 def test_every_operation_is_told() -> None:
-    from xfc.compiler.builtins import SIGNATURES
+    from xfc.compiler.call_arguments import SIGNATURES
 
     text = LANGUAGE.read_text(encoding="utf-8")
     assert [name for name in SIGNATURES if not re.search(rf"`[^`]*\b{name}\b[^`]*`", text)] == []
@@ -168,7 +168,7 @@ def test_every_code_is_in_a_range_of_the_table() -> None:
     from xfc.compiler.codes import TITLES
 
     text = LANGUAGE.read_text(encoding="utf-8")
-    ranges = [(int(a), int(b)) for a, b in re.findall(r"E(\d{3})–E(\d{3})", text)]
+    ranges = [(int(a), int(b)) for a, b in re.findall(r"E(\d{3})-E(\d{3})", text)]
     ranges += [(int(a), int(a)) for row in re.findall(r"^\| (E.*?) \|", text, re.MULTILINE) for a in re.findall(r"E(\d{3})", row)]
     assert [code for code in TITLES if not any(low <= int(code[1:]) <= high for low, high in ranges)] == []
 
