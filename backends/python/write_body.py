@@ -219,8 +219,8 @@ class BodyWriter:
             for label in dim:
                 total = total * sizes.get(label, ONE)
             if len(dim) > 1:
-                return named.get(total) or " * ".join(label.name for label in dim)
-            name = dim[0].name
+                return named.get(total) or " * ".join(self.axis_name(label) for label in dim)
+            name = self.axis_name(dim[0])
             known = usual.get(name) or self.axis_sizes.get(dim[0])
             if dim[0] not in sizes or known is None or total == known:
                 return name
@@ -228,6 +228,10 @@ class BodyWriter:
             return f"{name} // {ratio}" if isinstance(ratio, int) else named.get(total) or str(total)
 
         return note_of(layout, show)
+
+    def axis_name(self, label: Label) -> str:
+        """What this component calls an axis."""
+        return dict(self.module.axis_names).get(label, label.name)
 
     # ------------------------------------------------ sizes
 
@@ -251,7 +255,7 @@ class BodyWriter:
                 continue
             for k, axis in enumerate(value.type.axes):
                 if axis.size == expr and axis.label is not REST:
-                    name = axis.label.name.rstrip("'")
+                    name = self.axis_name(axis.label).rstrip("'")
                     key = (value, k)
                     if key not in self.shapes:
                         self.shapes[key] = Var(hint=name.upper() if len(name) == 1 else name)
