@@ -242,6 +242,8 @@ class _Printer:
 
     def _field(self, node: Node, name: str, names: _Names) -> str:
         item = getattr(node, name)
+        if name == "entry":
+            return f"entry={item}" if item else ""
         if isinstance(node, Take) and name in ("over", "indices"):
             if name == "over":
                 return ""

@@ -115,6 +115,12 @@ class _Checker:
                 self.fold(node)
             case ir.Route():
                 self.route(node)
+            case ir.Keep():
+                keys = ir.Axis(node.label, node.out.type.axis(node.label).size)
+                kept = tuple(keys if a.label is node.over else a for a in node.x.type.axes)
+                self.same_type(Type(kept, node.x.type.dtype), node.out.type, node, "what is kept")
+            case ir.Once():
+                self.same_type(node.x.type, node.out.type, node, "what is kept")
             case ir.Pairwise():
                 bank = self.child(node.target, Bank, node)
                 label = bank.axis.label

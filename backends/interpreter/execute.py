@@ -15,7 +15,8 @@ from numpy.typing import DTypeLike
 from ...compiler import ir
 from ...compiler.dims import Expr, Sym
 from ...compiler.ir import REST, Label, Module, Node, Program, Region, Type, Value
-from . import operations
+from . import decode, operations
+from .decode import Cache
 from .parameters import Assignment, layer_slots, places, whole
 from .tensors import Array, InterpreterError, Tensor
 
@@ -29,7 +30,8 @@ Trace = Callable[[str, Node, tuple[Array, ...]], None]
 class Run:
     """What is the same everywhere in one run. `wide` is at least float32.
 
-    `state`: what was carried here from the call before, by path; `next_state` and `next_buffers`: what this call leaves."""
+    `state`: what was carried here from the call before, by path; `next_state` and `next_buffers`: what this call leaves. `cache`: what nodes
+    with an entry remember."""
 
     dtype: np.dtype
     wide: np.dtype
@@ -40,15 +42,20 @@ class Run:
     state: Mapping[str, Array]
     next_state: dict[str, Array] = field(default_factory=dict)
     next_buffers: dict[str, Array] = field(default_factory=dict)
+    cache: Cache | None = None
+    decoding: ir.Decoding | None = None
 
 
 @dataclass(kw_only=True, slots=True)
 class Frame:
-    """One application of a module (none: a region alone): its values, what `...` stands for, dynamic sizes, the expert of each bank."""
+    """One application of a module (none: a region alone): its values, what `...` stands for, dynamic sizes, the expert of each bank.
+
+    `site` is the path of calls that led here, by their numbers in the bodies."""
 
     run: Run
     module: Module | None
     path: str
+    site: str = ""
     experts: tuple[int, ...]
     under: dict[Sym, int | float]
     rest: tuple[Label, ...] = ()
@@ -73,6 +80,11 @@ class Frame:
 
     def whole(self, size: Expr) -> int:
         return whole(size, self.under)
+
+    def first(self, size: Expr) -> int:
+        """The position of the first entry along an axis of that size."""
+        cache, decoding = self.run.cache, self.run.decoding
+        return cache.position if cache is not None and decoding is not None and decoding.rows in size.symbols else 0
 
     def dtype(self, kind: ir.DType) -> np.dtype:
         match kind:
@@ -112,7 +124,7 @@ class Frame:
 
     def body(self, nodes: Sequence[Node]) -> None:
         for node in nodes:
-            needed = () if isinstance(node, ir.Call | ir.Fold | ir.Scan | ir.Pairwise) else tuple(ir.operands(node))
+            needed = () if isinstance(node, ir.Call | ir.Fold | ir.Scan | ir.Pairwise | ir.Once) else tuple(ir.operands(node))
             if any(v not in self.values for v in needed):
                 continue
             try:
@@ -137,6 +149,9 @@ class Frame:
                 self.pairwise(node)
             case ir.Route():
                 self.bind(node.out, self.route(node))
+            case ir.Once():
+                if (held := decode.once(self, node)) is not None:
+                    self.bind(node.out, held)
             case ir.ChildParam():
                 self.bind_by_position(node.out, self.weight(".".join(node.path)))
             case ir.Top():
@@ -153,7 +168,11 @@ class Frame:
 
     def single(self, node: Node) -> Tensor:
         """The result of a node that has one."""
+        if decode.is_continued(self, node):
+            return decode.continued(self, node)
         match node:
+            case ir.Keep():
+                return decode.keep(self, node)
             case ir.Index():
                 return operations.index(self, node)
             case ir.Full():
@@ -208,7 +227,18 @@ class Frame:
                 return operations.cross_entropy(self, node)
             case ir.Training():
                 return Tensor(np.asarray(self.run.training), ())
-            case ir.Call() | ir.Fold() | ir.Scan() | ir.Pairwise() | ir.Route() | ir.ChildParam() | ir.Top() | ir.Split() | ir.Unstack():
+            case (
+                ir.Call()
+                | ir.Once()
+                | ir.Fold()
+                | ir.Scan()
+                | ir.Pairwise()
+                | ir.Route()
+                | ir.ChildParam()
+                | ir.Top()
+                | ir.Split()
+                | ir.Unstack()
+            ):
                 raise AssertionError(node)
             case _:
                 assert_never(node)
@@ -234,7 +264,7 @@ class Frame:
             module, path = node.target, self.path
         else:
             module, path = self.child(node.target, ir.Child).module, self.below(node.target)
-        found = self.apply(module, path, self.experts, self.inputs(node.args))
+        found = self.apply(module, path, self.experts, self.inputs(node.args), self.site_of(node))
         for value, array in zip(node.outs, found, strict=True):
             if array is not None:
                 self.bind_by_position(value, array)
@@ -246,9 +276,15 @@ class Frame:
             raise InterpreterError(f"there is no {kind.__name__.lower()} called {name}")
         return found
 
-    def apply(self, module: Module, path: str, experts: tuple[int, ...], args: Sequence[Array | None]) -> list[Array | None]:
+    def site_of(self, node: Node) -> str:
+        assert self.module is not None
+        return f"{self.site}/{self.module.body.index(node)}"
+
+    def apply(
+        self, module: Module, path: str, experts: tuple[int, ...], args: Sequence[Array | None], site: str = ""
+    ) -> list[Array | None]:
         """A module on arrays in its declared order; a result that depends on an absent input is none."""
-        frame = Frame(run=self.run, module=module, path=path, experts=experts, under=dict(self.under))
+        frame = Frame(run=self.run, module=module, path=path, site=site, experts=experts, under=dict(self.under))
         if len(args) != len(module.inputs):
             raise InterpreterError(f"{module.name} takes {len(module.inputs)} inputs and is given {len(args)}")
         frame.open_rest(module.inputs, args)
@@ -297,7 +333,8 @@ class Frame:
         collected: list[list[Array]] = [[] for _ in node.collected]
         for number, slot in enumerate(layer_slots(stack, self.under)):
             chosen = [args[k] for k in node.inputs[slot]]
-            found = self.apply(stack.slots[slot][0], f"{self.below(node.target)}.{number}", self.experts, chosen)
+            path, site = f"{self.below(node.target)}.{number}", f"{self.site_of(node)}.{number}"
+            found = self.apply(stack.slots[slot][0], path, self.experts, chosen, site)
             args[: node.carried] = found[: node.carried]
             for collect, arrays in zip(node.collected, collected, strict=True):
                 place = collect.outputs[slot]
@@ -319,6 +356,9 @@ class Frame:
         length = next((a.shape[p] for a, p in zip(args, places, strict=True) if a is not None and p is not None), None)
         if length is None:
             return
+        cache, place = self.run.cache if node.entry else None, decode.place_of(self, node.entry)
+        for k in range(node.carried if cache is not None else 0):
+            args[k] = cache.entries.get(f"{place}.{k}", args[k]) if cache is not None else args[k]
         stacked: list[list[Array]] = [[] for _ in node.outs[node.carried :]]
         for position in reversed(range(length)) if node.reverse else range(length):
             parts = [a if a is None or p is None else a.take(position, axis=p) for a, p in zip(args, places, strict=True)]
@@ -326,6 +366,8 @@ class Frame:
             args[: node.carried] = found[: node.carried]
             for arrays, array in zip(stacked, found[node.carried :], strict=True):
                 arrays += [] if array is None else [array]
+        if cache is not None:
+            cache.entries |= {f"{place}.{k}": a for k, a in enumerate(args[: node.carried]) if a is not None}
         for value, array in zip(node.outs[: node.carried], args, strict=False):
             if array is not None:
                 self.bind_by_position(value, array)
@@ -413,7 +455,14 @@ def evaluate_region(region: Region, *, dtype: DTypeLike, under: Assignment | Non
 
 
 def _run(
-    dtype: DTypeLike, weights: Mapping[str, Array], training: bool, seed: int, trace: Trace | None, state: Mapping[str, Array] | None = None
+    dtype: DTypeLike,
+    weights: Mapping[str, Array],
+    training: bool,
+    seed: int,
+    trace: Trace | None,
+    state: Mapping[str, Array] | None = None,
+    cache: Cache | None = None,
+    decoding: ir.Decoding | None = None,
 ) -> Run:
     kind = np.dtype(dtype)
     return Run(
@@ -424,6 +473,8 @@ def _run(
         rng=np.random.default_rng(seed),
         trace=trace,
         state=state or {},
+        cache=cache,
+        decoding=decoding,
     )
 
 
@@ -439,27 +490,37 @@ def run(
     trace: Trace | None = None,
     state: dict[str, Array] | None = None,
     buffers: dict[str, Array] | None = None,
+    cache: Cache | None = None,
 ) -> dict[str, Array]:
     """The outputs by name, in their declared axes. `under` gives other values to Config's symbols; a missing input takes its default.
 
     If every loss can be computed, its value is under `loss.<name>` and their sum under `loss`. `seed` is for dropout in training. `state` holds
     what was carried here from the call before, by path (`decoder.layers.0.memory.past`), and is brought up to date; what it lacks starts anew.
-    In training, `buffers` receives what buffers become."""
+    In training, `buffers` receives what buffers become. With a `cache` (of a derived program: `init_cache`), the inputs are those of the next
+    tokens; what does not run along them is given in the first call only."""
     unknown = set(inputs) - {i.name for i in program.inputs}
     if unknown:
         raise InterpreterError(f"{program.name} has no input {', '.join(sorted(unknown))}")
     expected = {p.name for p in places(program, under)}
     if missing := expected - set(params):
         raise InterpreterError(f"missing parameters: {', '.join(sorted(missing)[:5])}")
-    frame = Frame(run=_run(dtype, params, training, seed, trace, state), module=program.root, path="", experts=(), under=dict(under or {}))
+    shared = _run(dtype, params, training, seed, trace, state, cache, program.decoding)
+    frame = Frame(
+        run=shared, module=program.root, path="", experts=(), under={**(under or {}), **(cache.sizes if cache is not None else {})}
+    )
     given = [np.asarray(inputs[i.name]) if i.name in inputs else None for i in program.inputs]
     for item, array in zip(program.inputs, given, strict=True):
         if array is not None and array.ndim != len(item.value.type.axes):
             raise InterpreterError(f"the input {item.name} is {item.value.type!r}, and has the shape {array.shape}")
     solve_sizes(program.root.inputs, given, frame.under)
+    if program.decoding is not None:
+        frame.under[program.decoding.length] = frame.under[program.decoding.rows] + (cache.position if cache is not None else 0)
     with np.errstate(all="ignore"):
         _bind_inputs(frame, program, given)
         frame.execute()
+    if cache is not None and program.decoding is not None:
+        cache.sizes = {s: n for s, n in frame.under.items() if s not in (program.decoding.rows, program.decoding.length)}
+        cache.position += int(frame.under[program.decoding.rows])
     if state is not None:
         state |= frame.run.next_state
     if buffers is not None:
@@ -468,7 +529,10 @@ def run(
 
 
 def _bind_inputs(frame: Frame, program: Program, given: Sequence[Array | None]) -> None:
+    later, decoding = frame.run.cache is not None and frame.run.cache.position > 0, frame.run.decoding
     for item, array in zip(program.inputs, given, strict=True):
+        if array is None and later and decoding is not None and all(decoding.rows not in a.size.symbols for a in item.value.type.axes):
+            continue  # what does not run along the tokens came in the first call
         if array is not None:
             if (
                 item.bound is not None

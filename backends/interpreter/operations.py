@@ -258,7 +258,8 @@ def attend(frame: Frame, node: ir.Attend) -> Tensor:
     labels = (*(label for label in q.labels if label is not node.feature), node.key)
     scale = frame[node.scale].aligned(labels) if isinstance(node.scale, Value) else frame.number(node.scale)
     s = Tensor(_cast(contract([q, k], labels), wide) * _cast(scale, wide), labels)
-    i = Tensor(np.arange(q.size(node.query)), (node.query,))
+    start = frame.first(node.q.type.axis(node.query).size)
+    i = Tensor(np.arange(q.size(node.query)) + start, (node.query,))
     j = Tensor(np.arange(k.size(node.key)), (node.key,))
     if node.score is not None:
         heads = node.score.params[1].type.labels
@@ -300,7 +301,7 @@ def cross_entropy(frame: Frame, node: ir.CrossEntropy) -> Tensor:
 
 def index(frame: Frame, node: ir.Index) -> Tensor:
     (axis,) = node.out.type.axes
-    return Tensor(np.arange(frame.whole(axis.size)), (axis.label,))
+    return Tensor(np.arange(frame.whole(axis.size)) + frame.first(axis.size), (axis.label,))
 
 
 def full(frame: Frame, node: ir.Full) -> Tensor:

@@ -1,0 +1,1 @@
+"""Incremental decoding derived from the one definition; `passes/derive_decoding.py` is the entry."""
