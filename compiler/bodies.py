@@ -91,12 +91,28 @@ class Bodies(Evaluator):
                 raise self.error("E343", f"`{component.name.id}` has no input `{name}` here", place, help=suggest(name, names))
         self.bind_inputs(component, signature, inputs, span, rests)
         frame = self.body_frame(signature)
-        with self.providing(overrides, span):
-            found = self.execute(component.body, frame)
+        try:
+            with self.providing(overrides, span):
+                found = self.execute(component.body, frame)
+        except Poison:
+            return self.stand_in(component, signature, span)
         self.note_locals(builder, frame)
         if found is None:
             raise self.error("E344", f"`{component.name.id}` returns nothing", component.name.span, help="end the body with `return ...`")
         return self.check_outputs(component, found, frame, span)
+
+    def stand_in(self, component: tree.Component, signature: Frame, span: tree.Span) -> Static:
+        """Tensors of the declared types in place of a body that is wrong, so that one mistake does not hide the next."""
+        results: list[ir.Value] = []
+        for output in component.outputs:
+            if output.axes is None or signature.builder is None or any(self.is_new(i, signature) for i in output.axes.items):
+                raise Poison
+            axes = tuple(a for item in output.axes.items for a in self.axes(item, signature))
+            results.append(signature.builder.body.full(axes, const(0), "float", span))
+        if not results:
+            raise Poison
+        names = tuple(o.name.id if o.name else "" for o in component.outputs)
+        return results[0] if len(results) == 1 else Results.of(tuple(results), names)
 
     def body_frame(self, signature: Frame) -> Frame:
         """Where a body binds its names: late defaults and arguments see the signature's names, whatever the body binds again."""

@@ -51,6 +51,8 @@ class Elaborator(Statements):
         self.note_locals(root, frame)
         module = replace(root.finish(outs, names), name=model.name.id)
         module, inputs = drop_unread(module, inputs)
+        if self.diagnostics.failed:
+            raise Poison
         self.check_inert(model)
         dynamic = tuple(
             dict.fromkeys(
