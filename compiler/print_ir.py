@@ -68,6 +68,17 @@ def print_program(program: Program) -> str:
     return "\n".join(lines) + "\n\n" + "\n".join(printer.texts)
 
 
+def print_decoding(program: Program) -> str:
+    """What a derived program remembers: its modules with an entry of the cache."""
+    decoding = program.decoding
+    assert decoding is not None
+    printer = _Printer(program.config, program.dynamic)
+    printer.module(program.root)
+    texts = [text for text in printer.texts if ", entry=" in text]
+    head = f"decoding rows = {printer.symbols[decoding.rows]}, length = {printer.symbols[decoding.length]}\n\n"
+    return head + "\n".join(texts)
+
+
 def print_module(module: Module) -> str:
     """A module and all below it, without a program around them; equal texts mean equal modules."""
     printer = _Printer((), ())

@@ -13,6 +13,8 @@ from .check_program import Checked, check_program
 from .reporting import finish, format_option, guarded, set_option
 
 if TYPE_CHECKING:
+    from ...grammar.tree import Span
+    from ..passes.derive_decoding import Refusal
     from ..render_diagnostics import Format
 
 
@@ -24,7 +26,8 @@ def command(specs: tuple[str, ...], sets: tuple[str, ...], form: Format) -> None
     """Check every SPEC, a path or the name of a shipped spec, and print what is wrong.
 
     The JSON document has `specs`, a list of objects with `spec`, `model`, `ok`, `flow` (objects with `output`, `input`, `answer`, which is
-    proved, refuted or unproved, and `because`) and `assumptions` (`property`, `reason`); then `diagnostics`, `errors` and `warnings`."""
+    proved, refuted or unproved, and `because`), `decoding` (`ok`: whether it decodes a token at a time; else `because`, `file`, `line` and
+    `column`) and `assumptions` (`property`, `reason`); then `diagnostics`, `errors` and `warnings`."""
     diagnostics = Diagnostics()
     results: list[tuple[str, Checked | None]] = []
     for spec in specs:
@@ -47,16 +50,42 @@ def _lines(spec: str, found: Checked) -> list[Line]:
         lines.append(
             (Piece("   proved", "help"), Piece(f" causal: no position of `{decoded.output}` sees later positions of `{decoded.input}`"))
         )
+    refusal = _refusal(found)
+    if refusal is not None:
+        at = f"{_file(refusal.span)}:{refusal.span.line_column()[0]}"
+        lines.append((Piece("   no cache", "warning"), Piece(f" it cannot be decoded a token at a time: {refusal.what} ({at})")))
     lines += [(Piece("   assumed", "warning"), Piece(f" {a.property}: {a.reason}")) for a in found.program.assumptions]
     return lines
 
 
+def _refusal(found: Checked) -> Refusal | None:
+    """Why there is no cached decoding, if a model of tokens has none."""
+    from ..passes.derive_decoding import Refusal, derive_decoding
+
+    if found.flow.decoded is None:
+        return None
+    derived = derive_decoding(found.program, found.flow)
+    return derived if isinstance(derived, Refusal) else None
+
+
+def _file(span: Span) -> str:
+    return span.source.path.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _decoding(found: Checked) -> dict[str, object]:
+    refusal = _refusal(found)
+    if refusal is None:
+        return {"ok": found.flow.decoded is not None, "because": None, "file": None, "line": None, "column": None}
+    line, column = refusal.span.line_column()
+    return {"ok": False, "because": refusal.what, "file": refusal.span.source.path, "line": line, "column": column}
+
+
 def _record(spec: str, found: Checked | None) -> dict[str, object]:
     if found is None:
-        return {"spec": spec, "model": None, "ok": False, "flow": [], "assumptions": []}
+        return {"spec": spec, "model": None, "ok": False, "flow": [], "decoding": None, "assumptions": []}
     flow = [
         {"output": v.output, "input": v.input, "answer": v.answer, "because": v.cause.what if v.cause else None}
         for v in found.flow.verdicts
     ]
     assumptions = [{"property": a.property, "reason": a.reason} for a in found.program.assumptions]
-    return {"spec": spec, "model": found.program.name, "ok": True, "flow": flow, "assumptions": assumptions}
+    return {"spec": spec, "model": found.program.name, "ok": True, "flow": flow, "decoding": _decoding(found), "assumptions": assumptions}

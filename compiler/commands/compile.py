@@ -15,6 +15,7 @@ from .reporting import finish, format_option, guarded, output_option, set_option
 if TYPE_CHECKING:
     from ..ir import Program
     from ..render_diagnostics import Format
+    from .check_program import Checked
 
 
 @click.command("compile")
@@ -33,8 +34,21 @@ def command(spec: str, target: str, emit: Literal["code", "ir"], output: str, se
 
         checked = check_program(spec, sets, diagnostics)
         if checked is not None:
-            write_whole(output, write(run(checked.program)))
+            text = write(run(checked.program))
+            write_whole(output, text + _derived(checked) if emit == "ir" else text)
     finish(diagnostics, form)
+
+
+def _derived(checked: Checked) -> str:
+    """The modules that remember something from call to call, as they are derived for decoding, and what is left of the decoding."""
+    from ..passes.derive_decoding import Refusal, derive_decoding
+    from ..pipeline import run
+    from ..print_ir import print_decoding
+
+    derived = derive_decoding(checked.program, checked.flow)
+    if isinstance(derived, Refusal):
+        return f"\nno decoding: {derived.what}\n"
+    return f"\n{print_decoding(run(derived))}"
 
 
 def _printer() -> Callable[[Program], str]:

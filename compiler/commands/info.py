@@ -15,7 +15,9 @@ from .reporting import finish, format_option, guarded, set_option
 
 if TYPE_CHECKING:
     from ..count import Counts
+    from ..count_cache import CacheCounts
     from ..render_diagnostics import Format
+    from .check_program import Checked
 
 BYTES = {"float32": 4, "bfloat16": 2}
 
@@ -28,10 +30,12 @@ BYTES = {"float32": 4, "bfloat16": 2}
 @set_option
 @format_option
 def command(spec: str, length: int, sets: tuple[str, ...], form: Format) -> None:
-    """Count the parameters of SPEC, the FLOPs of a forward pass and the memory of the weights; and the parameters of each module.
+    """Count the parameters of SPEC, the FLOPs of a forward pass, the memory of the weights and of the cache; and the parameters of each module.
 
     The JSON document has `model`, `parameters`, `active_parameters`, `buffers`, `flops_per_token`, `length`, `memory_bytes` (by dtype),
-    `formulas`, `modules` (`path`, `component`, `copies`, `parameters`); then `diagnostics`, `errors` and `warnings`."""
+    `formulas`, `modules` (`path`, `component`, `copies`, `parameters`); where the model decodes a token at a time, for one sequence and
+    bfloat16, `cache_elements_per_token`, `cache_bytes_per_token` (of a token that all windows hold), `cache_bytes` (at that length) and `cache`
+    (`path`, `kind`, which is grows, fixed or once, `elements`, `window`, `copies`), else `cache_bytes_per_token` is null; then `diagnostics`, `errors` and `warnings`."""
     diagnostics = Diagnostics()
     document: dict[str, object] = {}
     lines: list[Line] = []
@@ -42,14 +46,25 @@ def command(spec: str, length: int, sets: tuple[str, ...], form: Format) -> None
         if checked is not None:
             counts = count(checked.program)
             memory = {name: whole(counts.parameters) * size for name, size in BYTES.items()}
-            document = {"model": checked.program.name, **counts.json(length), "memory_bytes": memory}
-            lines = _lines(checked.program.name, checked.program.paper, counts, length, memory)
+            held = _held(checked)
+            cache = {"cache_bytes_per_token": None} if held is None else held.json(length)
+            document = {"model": checked.program.name, **counts.json(length), "memory_bytes": memory, **cache}
+            lines = _lines(checked.program.name, checked.program.paper, counts, length, memory, held)
     if form != "json":
         print_lines(lines, sys.stdout)
     finish(diagnostics, form, document=document)
 
 
-def _lines(name: str, paper: str | None, counts: Counts, length: int, memory: Mapping[str, int]) -> list[Line]:
+def _held(checked: Checked) -> CacheCounts | None:
+    """What the model remembers when it decodes; none if it cannot."""
+    from ..count_cache import count_cache
+    from ..passes.derive_decoding import Refusal, derive_decoding
+
+    derived = derive_decoding(checked.program, checked.flow)
+    return None if isinstance(derived, Refusal) else count_cache(derived)
+
+
+def _lines(name: str, paper: str | None, counts: Counts, length: int, memory: Mapping[str, int], held: CacheCounts | None) -> list[Line]:
     from ..count import at_length, whole
 
     flops = at_length(counts.flops_per_token, length)
@@ -59,6 +74,7 @@ def _lines(name: str, paper: str | None, counts: Counts, length: int, memory: Ma
         ("FLOPs per token", f"{_short(flops).rstrip()} ({flops:,}) at length {length:,}"),
         ("weights", ", ".join(f"{_short(size)}B in {dtype}" for dtype, size in memory.items())),
     ]
+    facts += _cache_facts(held, length) if held is not None else []
     lines: list[Line] = [(Piece(name, "strong"), Piece(f": {paper}" if paper else ""))]
     lines += [(Piece(f"  {what:<18}", "gutter"), Piece(text)) for what, text in facts]
     table = [
@@ -74,6 +90,18 @@ def _lines(name: str, paper: str | None, counts: Counts, length: int, memory: Ma
         (Piece(f"  {path:<{path_width}}  {kind:<{kind_width}}  {copies:>6,}  {size:>{width},}"),) for path, kind, copies, size in table
     ]
     return lines
+
+
+def _cache_facts(held: CacheCounts, length: int) -> list[tuple[str, str]]:
+    """The cache of one sequence: in all, then each kind of layer."""
+    facts = [("cache", f"{held.bytes_per_token:,} bytes per token, {_short(held.bytes(length))}B at length {length:,}, in bfloat16")]
+    layers: dict[tuple[str, str, str], list[str]] = {}
+    for entry in held.entries:
+        each = {"grows": "per token", "fixed": "in all", "once": "in all"}[entry.kind]
+        each += f", the last {entry.window}" if entry.window is not None else ""
+        path, _, name = entry.path.rpartition(".")
+        layers.setdefault((path, str(entry.copies), each), []).append(f"{name}: {entry.elements}")
+    return facts + [("", f"{path} x {copies}: {', '.join(parts)} {each}") for (path, copies, each), parts in layers.items()]
 
 
 def _short(number: int) -> str:

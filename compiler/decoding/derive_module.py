@@ -29,11 +29,14 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A further input: the input number `input`, whole along its axis number `axis`; nothing looks back further than `window`."""
+    """A further input: the input number `input`, whole along its axis number `axis`; nothing looks back further than `window`.
+
+    `hint` names what it is to its readers."""
 
     input: int
     axis: int
     window: Expr | None
+    hint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ class ModuleDeriver:
             body=body,
             captured=module.captured + len(further),
         )
-        wanted = tuple(Wanted(module.inputs.index(r.source), r.source.type.labels.index(r.label), r.window) for r in further)
+        wanted = tuple(Wanted(module.inputs.index(r.source), r.source.type.labels.index(r.label), r.window, r.hint) for r in further)
         return self.described(made, wanted)
 
     def described(self, made: Module, wanted: tuple[Wanted, ...]) -> Derived:
@@ -269,7 +272,7 @@ class ModuleDeriver:
     def axis(self, axis: Axis) -> Axis:
         return Axis(axis.label, self.length.whole(axis.size)) if self.is_whole(axis) else axis
 
-    def read(self, value: Value) -> Value:
+    def read(self, value: Value, hint: str = "fixed") -> Value:
         """An operand of what runs in every call: what is the same in all is computed once."""
         if self.kinds.get(value) is not Kind.ONCE:
             return self.new.get(value, value)
@@ -278,7 +281,7 @@ class ModuleDeriver:
             return value
         if value not in self.onces:
             out = Value(value.type, value.hint, value.span)
-            self.body.append(ir.Once(outs=(out,), span=value.span or self.module.span, x=value, entry=self.entry(value.hint or "fixed")))
+            self.body.append(ir.Once(outs=(out,), span=value.span or self.module.span, x=value, entry=self.entry(value.hint or hint)))
             self.onces[value] = out
         return self.onces[value]
 
@@ -472,7 +475,7 @@ class ModuleDeriver:
     def attend(self, node: ir.Attend) -> None:
         self.check(node)
         k_axis = node.k_axis
-        k, v = self.read(node.k), self.read(node.v)
+        k, v = self.read(node.k, "k"), self.read(node.v, "v")
         axis = node.k.type.axis(k_axis)
         if self.length.runs(axis) and not self.is_whole(axis):
             k, v = self.keys_and_values(node)
@@ -556,7 +559,7 @@ class ModuleDeriver:
         for want in found.wanted:
             arg = args[want.input]
             there = dict(paired(found.module.inputs[want.input].type, arg.type))[want.axis]
-            given.append(self.kept(arg, arg.type.axes[there].label, "kept", want.window))
+            given.append(self.kept(arg, arg.type.axes[there].label, want.hint, want.window))
         return tuple(given)
 
     def results(self, node: ir.Call, target: Module, found: Derived) -> tuple[tuple[Value, ...], list[Node]]:

@@ -227,7 +227,7 @@ def test_formats_of_an_error(tiny: Path) -> None:
     assert xfc(*words, "--format", "concise").stdout == "--set decoder.atention=none:1:1: E312 `transformer` has no argument `atention`\n"
     document = json.loads(xfc(*words, "--format", "json").stdout)
     assert [d["code"] for d in document["diagnostics"]] == ["E312"]
-    assert document["specs"] == [{"spec": str(tiny), "model": None, "ok": False, "flow": [], "assumptions": []}]
+    assert document["specs"] == [{"spec": str(tiny), "model": None, "ok": False, "flow": [], "decoding": None, "assumptions": []}]
 
 
 def test_convert_there_and_back(tiny: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from xfc.backends import interpreter
 from xfc.backends.verify_inputs import Inputs, input_sets
 from xfc.backends.verify_shrink import Shrunk, shrink
 from xfc.compiler import ir
+from xfc.compiler.count_cache import count_cache
 from xfc.compiler.diagnostics import Diagnostics
 from xfc.compiler.dims import Sym
 from xfc.compiler.elaborate import elaborate_file
@@ -126,3 +127,168 @@ def test_refusal_names_the_construct(name: str) -> None:
     assert isinstance(found, Refusal)
     assert REFUSED[name] in found.what
     assert found.span.source.text[found.span.start : found.span.end]
+
+
+# ---------------------------------------------------------------- what is kept
+
+
+def held(program: ir.Program) -> dict[str, tuple[int, str | None]]:
+    """Elements of each entry by its path, with its window."""
+    found = count_cache(derived(program)).entries
+    return {e.path: (int(e.elements.value() or 0), None if e.window is None else str(e.window)) for e in found if e.kind != "once"}
+
+
+def per_layer(program: ir.Program, path: str) -> int:
+    return sum(n for entry, (n, _) in held(program).items() if entry.startswith(path))
+
+
+def formula(program: ir.Program, path: str) -> str:
+    entries = [e for e in count_cache(derived(program)).entries if e.path.rpartition(".")[0] == path]
+    total = entries[0].elements
+    for entry in entries[1:]:
+        total = total + entry.elements
+    return str(total)
+
+
+def test_grouped_query_keeps_keys_and_values() -> None:
+    assert formula(elaborated("gemma3_1b"), "decoder.layers[1].attention") == "2 * head_dim * kv_heads"
+    assert per_layer(elaborated("llama3_8b"), "decoder.layers.attention") == 2 * 8 * 128
+    assert count_cache(derived(elaborated("llama3_8b"))).bytes_per_token == 32 * 2 * 8 * 128 * 2
+
+
+@pytest.mark.parametrize(("name", "d_model"), [("gpt2", 768), ("llama2_7b", 4096)])
+def test_keys_and_values_wider_than_the_input_are_kept(name: str, d_model: int) -> None:
+    found = held(elaborated(name))
+    assert {path.rpartition(".")[2]: n for path, (n, _) in found.items()} == {"k": d_model, "v": d_model}
+
+
+def test_a_latent_is_found() -> None:
+    for slot in (0, 1):
+        assert formula(elaborated("deepseek_v3"), f"decoder.layers[{slot}].attention") == "kv_rank + rope_dim"
+        assert per_layer(elaborated("deepseek_v3"), f"decoder.layers[{slot}]") == 512 + 64
+
+
+def test_a_window_is_a_ring_of_its_length() -> None:
+    found = held(elaborated("gemma3_1b"))
+    assert {window for path, (_, window) in found.items() if path.startswith("decoder.layers[0]")} == {"window"}
+    assert {window for path, (_, window) in found.items() if path.startswith("decoder.layers[1]")} == {None}
+    counts = count_cache(derived(elaborated("gemma3_1b")))
+    assert counts.bytes(5000) - counts.bytes(4000) == 4 * 2 * 256 * 1000 * 2  # of 26 layers, 4 look back without end
+
+
+def test_state_space_is_constant() -> None:
+    counts = count_cache(derived(elaborated("mamba2_130m")))
+    assert counts.bytes_per_token == 0
+    assert counts.bytes(1000) == counts.bytes(100_000) > 0
+
+
+def test_the_memory_is_kept_once() -> None:
+    counts = count_cache(derived(elaborated("t5_small")))
+    assert {e.path for e in counts.entries if e.kind == "once"} == {"decoder.layers.cross.k", "decoder.layers.cross.v"}
+    assert {e.path for e in counts.entries if e.kind == "grows"} == {"decoder.layers.attention.k", "decoder.layers.attention.v"}
+
+
+LOW_RANK = """
+component low_rank(heads, rank, head_dim)(x: [b, t, d]) -> [b, t, d]:
+    query = linear([heads, head_dim])
+    {down}
+    key = linear([heads, head_dim])
+    value = linear([heads, head_dim])
+    out = linear(d, over = [heads, head_dim])
+    c = {c}
+    return out(attend(query(x), key(c), value(c), causal and padding, scale = head_dim ^ -0.5, over = t))
+
+model narrow = causal_lm:
+    vocab = 101
+    d_model = 2048
+    positions = slots
+    decoder:
+        layers = 2
+        attention = low_rank(heads = 16, rank = 192, head_dim = 128)
+        ffn = gated(hidden = 53)
+"""
+
+
+def test_the_choice_moves_with_the_bottleneck(tmp_path: Path) -> None:
+    narrow = source(tmp_path, LOW_RANK.format(down="down = linear(rank)", c="down(x)"))
+    assert {path.rpartition(".")[2]: n for path, (n, _) in held(narrow).items()} == {"c": 192}
+    wide = source(tmp_path, LOW_RANK.format(down="", c="x").replace("rank, ", "").replace("rank = 192, ", ""))
+    assert {path.rpartition(".")[2]: n for path, (n, _) in held(wide).items()} == {"k": 2048, "v": 2048}
+
+
+SHARED_KEYS = """
+component reader(heads, head_dim)(x: [b, t, d], k: [b, t, heads, head_dim], v: [b, t, heads, head_dim]) -> [b, t, d]:
+    query = linear([heads, head_dim])
+    out = linear(d, over = [heads, head_dim])
+    return x + out(attend(query(x), k, v, causal and padding, scale = head_dim ^ -0.5, over = t))
+
+component decoder_of_readers(layers, heads, head_dim)(x: [b, t, d]) -> [b, t, d]:
+    key = linear([heads, head_dim])
+    value = linear([heads, head_dim])
+    layers = layers of reader(heads, head_dim)
+    return layers(x, key(x), value(x))
+
+model shared_keys_lm = causal_lm:
+    vocab = 53
+    d_model = 24
+    positions = slots
+    decoder = decoder_of_readers(layers = 3, heads = 3, head_dim = 7)
+"""
+
+
+def test_keys_that_layers_share_are_stored_once(tmp_path: Path) -> None:
+    program = source(tmp_path, SHARED_KEYS)
+    found = {e.path.rpartition(".")[2]: e.copies.value() for e in count_cache(derived(program)).entries}
+    assert found == {"k": 1, "v": 1}
+    compare(shrink(program), 1, 3)
+
+
+HAND_WRITTEN = """
+component by_hand(heads, head_dim)(x: [b, t, d]) -> [b, t, d]:
+    query = linear([heads, head_dim])
+    key = linear([heads, head_dim])
+    value = linear([heads, head_dim])
+    out = linear(d, over = [heads, head_dim])
+    k = rename(key(x), t = s)
+    v = rename(value(x), t = s)
+    scores = einsum(query(x), k, over = head_dim)
+    seen = rename(index(t), t = s) <= index(t)
+    return out(einsum(softmax(where(seen, scores, -1e30), s), v, over = s))
+
+model by_hand_lm(vocab = 53, d_model = 24)(input_ids: [b, t] int in vocab, labels: [b, t] int = none) -> (logits: [b, t, vocab]):
+    embed = embedding(vocab, d_model)
+    block = by_hand(heads = 3, head_dim = 7)
+    head = linear(vocab)
+    x = embed(input_ids)
+    logits = head(x + block(x))
+    loss lm = cross_entropy(logits[t = 0 .. -1], labels[t = 1 ..], over = vocab)
+    return logits
+"""
+
+
+def test_attention_written_by_hand(tmp_path: Path) -> None:
+    compare(shrink(source(tmp_path, HAND_WRITTEN)), 1, 3)
+
+
+SHARED_LAYER = """
+model twice_lm(vocab = 53, d_model = 24)(input_ids: [b, t] int in vocab, labels: [b, t] int = none) -> (logits: [b, t, vocab]):
+    positions = expand(index(t), b)
+    embed = embedding(vocab, d_model)
+    shared block = pre_norm(grouped_query(heads = 4, kv_heads = 2, rotate = rope(), mask = causal), gated(hidden = 31), rms_norm)
+    head = linear(vocab)
+    logits = head(block(block(embed(input_ids))))
+    loss lm = cross_entropy(logits[t = 0 .. -1], labels[t = 1 ..], over = vocab)
+    return logits
+"""
+
+
+def test_a_layer_applied_twice_has_two_caches(tmp_path: Path) -> None:
+    compare(shrink(source(tmp_path, SHARED_LAYER)), 1, 3)
+
+
+def test_a_mean_over_the_tokens_is_refused(tmp_path: Path) -> None:
+    text = HAND_WRITTEN.replace("head(x + block(x))", "head(x + block(x) + 0 * mean(x, t))")
+    found = derive_decoding(source(tmp_path, text))
+    assert isinstance(found, Refusal)
+    assert found.what == "`mean` over `t`"
+    assert found.span.source.text[found.span.start : found.span.end] == "mean(x, t)"
