@@ -14,6 +14,7 @@ from . import ir
 from .diagnostics import Diagnostics, Note
 from .dims import ONE, Expr
 from .library import Library, suggest
+from .numbered_rows import unrolled
 from .operations import Poison
 
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -340,7 +341,7 @@ def computed_tables(program: ir.Program) -> set[ir.Param]:
 
 
 def _rows(given: tree.Map, resolver: Resolver) -> Iterator[ir.CheckpointRow]:
-    for written in given.rows:
+    for written in (row for rows in given.rows for row in unrolled(rows, resolver.tensors)):
         try:
             row = resolver.row(written)
         except Poison:

@@ -45,6 +45,11 @@ class Frame:
     rest: tuple[ir.Axis, ...] | None = None
     path: tuple[str, ...] = ()
     visible_labels: bool = True
+    rounds: tuple[int, ...] = ()
+
+    def numbered(self, name: str) -> str:
+        """The name of weights bound here: each round of a `for` has its own, `stage_0`, `stage_1`."""
+        return "_".join((name, *map(str, self.rounds)))
 
     def outward(self) -> Iterator[Frame]:
         frame: Frame | None = self

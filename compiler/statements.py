@@ -96,7 +96,7 @@ class Statements(Calls):
         if len(node.targets) == 1 and isinstance(node.value, tree.Call) and isinstance(node.value.function, tree.Name):
             word = node.value.function.id
             if word in ("param", "buffer") and not any(word in f.names for f in frame.outward()):
-                frame.names[name] = declare(self, node.value, name, word == "param", frame)
+                frame.names[name] = declare(self, node.value, frame.numbered(name), word == "param", frame)
                 return
         value = self.evaluate(node.value, frame)
         if len(node.targets) > 1:
@@ -107,7 +107,7 @@ class Statements(Calls):
             value = Pattern(slots, sum((n for _, n in slots), start=const(0)), cycle=False)
         if isinstance(value, Recipe | Pattern | BankRecipe) and not is_let:
             assert isinstance(node, tree.Bind) and frame.builder is not None
-            value = self.instance(name, value, frame, target.span, shared=node.shared)
+            value = self.instance(frame.numbered(name), value, frame, target.span, shared=node.shared)
         elif isinstance(node, tree.Bind) and node.shared:
             raise self.error("E381", f"`shared` makes an instance of a component, found {describe(value)}", node.value.span)
         elif isinstance(value, MaskOp | Times | Builtin) and not is_let:
@@ -168,15 +168,18 @@ class Statements(Calls):
         values = self.evaluate(node.values, frame)
         if not isinstance(values, ListValue):
             raise self.error("E384", f"`for` runs over a list, found {describe(values)}", node.values.span)
-        for item in values.node.items:
+        outer = frame.rounds
+        for number, item in enumerate(values.node.items):
             parts = item.items if isinstance(item, tree.List | tree.Tuple) else (item,)
             if len(parts) != len(node.targets):
                 raise self.error("E382", f"{len(node.targets)} names for {len(parts)} values", item.span)
             for target, part in zip(node.targets, parts, strict=True):
                 frame.names[target.id] = self.evaluate(part, values.frame)
+            frame.rounds = (*outer, number)
             found = self.execute(node.body, frame)
             if found is not None:
                 return found
+        frame.rounds = outer
         return None
 
     def effect(self, node: tree.Effect, frame: Frame) -> None:

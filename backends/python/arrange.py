@@ -38,6 +38,8 @@ def arrange(t: Tensor, target: Layout, moves: Moves, size: Size) -> Code:
             last = k
             while flat(layout[k : last + 1]) != dim:
                 last += 1
+                if last == len(layout):
+                    raise ValueError(f"{layout} cannot be arranged as {target}")
             merged = (*layout[:k], dim, *layout[last + 1 :])
             code = moves.flatten(code, axis_number(layout, k), axis_number(layout, last), merged)
             layout = merged

@@ -12,7 +12,8 @@ from ...compiler.ir import Label, Value
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class AttendAxes:
     """`batch`: axes of dynamic size besides the query; `heads`: those of static size, those that the keys have first; `grouped`: whether
-    several query heads share a key head; `features`: what v brings."""
+    several query heads share a key head; `features`: what v brings. Where masks or scores concern some of the heads' axes alone (windows
+    of a grid), all of them but the last are batch."""
 
     batch: tuple[Label, ...]
     heads: tuple[Label, ...]
@@ -27,6 +28,9 @@ def attend_axes(node: ir.Attend) -> AttendAxes:
     static = [a for a in others if a.label not in batch]
     key_heads = tuple(a.label for a in static if node.k.type.has(a.label))
     extra = [a for a in static if a.label not in key_heads]
+    if not extra and len(key_heads) > 1 and all(node.v.type.has(label) for label in key_heads) and _tells_apart(node, key_heads):
+        batch, key_heads = (*batch, *key_heads[:-1]), key_heads[-1:]
+        static = [a for a in static if a.label in key_heads]
     features = tuple(x for x in node.v.type.labels if x is not node.k_axis and x not in batch and all(x is not a.label for a in static))
     return AttendAxes(
         batch=batch,
@@ -35,6 +39,14 @@ def attend_axes(node: ir.Attend) -> AttendAxes:
         grouped=any(a.size != ONE for a in extra),
         features=features,
     )
+
+
+def _tells_apart(node: ir.Attend, heads: tuple[Label, ...]) -> bool:
+    """Whether a mask or a score holds a tensor with some of these axes and not the others."""
+    regions = [r for r in (node.mask, node.score) if r is not None]
+    own = {v for r in regions for v in r.params}
+    seen = [v for r in regions for n in r.body for v in (*n.outs, *ir.operands(n)) if v not in own] + [r.result for r in regions]
+    return any(0 < sum(v.type.has(label) for label in heads) < len(heads) for v in seen)
 
 
 def depends_on(value: Value, target: Value, nodes: dict[Value, ir.Node]) -> bool:
