@@ -47,6 +47,15 @@ class Instances(Bodies):
         emits = {n: Emitted(builder.local(e.value), e.is_loss, e.span) for n, e in builder.emits.items()}
         module = builder.finish((*outs, *(e.value for e in emits.values())), (*names, *emits) if names else ())
         owns = builder.has_weights()
+        if instance.builder is not None and ir.has_effects(module):
+            help_ = "bind two instances, one for each"
+            raise self.error(
+                "E340",
+                f"`{instance.name}` keeps a state or running statistics, and is applied twice",
+                span,
+                Note("bound here", instance.span),
+                help=help_,
+            )
         if owns and instance.builder is not None:
             self.same_weights(instance, builder, span)
         tensors = [v for v in values if isinstance(v, ir.Value)]

@@ -210,6 +210,15 @@ class Stacks(Instances):
         outs, names, rest = self.run_module(bank.recipe, builder, values, {}, span, frame)
         if not instance.applied:
             module = generalise_rest(builder.finish(outs, names), rest)
+            if ir.has_effects(module):
+                help_ = "keep it outside of the bank"
+                raise self.error(
+                    "E342",
+                    f"the copies of the bank `{instance.name}` keep a state or running statistics",
+                    span,
+                    Note("bound here", instance.span),
+                    help=help_,
+                )
             self.add_child(here, ir.Bank(name=instance.name, module=module, axis=bank.axis), instance)
         instance.applied = True
         return outs, [here.local(v) for v in builder.captured]

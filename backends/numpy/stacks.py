@@ -54,7 +54,7 @@ def lower_fold(w: BodyWriter, node: ir.Node) -> None:
     chosen = choose_by_slot(stack, choices, Text("i"), w.number)
     body: list[Statement] = []
     for k, (test, slot) in enumerate(chosen):
-        statements = _one_layer(stack.slots[slot][0], *choices[slot], carried, lists)
+        statements = _one_layer(node, stack.slots[slot][0], *choices[slot], carried, lists)
         if len(chosen) == 1:
             body += statements
             continue
@@ -77,9 +77,10 @@ def _name(stack: ir.Stack, collect: ir.Collect) -> str:
 
 
 def _one_layer(
-    module: ir.Module, code: Code, gives: tuple[int | None, ...], carried: Sequence[Var], lists: Sequence[Var]
+    node: ir.Fold, module: ir.Module, code: Code, gives: tuple[int | None, ...], carried: Sequence[Var], lists: Sequence[Var]
 ) -> tuple[Statement, ...]:
-    found = {place: Var(hint=module.outputs[place].hint or "result") for place in gives if place is not None}
+    further = zip(gives, node.outs[node.carried :], strict=True)
+    found = {place: Var(hint=out.hint or module.outputs[place].hint or "result") for place, out in further if place is not None}
     targets = tuple(carried[k] if k < len(carried) else found.get(k) for k in range(len(module.outputs)))
     appends = [Do(method(var, "append", found[place])) for var, place in zip(lists, gives, strict=True) if place is not None]
     return Assign(targets, code, pure=False), *appends
@@ -115,7 +116,7 @@ def lower_scan(w: BodyWriter, node: ir.Node) -> None:
     names = [n or v.hint or "y" for n, v in zip(module.output_names[node.carried :] or [""] * len(further), further, strict=True)]
     lists = _lists(w, node.outs[node.carried :], names)
     new = [Var(hint=name) for name in names]
-    body = (
+    body: tuple[Statement, ...] = (
         Assign((*carried, *new), applied(w, module, params, args), pure=False),
         *(Do(method(var, "append", one)) for var, one in zip(lists, new, strict=True)),
     )

@@ -114,9 +114,13 @@ class BodyWriter:
             self.see(param.value)
 
         for state in self.module.states:
-            key = Text(f'"{state.name}"' if self.numbers.is_root else f'f"{{self.path}}.{state.name}"')
-            self.env[state.value] = Tensor(Subscript(Text("state"), (key,)), declared(state.value.type), sizes_of(state.value.type))
+            self.env[state.value] = Tensor(self.stored_state(state), declared(state.value.type), sizes_of(state.value.type))
             self.see(state.value)
+
+    def stored_state(self, state: ir.State) -> Code:
+        """Where the model's memory holds it."""
+        key = Text(f'"{state.name}"' if self.numbers.is_root else f'f"{{self.path}}.{state.name}"')
+        return Subscript(Text("state"), (key,))
 
     def own_parameter(self, param: ir.Param) -> Tensor:
         return Tensor(Attribute(Text("self"), param.name), declared(param.type), sizes_of(param.type))

@@ -23,7 +23,7 @@ from ..python.attention_axes import (
 from ..python.code import Attribute, Binary, Choice, Code, Subscript, Text, Unary, call, method, number
 from ..python.layouts import Dim, Layout, Tensor, flat, has
 from ..python.write_body import BodyWriter
-from .pointwise import on_device, to_dtype
+from .pointwise import on_device, to_dtype, training_mode
 
 
 def lower_attend(w: BodyWriter, node: ir.Node) -> None:
@@ -54,7 +54,7 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
         named["scale"] = number(1.0) if not isinstance(node.scale, Expr) or node.scale.constant == 1 else w.number(node.scale)
     rate = dropout_rate(node.weights)
     if rate is not None and rate.constant != 0:
-        named["dropout_p"] = Choice(Text("self.training"), w.number(rate), number(0.0))
+        named["dropout_p"] = Choice(training_mode(w), w.number(rate), number(0.0))
     if axes.grouped:
         named["enable_gqa"] = Text("True")
     code = call("F.scaled_dot_product_attention", q, k, v, **named)

@@ -109,6 +109,9 @@ def lower_elementwise(w: BodyWriter, node: ir.Node) -> None:
     node = cast(ir.Elementwise, node)
     if _triangle(w, node):
         return
+    if node.function == "not" and isinstance(node.args[0], Value) and w.read(node.args[0]).code in TRAINING:
+        w.env[node.out] = Tensor(Unary("not", w.read(node.args[0]).code), ())
+        return
     values = list(dict.fromkeys(a for a in node.args if isinstance(a, Value)))
     layout, codes = w.aligned(values, node.out.type.labels)
     by_value = dict(zip(values, codes, strict=True))
@@ -152,7 +155,7 @@ def apply_function(function: str, args: list[Code], operands: tuple[ir.Operand, 
         return Binary(OPERATORS[function], *args)
     if function in METHODS:
         return method(args[0], function)
-    if function == "where" and args[0] == TRAINING:
+    if function == "where" and args[0] in DECIDED:
         return Choice(*args)
     if function == "where":
         return call("torch.where", *args)
@@ -181,6 +184,9 @@ def lower_cast(w: BodyWriter, node: ir.Node) -> None:
     node = cast(ir.Cast, node)
     t = w.read(node.x)
     old, new = node.x.type.dtype, node.out.type.dtype
+    if t.code in DECIDED:
+        w.define(node.out, call("torch.tensor", t.code, dtype=dtype_code(w, new), device=device(w)), t.layout)
+        return
     if old == new:
         w.alias(node.out, t)
         return
@@ -248,18 +254,24 @@ def lower_top(w: BodyWriter, node: ir.Node) -> None:
     w.define_several(node.outs, method(t.code, "topk", *args), (layout, layout), ("values", "index"))
 
 
-TRAINING = Attribute(Text("self"), "training")
+TRAINING: tuple[Code, ...] = (Text("self.training"), Text("training"))
+DECIDED = (*TRAINING, *(Unary("not", code) for code in TRAINING))
+
+
+def training_mode(w: BodyWriter) -> Code:
+    """Python's bool: an attribute of every module, an argument of a function."""
+    return TRAINING[w.numbers.plan.is_function]
 
 
 def lower_training(w: BodyWriter, node: ir.Node) -> None:
     """Python's bool: what it chooses between is a branch of an expression."""
-    w.env[node.outs[0]] = Tensor(TRAINING, ())
+    w.env[node.outs[0]] = Tensor(training_mode(w), ())
 
 
 def lower_dropout(w: BodyWriter, node: ir.Node) -> None:
     node = cast(ir.Dropout, node)
     t = w.read(node.x)
-    w.define(node.out, call("F.dropout", t.code, w.number(node.rate), Text("self.training")), t.layout)
+    w.define(node.out, call("F.dropout", t.code, w.number(node.rate), training_mode(w)), t.layout)
 
 
 def lower_stop_gradient(w: BodyWriter, node: ir.Node) -> None:

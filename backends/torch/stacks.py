@@ -29,7 +29,8 @@ from ..python.code import (
 )
 from ..python.layouts import Layout, Tensor, sizes_of
 from ..python.write_body import BodyWriter
-from .bank_inputs import state_inputs
+from .bank_inputs import state_inputs, training_inputs
+from .pointwise import training_mode
 
 
 def _apart(value: Value) -> Layout:
@@ -87,7 +88,7 @@ def _layer_calls(
     gives: Sequence[tuple[int | None, ...]], carried: list[Var], lists: list[Var],
 ) -> tuple[tuple[Statement, ...], bool]:  # fmt: skip
     def one(slot: int, args: tuple[Code, ...]) -> tuple[Statement, ...]:
-        return _one_call(stack.slots[slot][0].outputs, layer, args, gives[slot], carried, lists)
+        return _one_call(node, stack.slots[slot][0].outputs, layer, args, gives[slot], carried, lists)
 
     if all(args == slots[0] for args in slots) and len(set(gives)) == 1:
         return one(0, slots[0]), False
@@ -105,10 +106,11 @@ def _layer_calls(
 
 
 def _one_call(
-    results: Sequence[Value], layer: Var, args: tuple[Code, ...], gives: tuple[int | None, ...], carried: list[Var], lists: list[Var]
+    node: ir.Fold, results: Sequence[Value], layer: Var, args: tuple[Code, ...], gives: tuple[int | None, ...], carried: list[Var], lists: list[Var]
 ) -> tuple[Statement, ...]:  # fmt: skip
     """`x, loss = layer(x)` and `losses.append(loss)`."""
-    found = {place: Var(hint=results[place].hint or "result") for place in gives if place is not None}
+    further = zip(gives, node.outs[node.carried :], strict=True)
+    found = {place: Var(hint=out.hint or results[place].hint or "result") for place, out in further if place is not None}
     targets = tuple(carried[k] if k < len(carried) else found.get(k) for k in range(len(results)))
     appends = [Do(method(var, "append", found[place])) for var, place in zip(lists, gives, strict=True) if place is not None]
     return (Assign(targets, Call(layer, args), pure=False), *appends)
@@ -138,7 +140,8 @@ def lower_scan(w: BodyWriter, node: ir.Node) -> None:
             args.append(bind(w, replace_inputs(module, formal), [value]).args[0])
     plan = w.numbers.plans.of(module)
     function: Code = Text(plan.name) if plan.is_function else Attribute(Text("self"), str(node.target))
-    args += [w.number(e) for _, e in w.numbers.plans.arguments(module)] if plan.is_function else [Text(n) for n in state_inputs(module)]
+    if plan.is_function:
+        args += [*(w.number(e) for _, e in w.numbers.plans.arguments(module)), *(training_mode(w) for _ in training_inputs(module))]
     new = [Var(hint=name) for name in names]
     w.statements.append(Assign((*carried, *new), Call(function, tuple(args)), pure=False))
     w.statements += [Do(method(var, "append", one)) for var, one in zip(lists, new, strict=True)]

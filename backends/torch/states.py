@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...compiler import ir
-from ..python.code import Assign, Code, Text, Var, call, method, substitute, wrap
+from ..python.code import Assign, Code, Text, Var, method, substitute, wrap
 from ..python.plan_classes import Plans
 from ..python.write_body import BodyWriter, Numbers
 from .moves import TorchMoves
@@ -16,8 +18,8 @@ def state_methods(module: ir.Module, numbers: Numbers, helpers: set[str]) -> lis
     made = [line for s in module.states for line in wrap(f"{s.name} = ", _initial(s, module, numbers, helpers), _hint, 8)]
     items = ", ".join(f'f"{{self.path}}.{s.name}": {s.name}' for s in module.states)
     return [
-        "    def init_state(self, batch_size: int) -> dict[str, Tensor]:",
-        '        """What it remembers before the first call."""',
+        "    def init_state(self, batch_size: int, like: Tensor) -> dict[str, Tensor]:",
+        '        """What it remembers before the first call, in the dtype and on the device of `like`."""',
         *made,
         f"        return {{{items}}}",
     ]
@@ -46,6 +48,7 @@ def model_state_methods(plans: Plans, numbers: Numbers, helpers: set[str]) -> li
     found = [
         "    def init_state(self, batch_size: int) -> dict[str, Tensor]:",
         '        """What the model remembers before the first segment; calls change it in place."""',
+        *(["        like = next(self.parameters())"] if owners or any("like." in line for line in made) else []),
         *made,
         f"        state: dict[str, Tensor] = {{{', '.join(own)}}}",
     ]
@@ -53,7 +56,7 @@ def model_state_methods(plans: Plans, numbers: Numbers, helpers: set[str]) -> li
         found += [
             "        for module in self.modules():",
             f"            if isinstance(module, {' | '.join(owners)}):",
-            "                state |= module.init_state(batch_size)",
+            "                state |= module.init_state(batch_size, like)",
         ]
     return [*found, "        return state"]
 
@@ -69,22 +72,20 @@ def _hint(var: Var) -> str:
 def _initial(state: ir.State, module: ir.Module, numbers: Numbers, helpers: set[str]) -> Code:
     """The start of one state in its declared shape; its dynamic axis is the batch."""
     from .lowerings import LOWERINGS
-    from .pointwise import dtype_code, first_parameter, on_device
 
     w = BodyWriter(module=module, numbers=numbers, moves=TorchMoves(), lower=LOWERINGS)
     for param in module.params:
         w.env[param.value] = w.own_parameter(param)
     w.dynamic = {a.size: Text("batch_size") for a in state.value.type.axes if a.size.is_dynamic}
-    assert first_parameter(module) is not None or module.inputs
-    w.write(state.initial.body)
-    helpers |= w.helpers
+    like = ir.Value(ir.Type((), "float"), "like", state.span)
+    w.module, w.inputs[like] = replace(module, inputs=(like,)), Var(hint="like")
     kind = state.value.type
     sizes = [w.number(a.size) for a in kind.axes]
     last = state.initial.body[-1] if state.initial.body else None
-    if isinstance(last, ir.Full) and last.out is state.initial.result:
-        options = {"dtype": dtype_code(w, kind.dtype), **on_device(w)}
-        if last.value.constant in (0, 1):
-            return call("torch.zeros" if last.value.constant == 0 else "torch.ones", *sizes, **options)
+    if isinstance(last, ir.Full) and last.out is state.initial.result and kind.dtype == "float" and last.value.constant in (0, 1):
+        return method(Text("like"), "new_zeros" if last.value.constant == 0 else "new_ones", *sizes)
+    w.write(state.initial.body)
+    helpers |= w.helpers
     result = w.read(state.initial.result)
     layout = tuple((label,) for label in kind.labels)
     code = method(w.spread(result, layout), "expand", *sizes)

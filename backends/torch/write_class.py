@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from ...compiler import ir
 from ..python.code import Assign, Attribute, Block, Call, Code, Do, Items, Return, Statement, Store, Text, Var, lines, method, wrap
 from ..python.fold_values import fold_values, trim_notes
-from ..python.layouts import note_of
+from ..python.layouts import Tensor, note_of
 from ..python.name_variables import name_variables
 from ..python.plan_classes import Plan, Plans
 from ..python.write_body import BodyWriter, Numbers
-from .bank_inputs import BANK_INPUTS, state_inputs
+from .bank_inputs import BANK_INPUTS, state_inputs, training_inputs
 from .constructors import constructor_lines
 from .lowerings import LOWERINGS
 from .moves import TorchMoves
@@ -53,9 +53,9 @@ def doc_of(module: ir.Module) -> str:
     return " ".join(module.doc.split())
 
 
-def buffers_of(module: ir.Module) -> list[str]:
+def buffers_of(module: ir.Module, is_root: bool = False) -> list[str]:
     """Declarations that tell type checkers what a registered buffer is; where a memory stands."""
-    path = ['path: str = ""  # where its memory stands in the state'] if module.states else []
+    path = ['path: str = ""  # where its memory stands in the state'] if module.states and not is_root else []
     return path + [f"{p.name}: Tensor" for p in module.params if not p.trainable]
 
 
@@ -75,10 +75,20 @@ def made_by(module: ir.Module, values: Sequence[ir.Value]) -> set[ir.Node]:
     return found
 
 
+def read_states(w: BodyWriter) -> list[Statement]:
+    """Own states as they are before this call changes them."""
+    found: list[Statement] = []
+    for state in w.module.states:
+        var, t = Var(hint=state.name), w.env[state.value]
+        found.append(Assign((var,), t.code))
+        w.env[state.value] = Tensor(var, t.layout, t.sizes)
+    return found
+
+
 def write_effects(w: BodyWriter, last: Collection[ir.Node]) -> None:
     """What the states and, in training, the buffers become; `last`: nodes that are for the buffers alone."""
     for state in w.module.states:
-        w.statements.append(Store(w.env[state.value].code, w.arranged(w.read(state.next), _out_layout(state.next))))
+        w.statements.append(Store(w.stored_state(state), w.arranged(w.read(state.next), _out_layout(state.next))))
     if not w.module.updates:
         return
     outer, w.statements = w.statements, []
@@ -114,6 +124,7 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
     numbers = Numbers(plans, plan, is_root=False)
     w = BodyWriter(module=module, numbers=numbers, moves=TorchMoves(), lower=LOWERINGS)
     w.start()
+    w.statements += read_states(w)
     if plan.of.bank is not None and not plan.is_function:
         start_bank(w)
     last = only_updates(module)
@@ -141,6 +152,7 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
     plans.unused[plan.of.key] = frozenset(n for n, _ in plan.numbers if n not in words)
     explicit = [f"{n}: {'float' if v[0].is_real else 'int'}" for n, v in plans.numbers(plan)]
     if plan.is_function:
+        explicit += [f"{v}: bool" for v in training_inputs(module)]
         signature = signature_lines(f"def {plan.name}", arguments + explicit, result_type(module), 0)
         init_signature: list[str] = []
     else:

@@ -37,7 +37,7 @@ from .lowerings import LOWERINGS
 from .moves import TorchMoves
 from .pointwise import device, dtype_code
 from .states import model_state_methods, path_lines
-from .write_class import ClassView, buffers_of, finish, only_updates, signature_lines, write_effects
+from .write_class import ClassView, buffers_of, finish, only_updates, read_states, signature_lines, write_effects
 
 
 @dataclass
@@ -74,13 +74,14 @@ def write_model(program: ir.Program, plan: Plan, plans: Plans, masks: Masks, res
         w.env[given.value] = Tensor(var, tuple((label,) for label in given.value.type.labels), sizes_of(given.value.type))
     model = _Model(program, masks, w)
     keep = _keeps_logits(program)
+    remembered = read_states(w)
     main, losses = _parts(model)
     early = _early_masks(model, main)
     _defaults(model, main)
     last = only_updates(root)
     _write_main(model, [n for n in main if n not in early and n not in last], keep)
     if any(m.states for m in ir.walk(root)):
-        w.statements = [*_start_state(w), *w.statements]
+        w.statements = [*_start_state(w), *remembered, *w.statements]
     write_effects(w, last)
     _write_loss(model, losses)
     _write_return(model, outputs)
@@ -96,7 +97,7 @@ def write_model(program: ir.Program, plan: Plan, plans: Plans, masks: Masks, res
     many = len(root.outputs) > 1
     result = (f"{outputs} | Tensor" if program.losses else outputs) if many else "Tensor"
     return ClassView(
-        name=plan.name, is_function=False, doc=" ".join(root.doc.split()), buffers=buffers_of(root), init=constructor_lines(root, numbers, helpers) + path_lines(plans),
+        name=plan.name, is_function=False, doc=" ".join(root.doc.split()), buffers=buffers_of(root, is_root=True), init=constructor_lines(root, numbers, helpers) + path_lines(plans),
         init_signature=signature_lines("def __init__", ["self", "config: Config | None = None"], "None", 4),
         forward=lines(body, names.__getitem__, 8), signature=signature_lines("def forward", ["self", *arguments], result, 4),
         methods=model_state_methods(plans, numbers, helpers),

@@ -294,3 +294,70 @@ model scanned(width = 6)(x: [b, t, width]) -> (y):
     diagnostics = Diagnostics()
     elaborate_file(str(path), [], diagnostics)
     assert [(d.code, d.message) for d in diagnostics.found] == [("E391", message)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "message"),
+    [
+        (
+            ["mlps = bank(experts, moving())", "y = mlps(expand(x, experts))"],
+            "E342",
+            "the copies of the bank `mlps` keep a state or running statistics",
+        ),
+        (["shared norm = moving()", "y = norm(norm(x))"], "E340", "`norm` keeps a state or running statistics, and is applied twice"),
+    ],
+)
+def test_effects_have_one_place(lines: list[str], code: str, message: str, tmp_path: Path) -> None:
+    text = """
+component moving()(x: [..., d]) -> [..., d]:
+    centre = buffer([d], init = zeros)
+    next centre = 0.9 * centre
+    return x - centre
+
+model placed(width = 6, experts = 3)(x: [b, t, width]) -> (y):
+    LINES
+    return y
+"""
+    path = tmp_path / "spec.xf"
+    path.write_text(text.replace("LINES", "\n    ".join(lines)))
+    diagnostics = Diagnostics()
+    elaborate_file(str(path), [], diagnostics)
+    assert [(d.code, d.message) for d in diagnostics.found] == [(code, message)]
+
+
+LAYERED = """
+component reading(n)(x: [b, t, d]) -> [b, t, d]:
+    state past: [b, n, d] = ones
+    all = concat(rename(past, n = s), rename(x, t = s), over = s)
+    next past = stop_gradient(rename(all[s = t ..], s = n))
+    loss near = mean((past - mean(past, n)) ^ 2, [b, n, d])
+    emit read = mean(past, n)
+    return x + mean(past, n)
+
+component centring(p)(x: [b, t, d]) -> [b, t, d]:
+    f = linear(d)
+    norm = batch_norm()
+    y = dropped(p)
+    return x + y(f(norm(x)))
+
+component dropped(p)(x: [..., d]) -> [..., d]:
+    y = sin(dropout(x, p)) + cos(x) * 2
+    return where(training, y, x) + y * exp(where(not training, x, y))
+
+model layered(vocab = 31, width = 12, layers = 5, n = 4)(input_ids: [b, t] int in vocab) -> (y, reads):
+    embed = embedding(vocab, width)
+    start = param([n, width])
+    state seen: [b, n, width] = start
+    blocks = layers of [centring(p = 0), reading(n = 3) * 2]
+    y = blocks(embed(input_ids))
+    loss drift = mean(seen ^ 2, [b, n, width])
+    next seen = seen * 0.5 + mean(y, t)
+    return y, blocks.read
+"""
+
+
+def test_all_of_it_in_layers_of_two_kinds(tmp_path: Path) -> None:
+    report = verify.verify(program_of(LAYERED, tmp_path), dtype="float64")
+    assert report.ok, str(report)
+    assert sum("segment" in row.what for row in report.rows) == 12
+    assert sum("in training" in row.what or "after training" in row.what for row in report.rows) == 6
