@@ -6,52 +6,16 @@ further input where the caller can keep it for all who read it. Shifts, windows 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from .. import ir
-from ..dims import ZERO, Expr, sym
-from ..ir import REST, Axis, Label, Module, Node, Region, Type, Value
-from .choose_kept import choose_kept
+from ..dims import Expr
+from ..ir import REST, Axis, Label, Module, Node, Type, Value
 from .common import Cause, Kind, Length, Refused, paired
+from .derive_nodes import NodeDeriver
 from .find_whole_axes import find_whole_axes, keys_of
-from .read_window import read_window
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """How an input comes: what it depends on; which of its axes come whole; whether the caller can give a further one beside it."""
-
-    kind: Kind
-    whole: tuple[bool, ...]
-    open: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A further input: the input number `input`, whole along its axis number `axis`; nothing looks back further than `window`.
-
-    `hint` names what it is to its readers."""
-
-    input: int
-    axis: int
-    window: Expr | None
-    hint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Derived:
-    """`module` has the inputs `wanted` after those it had. `needed` are the inputs that do not change from call to call and that every
-    call reads. Axes of inputs and outputs that are whole are marked."""
-
-    module: Module
-    wanted: tuple[Wanted, ...]
-    needed: frozenset[int]
-    kinds: tuple[Kind, ...]
-    whole_inputs: tuple[tuple[bool, ...], ...]
-    whole_outputs: tuple[tuple[bool, ...], ...]
-    causes: tuple[Cause | None, ...]
-
+from .ways import Derived, Given, Wanted
 
 Key = tuple[int, tuple[Given, ...]]
 
@@ -88,37 +52,10 @@ class Deriver:
         return Derived(module, (), needed, tuple(kind for _ in outs), no[:cut], no[cut:], tuple(None for _ in outs))
 
 
-@dataclass
-class _Request:
-    """A whole version of a value along an axis: its value, and the windows of those who read it."""
-
-    source: Value
-    label: Label
-    value: Value
-    hint: str
-    windows: list[Expr | None] = field(default_factory=list)
-
-    @property
-    def window(self) -> Expr | None:
-        """The window of all readers; none if some look further back than can be told."""
-        first = self.windows[0]
-        return first if all(w == first for w in self.windows) else None
-
-
-class ModuleDeriver:
+class ModuleDeriver(NodeDeriver):
     def __init__(self, owner: Deriver, module: Module, given: tuple[Given, ...], *, outermost: bool = False) -> None:
-        self.owner, self.module, self.given, self.length, self.outermost = owner, module, given, owner.length, outermost
-        self.kinds: dict[Value, Kind] = {p.value: Kind.FIXED for p in module.params}
-        self.whole: dict[Label, Cause] = {}
-        self.new: dict[Value, Value] = {}
-        self.body: list[Node] = []
-        self.children = {c.name: c for c in module.children}
-        self.versions: dict[str, Module | ir.Stack] = {}
-        self.keys: dict[Label, Label] = {}
-        self.requests: dict[tuple[Value, Label], _Request] = {}
-        self.onces: dict[Value, Value] = {}
-        self.needed: set[int] = set()
-        self.entries: set[str] = set()
+        super().__init__(module, given, owner.length, outermost)
+        self.owner = owner
 
     # ------------------------------------------------ the whole module
 
@@ -165,15 +102,8 @@ class ModuleDeriver:
         kinds = tuple(self.kinds.get(v, Kind.FIXED) for v in module.outputs)
         return Derived(made, wanted, frozenset(self.needed), kinds, self.marks(module.inputs), self.marks(module.outputs), causes)
 
-    def further_sources(self) -> set[Value]:
-        """Inputs of which the caller can give a whole version."""
-        return {v for v, g in zip(self.module.inputs, self.given, strict=True) if g.open and g.kind is Kind.ROWS}
-
     def marks(self, values: Sequence[Value]) -> tuple[tuple[bool, ...], ...]:
         return tuple(tuple(self.is_whole(a) for a in v.type.axes) for v in values)
-
-    def is_whole(self, axis: Axis) -> bool:
-        return axis.label in self.whole and self.length.runs(axis)
 
     # ------------------------------------------------ what depends on what
 
@@ -239,11 +169,6 @@ class ModuleDeriver:
         assert isinstance(stack, ir.Stack)
         return stack.slots
 
-    def below(self, name: str) -> Module:
-        child = self.module.child(name)
-        assert not isinstance(child, ir.Stack)
-        return child.module
-
     def givens(self, target: Module, args: Sequence[Value], open_: Sequence[bool]) -> tuple[Given, ...]:
         found: list[Given] = []
         for inner, arg, may in zip(target.inputs, args, open_, strict=True):
@@ -257,68 +182,6 @@ class ModuleDeriver:
                     raise Refused(f"`{target.name}`, which serves another length as well", target.span)
             found.append(Given(kind, tuple(marks), may))
         return tuple(found)
-
-    # ------------------------------------------------ values
-
-    def renew(self, value: Value) -> Value:
-        """The value that stands for one: itself, unless an axis of it is whole."""
-        if any(self.is_whole(a) for a in value.type.axes):
-            self.new[value] = Value(self.type(value.type), value.hint, value.span)
-        return self.new.get(value, value)
-
-    def type(self, kind: Type) -> Type:
-        return Type(tuple(map(self.axis, kind.axes)), kind.dtype)
-
-    def axis(self, axis: Axis) -> Axis:
-        return Axis(axis.label, self.length.whole(axis.size)) if self.is_whole(axis) else axis
-
-    def read(self, value: Value, hint: str = "fixed") -> Value:
-        """An operand of what runs in every call: what is the same in all is computed once."""
-        if self.kinds.get(value) is not Kind.ONCE:
-            return self.new.get(value, value)
-        if value in self.module.inputs and not self.outermost:
-            self.needed.add(self.module.inputs.index(value))
-            return value
-        if value not in self.onces:
-            out = Value(value.type, value.hint, value.span)
-            self.body.append(ir.Once(outs=(out,), span=value.span or self.module.span, x=value, entry=self.entry(value.hint or hint)))
-            self.onces[value] = out
-        return self.onces[value]
-
-    def entry(self, name: str) -> str:
-        """A name among the module's entries of the cache."""
-        found, number = name, 2
-        while found in self.entries:
-            found, number = f"{name}_{number}", number + 1
-        self.entries.add(found)
-        return found
-
-    def kept(self, value: Value, label: Label, hint: str, window: Expr | None) -> Value:
-        """A value with all tokens so far along an axis, under the label `keys[label]`; itself if it has them."""
-        axis = value.type.axis(label)
-        if self.is_whole(axis):
-            return self.new.get(value, value)
-        if self.kinds.get(value) is not Kind.ROWS:
-            return self.read(value)
-        if self.length.lead(axis.size) != ZERO:
-            raise Refused(f"`{label.name}` is {axis.size} long, longer than the tokens", value.span or self.module.span)
-        if (value, label) not in self.requests:
-            keys = self.key_label(label)
-            kind = Type(tuple(Axis(keys, sym(self.length.length)) if a.label is label else a for a in value.type.axes), value.type.dtype)
-            out = Value(kind, value.hint or hint, value.span)
-            self.requests[value, label] = _Request(value, label, out, hint)
-            if value not in self.further_sources():
-                source, span = self.new.get(value, value), value.span or self.module.span
-                name = self.entry(value.hint or hint)
-                self.body.append(ir.Keep(outs=(out,), span=span, x=source, over=label, label=keys, window=None, entry=name))
-        request = self.requests[value, label]
-        request.windows.append(window)
-        return request.value
-
-    def key_label(self, label: Label) -> Label:
-        if label not in self.keys:
-            self.keys[label] = Label("keys")
-        return self.keys[label]
 
     # ------------------------------------------------ nodes
 
@@ -344,178 +207,6 @@ class ModuleDeriver:
             case _:
                 self.plain(node, self.body.append)
 
-    def plain(self, node: Node, emit: Callable[[Node], None]) -> None:
-        """A node that works token by token, or along whole axes; what goes on from the call before gets an entry."""
-        self.check(node)
-        match node:
-            case ir.Pad() if self.is_row(node.x, node.over) and node.before != ZERO:
-                emit(self.shifted(node, emit))
-            case ir.Concat() if self.is_row(node.out, node.over):
-                self.prefixed(node, emit)
-            case ir.LinearRecurrence() if self.is_row(node.out, node.over):
-                emit(replace(self.copied(node), entry=self.entry(node.out.hint or "state")))  # type: ignore[arg-type]
-            case ir.Along() if self.is_row(node.x, node.over):
-                emit(replace(self.copied(node), entry=self.entry(node.out.hint or "total")))  # type: ignore[arg-type]
-            case _:
-                emit(self.copied(node))
-
-    def is_row(self, value: Value, label: Label) -> bool:
-        return value.type.has(label) and self.length.runs(value.type.axis(label)) and label not in self.whole
-
-    def check(self, node: Node) -> None:
-        """Refuse what cannot be done a call at a time."""
-        rows = self.length.rows
-        numbers = [a for a in node.args if isinstance(a, Expr)] if isinstance(node, ir.Elementwise) else []
-        numbers += [node.value] if isinstance(node, ir.Full | ir.Pad) else []
-        numbers += [i for i in node.indices if isinstance(i, Expr)] if isinstance(node, ir.Take) else []
-        if any(rows in n.symbols for n in numbers):
-            raise Refused(f"the number of tokens, `{rows.name}`, in a formula", node.span)
-        for value in node.outs:
-            for axis in value.type.axes:
-                if self.length.runs(axis) and not self.is_whole(axis) and rows in self.length.lead(axis.size).symbols:
-                    raise Refused(f"an axis `{axis.label.name}` of {axis.size}, which depends on the number of tokens", node.span)
-        fixed = isinstance(node, ir.Slice) and (rows in node.start.symbols or rows not in node.stop.symbols)
-        if isinstance(node, ir.Slice) and fixed and self.is_row(node.x, node.over):
-            raise Refused(f"the range {node.start} .. {node.stop} of `{node.over.name}`", node.span)
-        summed = isinstance(node, ir.Reduce | ir.Einsum | ir.ScatterAdd | ir.Top | ir.Squeeze)
-        looked = [a for v in ir.operands(node) for a in v.type.axes if self.is_whole(a)] if summed else []
-        gone = [a for a in looked if not any(v.type.has(a.label) for v in node.outs)]
-        if gone and not any(self.length.runs(a) and not self.is_whole(a) for v in node.outs for a in v.type.axes):
-            cause = self.whole[gone[0].label]
-            raise Refused(cause.what, node.span)
-
-    def copied(self, node: Node, reads: Callable[[Value], Value] | None = None) -> Node:
-        """The node on what its operands have become, with results of their own types."""
-        read = reads or self.read
-        whole = any(
-            isinstance(label, Label) and label in self.whole for name in ("over", "k_axis") for label in _as_tuple(getattr(node, name, ()))
-        )
-
-        def item(value: object) -> object:
-            match value:
-                case Value():
-                    return read(value)
-                case Axis():
-                    return self.axis(value)
-                case Expr():
-                    return self.length.whole(value) if whole else value
-                case tuple():
-                    return tuple(item(v) for v in value)
-                case _:
-                    return value
-
-        changes = {f.name: item(getattr(node, f.name)) for f in fields(node) if f.name not in ("outs", "span")}
-        return replace(node, outs=tuple(map(self.renew, node.outs)), **changes)  # type: ignore[arg-type]
-
-    def shifted(self, node: ir.Pad, emit: Callable[[Node], None]) -> Node:
-        """Padding in front: in its place stand the tokens before. What was cut off at the end first is cut off after."""
-        made = self.cut_before(node.x)
-        if made is None:
-            return replace(self.copied(node), entry=self.entry(node.x.hint or "before"))  # type: ignore[arg-type]
-        cut = node.x.type.axis(node.over).size
-        long = self.longer(node.out, node.over, made.x.type.axis(node.over).size - cut)
-        pad = replace(node, outs=(long,), x=self.read(made.x), entry=self.entry(made.x.hint or "before"))
-        emit(pad)
-        return ir.Slice(outs=node.outs, span=node.span, x=long, over=node.over, start=ZERO, stop=cut + node.before)
-
-    def cut_before(self, value: Value) -> ir.Slice | None:
-        """The node that cut the end off a value along the decoded axis."""
-        node = next((n for n in self.module.body if value in n.outs), None)
-        return node if isinstance(node, ir.Slice) and node.start == ZERO and self.is_row(node.x, node.over) else None
-
-    def longer(self, value: Value, label: Label, more: Expr) -> Value:
-        axes = tuple(Axis(a.label, a.size + more) if a.label is label else a for a in value.type.axes)
-        return Value(Type(axes, value.type.dtype), value.hint, value.span)
-
-    def prefixed(self, node: ir.Concat, emit: Callable[[Node], None]) -> None:
-        """Constants in front of the tokens: in later calls, the tokens before."""
-        front = [a for a in node.args if not self.length.runs(a.type.axis(node.over))]
-        if len(node.args) != 2 or front != [node.args[0]]:
-            raise Refused(f"joining along `{node.over.name}`", node.span)
-        x = node.args[1]
-        made = self.cut_before(x)
-        if made is None:
-            emit(replace(self.copied(node), entry=self.entry(x.hint or "before")))  # type: ignore[arg-type]
-            return
-        size = node.out.type.axis(node.over).size
-        long = self.longer(node.out, node.over, made.x.type.axis(node.over).size - x.type.axis(node.over).size)
-        args = (self.read(node.args[0]), self.read(made.x))
-        emit(replace(node, outs=(long,), args=args, entry=self.entry(made.x.hint or "before")))
-        emit(ir.Slice(outs=node.outs, span=node.span, x=long, over=node.over, start=ZERO, stop=size))
-
-    def rename(self, node: ir.Rename) -> None:
-        """Where a second axis of the tokens begins, all of them are kept."""
-        x, old = node.x, list(node.old)
-        source = self.read(x)
-        for k, (before, after) in enumerate(zip(node.old, node.new, strict=True)):
-            axis = x.type.axis(before)
-            if after in self.whole and self.length.runs(axis) and not self.is_whole(axis):
-                if source is not self.new.get(x, x):
-                    raise Refused(f"two names for `{before.name}` at once", node.span)
-                source = self.kept(x, before, "kept", None)
-                old[k] = self.key_label(before)
-        self.body.append(replace(node, outs=tuple(map(self.renew, node.outs)), x=source, old=tuple(old)))
-
-    def take(self, node: ir.Take, emit: Callable[[Node], None]) -> None:
-        """Indexing along the tokens reads all so far."""
-        self.check(node)
-        over, source = list(node.over), self.read(node.x)
-        for k, label in enumerate(node.over):
-            axis = node.x.type.axis(label)
-            if self.length.runs(axis) and self.kinds.get(node.x) is Kind.ROWS and not self.is_whole(axis):
-                if node.x not in self.kinds or source is not self.new.get(node.x, node.x):
-                    raise Refused(f"indexing along `{label.name}`", node.span)
-                source = self.kept(node.x, label, "kept", None)
-                over[k] = self.key_label(label)
-        changed = self.copied(node)
-        emit(replace(changed, x=source, over=tuple(over)))  # type: ignore[arg-type]
-
-    # ------------------------------------------------ attention
-
-    def attend(self, node: ir.Attend) -> None:
-        self.check(node)
-        k_axis = node.k_axis
-        k, v = self.read(node.k, "k"), self.read(node.v, "v")
-        axis = node.k.type.axis(k_axis)
-        if self.length.runs(axis) and not self.is_whole(axis):
-            k, v = self.keys_and_values(node)
-            k_axis = self.key_label(node.k_axis)
-        regions = {f.name: self.region(r) for f in fields(node) if isinstance(r := getattr(node, f.name), Region)}
-        scale = self.read(node.scale) if isinstance(node.scale, Value) else node.scale
-        made = replace(node, outs=tuple(map(self.renew, node.outs)), q=self.read(node.q), k=k, v=v, k_axis=k_axis, scale=scale, **regions)  # type: ignore[arg-type]
-        self.body.append(made)
-
-    def keys_and_values(self, node: ir.Attend) -> tuple[Value, Value]:
-        """Keys and values of all tokens so far, made of what the cut keeps."""
-        window = read_window(node)
-        cut = choose_kept(node, self.module, self.kinds, self.length)
-        there: dict[Value, Value] = {}
-        for value in cut.values:
-            hint = {node.k: "k", node.v: "v"}.get(value, "latent")
-            there[value] = self.kept(value, node.k_axis, hint, window) if value.type.has(node.k_axis) else self.read(value)
-        keys = Axis(self.key_label(node.k_axis), sym(self.length.length))
-        for part in cut.path:
-            for out in part.outs:
-                axes = tuple(keys if a.label is node.k_axis else a for a in out.type.axes)
-                there[out] = Value(Type(axes, out.type.dtype), out.hint, out.span)
-            moved = ir.replace_values(part, {v: there[v] for v in ir.operands(part) if v in there})
-            self.body.append(replace(moved, outs=tuple(there[v] for v in part.outs)))
-            if isinstance(part, ir.Call) and isinstance(part.target, str):
-                self.version(part.target, self.below(part.target), part)
-        return there[node.k], there[node.v]
-
-    def region(self, region: Region) -> Region:
-        body: list[Node] = []
-        params = tuple(map(self.renew, region.params))
-        inside: set[Value] = set(region.params)
-        for node in region.body:
-            if isinstance(node, ir.Take) and node.x not in inside:
-                self.take(node, body.append)
-            else:
-                self.plain(node, body.append)
-            inside.update(node.outs)
-        return Region(params=params, body=tuple(body), result=self.new.get(region.result, region.result))
-
     # ------------------------------------------------ modules below
 
     def call(self, node: ir.Call) -> None:
@@ -536,16 +227,6 @@ class ModuleDeriver:
         self.version(name, module, node)
         if child.module is not module:
             self.children[name] = replace(child, module=module)
-
-    def version(self, name: str, module: Module | ir.Stack, node: Node) -> None:
-        """A child has one version, however often it is applied."""
-        found = self.versions.setdefault(name, module)
-        if found is not module and not (isinstance(found, ir.Stack) and isinstance(module, ir.Stack) and found.slots == module.slots):
-            raise Refused(f"`{name}`, applied in two ways", node.span)
-
-    def children_module(self, name: str) -> Module | ir.Stack:
-        child = self.module.child(name)
-        return child if isinstance(child, ir.Stack) else child.module
 
     def arguments(self, found: Derived, args: Sequence[Value], node: Node) -> tuple[Value, ...]:
         """The arguments, whole where the module below wants them so, and those further ones that it wants."""
@@ -641,7 +322,3 @@ class ModuleDeriver:
 
 def _has_entry(node: Node) -> bool:
     return bool(getattr(node, "entry", ""))
-
-
-def _as_tuple(item: object) -> tuple[object, ...]:
-    return item if isinstance(item, tuple) else (item,)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from ...grammar.tree import Span
 from .. import ir
 from ..decoding.common import Kind, Length, Refused
-from ..decoding.derive_module import Deriver, Given, ModuleDeriver
+from ..decoding.derive_module import Deriver, ModuleDeriver
 from ..decoding.drop_unread_outputs import drop_unread_outputs
+from ..decoding.ways import Given
 from ..dims import Sym
 from ..ir import Decoding, Module, Program
 from .prove_causality import Flow, prove, sequence_axis

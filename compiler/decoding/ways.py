@@ -1,0 +1,44 @@
+"""How a module's inputs come, and what its derivation gives its callers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..dims import Expr
+from ..ir import Module
+from .common import Cause, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """How an input comes: what it depends on; which of its axes come whole; whether the caller can give a further one beside it."""
+
+    kind: Kind
+    whole: tuple[bool, ...]
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A further input: the input number `input`, whole along its axis number `axis`; nothing looks back further than `window`.
+
+    `hint` names what it is to its readers."""
+
+    input: int
+    axis: int
+    window: Expr | None
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """`module` has the inputs `wanted` after those it had. `needed` are the inputs that do not change from call to call and that every
+    call reads. Axes of inputs and outputs that are whole are marked."""
+
+    module: Module
+    wanted: tuple[Wanted, ...]
+    needed: frozenset[int]
+    kinds: tuple[Kind, ...]
+    whole_inputs: tuple[tuple[bool, ...], ...]
+    whole_outputs: tuple[tuple[bool, ...], ...]
+    causes: tuple[Cause | None, ...]
