@@ -51,6 +51,23 @@ T5 = {
     "vocab_size": 89, "d_model": 30, "d_kv": 7, "d_ff": 53, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4,
     "relative_attention_num_buckets": 12, "relative_attention_max_distance": 20,
 }  # fmt: skip
+SEQ2SEQ = {
+    "vocab_size": 89, "d_model": 30, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 5, "decoder_attention_heads": 3,
+    "encoder_ffn_dim": 53, "decoder_ffn_dim": 41, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    "decoder_start_token_id": 2, "forced_eos_token_id": 2,
+}  # fmt: skip
+CLIP_TEXT = {
+    "vocab_size": 89, "hidden_size": 28, "intermediate_size": 53, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 23,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 88,
+}  # fmt: skip
+CLIP_IMAGE = {
+    "hidden_size": 30,
+    "intermediate_size": 41,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 5,
+    "image_size": 18,
+    "patch_size": 6,
+}
 
 FAMILIES = {
     "gpt2": Family("GPT2LMHeadModel", "GPT2Config", TEXT | {"n_embd": 35, "n_layer": 3, "n_head": 5, "n_positions": 40, "n_inner": 53}, ("plain", "padded")),
@@ -71,6 +88,12 @@ FAMILIES = {
     "vit": Family("ViTForImageClassification", "ViTConfig", {"hidden_size": 30, "intermediate_size": 53, "num_hidden_layers": 3, "num_attention_heads": 5, "image_size": 18, "patch_size": 6, "num_labels": 7}, ("image",)),
     "t5": Family("T5ForConditionalGeneration", "T5Config", T5 | {"feed_forward_proj": "relu", "tie_word_embeddings": True}, ("pair", "padded_pair")),
     "t5_v1_1": Family("T5ForConditionalGeneration", "T5Config", T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}, ("pair", "padded_pair")),
+    "marian": Family("MarianMTModel", "MarianConfig", SEQ2SEQ | {"activation_function": "relu", "scale_embedding": True}, ("pair", "padded_pair")),
+    "bart": Family("BartForConditionalGeneration", "BartConfig", SEQ2SEQ, ("pair", "padded_pair")),
+    "whisper": Family("WhisperForConditionalGeneration", "WhisperConfig", SEQ2SEQ | {"num_mel_bins": 11, "max_source_positions": 20, "max_target_positions": 24}, ("speech",)),
+    "switch_transformers": Family("SwitchTransformersForConditionalGeneration", "SwitchTransformersConfig", T5 | {"num_decoder_layers": 2, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1, "num_experts": 5, "expert_capacity": 3, "router_z_loss_coef": 0.03, "router_aux_loss_coef": 0.07}, ("pair", "padded_pair"), {"output_router_logits": True}),
+    "clip": Family("CLIPModel", "CLIPConfig", {"projection_dim": 19, "text_config": CLIP_TEXT, "vision_config": CLIP_IMAGE}, ("image_text",), {"return_loss": True}),
+    "swin": Family("SwinForImageClassification", "SwinConfig", {"embed_dim": 18, "image_size": 18, "patch_size": 3, "window_size": 3, "depths": [3, 2], "num_heads": [2, 3], "num_labels": 7, "qkv_bias": True}, ("image",)),
     "deepseek_v3": Family("DeepseekV3ForCausalLM", "DeepseekV3Config", TEXT | {"hidden_size": 30, "intermediate_size": 53, "moe_intermediate_size": 19, "num_hidden_layers": 3, "num_attention_heads": 5, "num_key_value_heads": 5, "n_shared_experts": 2, "n_routed_experts": 12, "routed_scaling_factor": 2.5, "kv_lora_rank": 11, "q_lora_rank": 17, "qk_rope_head_dim": 8, "v_head_dim": 7, "qk_nope_head_dim": 9, "n_group": 4, "topk_group": 2, "num_experts_per_tok": 3, "first_k_dense_replace": 1, "norm_topk_prob": True, "max_position_embeddings": 64, "rope_parameters": YARN, "rope_interleave": True}),
     "mamba2": Family("Mamba2ForCausalLM", "Mamba2Config", TEXT | {"hidden_size": 28, "num_heads": 8, "head_dim": 7, "state_size": 11, "num_hidden_layers": 3, "n_groups": 2, "conv_kernel": 4, "expand": 2, "chunk_size": 8, "tie_word_embeddings": False}),
 }  # fmt: skip
@@ -86,8 +109,13 @@ def build(family: Family) -> torch.nn.Module:
     model: torch.nn.Module = getattr(hf, family.model)(config).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for name, value in [*model.named_parameters(), *((n, b) for n, b in model.named_buffers() if n.endswith("correction_bias"))]:
+        for name, value in [
+            *model.named_parameters(),
+            *((n, b) for n, b in model.named_buffers() if n.endswith(("correction_bias", "logits_bias"))),
+        ]:
             drawn = torch.randn(value.shape, generator=generator)
+            if name in (getattr(model, "_keys_to_ignore_on_save", None) or ()):  # fixed tables, which no checkpoint holds
+                continue
             if "norm" in name.lower() or "ln_" in name or name.endswith((".D", "layernorm.weight")):
                 value.copy_(1.1 + 0.3 * drawn)
             elif name.endswith("A_log"):
@@ -124,12 +152,27 @@ def _padded(family: Family) -> dict[str, torch.Tensor]:
     return right_padded(ids, pad) if "Bert" in family.config or "Roberta" in family.config else left_padded(ids, pad)
 
 
+def _ended(ids: torch.Tensor) -> torch.Tensor:
+    """Each text ends at a place of its own."""
+    for row, place in enumerate((12, 6, 9)):
+        ids[row, place:] = 88
+    return ids
+
+
 INPUTS: dict[str, Callable[[Family], dict[str, torch.Tensor]]] = {
     "plain": lambda f: {"input_ids": tokens(3, 89, 2, 19)},
     "padded": _padded,
     "positions": lambda f: {"input_ids": tokens(3, 89, 2, 19), "position_ids": torch.arange(19).flip(0).expand(2, -1) % 13},
     "types": lambda f: {"input_ids": tokens(3, 89, 2, 19), "token_type_ids": tokens(0, 3, 2, 19, seed=3)},
     "image": lambda f: {"pixel_values": torch.randn(2, 3, 18, 18, generator=torch.Generator().manual_seed(2))},
+    "speech": lambda f: {
+        "input_features": torch.randn(2, 11, 40, generator=torch.Generator().manual_seed(2)),
+        "decoder_input_ids": tokens(3, 89, 2, 13, seed=3),
+    },
+    "image_text": lambda f: {
+        "input_ids": _ended(tokens(3, 80, 3, 13)),
+        "pixel_values": torch.randn(3, 3, 18, 18, generator=torch.Generator().manual_seed(2)),
+    },
     "pair": lambda f: {"input_ids": tokens(3, 89, 2, 19), "decoder_input_ids": tokens(3, 89, 2, 13, seed=3)},
     "padded_pair": lambda f: right_padded(tokens(3, 89, 2, 19), 0) | {"decoder_input_ids": tokens(3, 89, 2, 13, seed=3)},
 }
