@@ -157,14 +157,13 @@ def _sequence_axes(a: Args, q: ir.Value, k: ir.Value, over: tree.Expr | None) ->
 
 @operation("scan(component, carried..., x, over = axis, reverse = false)")
 def _scan(a: Args) -> Static:
-    over = a.label(None, "over")
     backwards = a.find(None, "reverse")
     reverse = a.e.condition(backwards, a.frame) if backwards is not None else False
     node = a.need(0, "component")
     target = a.e.evaluate(node, a.frame)
     args = a.tensors()
     name = node.id if isinstance(node, tree.Name) else ""
-    return a.e.apply_scan(target, name, args, over, reverse, a.span, a.frame)
+    return a.e.apply_scan(target, name, args, a.label(None, "over"), reverse, a.span, a.frame)
 
 
 @operation("bank(count, recipe)")
