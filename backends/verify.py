@@ -21,6 +21,7 @@ from ..compiler.ir import Program
 from ..compiler.passes.prove_causality import prove, sequence_axis
 from ..compiler.pipeline import run as run_passes
 from . import interpreter
+from .python.name_parameters import generated_names
 from .verify_inputs import Inputs, changed_after, input_sets, segments
 from .verify_modules import ModuleError, NumpyModule, TorchModule, loaded
 from .verify_report import Report, Row
@@ -93,19 +94,22 @@ class _Verification:
         self.under = {s: v for s, v in chosen.under.items() if s.value is not None}
         self.program = chosen.program
         self.emitted = run_passes(chosen.program)
+        renamed = generated_names(self.emitted)
+        places = [interpreter.places(p, self.under) for p in (self.emitted, renamed)]
+        keys = {own.name: there.name for own, there in zip(*places, strict=True)}
         names = tuple(n or "output" for n in self.emitted.root.output_names) or ("output",)
         torch_module = stack.enter_context(loaded(torch_backend.emit(self.emitted), "verified_torch"))
         numpy_module = stack.enter_context(loaded(numpy_backend.emit(self.emitted), "verified_numpy"))
         config = chosen.config()
         if checkpoint is not None:
-            self.torch = TorchModule.published(torch_module, checkpoint, dtype, names)
+            self.torch = TorchModule.published(torch_module, checkpoint, dtype, names, keys)
             weights = numpy_module.load(checkpoint)
             self.params = self.own(self.torch.weights())
         else:
-            self.torch = TorchModule.build(torch_module, config, dtype, names)
+            self.torch = TorchModule.build(torch_module, config, dtype, names, keys)
             self.params = interpreter.initial_params(self.program, seed, dtype, self.under)
             self.torch.load(self.params)
-            weights = self.torch.weights()
+            weights = self.torch.state()
         fields = {n: v for n, v in config.items() if n in getattr(numpy_module.Config, "__dataclass_fields__", {})}
         self.numpy = NumpyModule(numpy_module, weights, numpy_module.Config(**fields), dtype, names)
         self.sets = input_sets(self.program, chosen.under, seed)

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
+NO_KEYS: Mapping[str, str] = MappingProxyType({})
 
 
 class ModuleError(Exception):
@@ -53,43 +54,53 @@ def _array(value: object) -> Array:
 
 
 class TorchModule:
-    """The PyTorch module with its weights; `names` are the outputs' names."""
+    """The PyTorch module with its weights; `names` are the outputs' names, `keys` what the spec's parameters are called in it where that differs."""
 
-    def __init__(self, model: torch.nn.Module, names: tuple[str, ...]) -> None:
+    def __init__(self, model: torch.nn.Module, names: tuple[str, ...], keys: Mapping[str, str] = NO_KEYS) -> None:
         self.model, self.names = model.eval(), names
+        self.spec_names = {there: own for own, there in keys.items()}
 
     @staticmethod
-    def build(module: ModuleType, config: Mapping[str, int | float], dtype: str, names: tuple[str, ...]) -> TorchModule:
+    def build(
+        module: ModuleType, config: Mapping[str, int | float], dtype: str, names: tuple[str, ...], keys: Mapping[str, str] = NO_KEYS
+    ) -> TorchModule:
         import torch
 
         torch.manual_seed(0)
-        return TorchModule(module.Model(module.Config(**config)).to(getattr(torch, dtype)), names)
+        return TorchModule(module.Model(module.Config(**config)).to(getattr(torch, dtype)), names, keys)
 
     @staticmethod
-    def published(module: ModuleType, folder: Path, dtype: str, names: tuple[str, ...]) -> TorchModule:
+    def published(module: ModuleType, folder: Path, dtype: str, names: tuple[str, ...], keys: Mapping[str, str] = NO_KEYS) -> TorchModule:
         import torch
 
-        return TorchModule(module.Model.from_pretrained(folder).to(getattr(torch, dtype)), names)
+        return TorchModule(module.Model.from_pretrained(folder).to(getattr(torch, dtype)), names, keys)
 
     def to(self, dtype: str) -> None:
         import torch
 
         self.model.to(getattr(torch, dtype))
 
-    def weights(self) -> dict[str, Array]:
+    def state(self) -> dict[str, Array]:
+        """The weights by the module's own keys."""
         return {name: value.detach().numpy().copy() for name, value in self.model.state_dict().items()}
 
+    def weights(self) -> dict[str, Array]:
+        """The weights by the spec's names."""
+        return {self.spec_names.get(name, name): array for name, array in self.state().items()}
+
     def load(self, params: Arrays) -> None:
-        """Take weights by name; an array of the same number of entries is reshaped (a matrix in place of named axes)."""
+        """Take weights by the spec's names; an array of the same number of entries is reshaped (a matrix in place of named axes)."""
         import torch
 
-        own = self.model.state_dict()
+        state = self.model.state_dict()
+        own = {self.spec_names.get(name, name): value for name, value in state.items()}
         if surplus := sorted(set(own) - set(params)):
             raise ModuleError(f"the module has parameters that the spec lacks: {', '.join(surplus[:4])}")
         for name, value in own.items():
             if value.numel() != params[name].size:
                 raise ModuleError(f"{name} is {tuple(value.shape)} in the module and {params[name].shape} in the spec")
-        made = {n: torch.from_numpy(np.array(params[n])).reshape(v.shape).to(v.dtype) for n, v in own.items()}
+        names = {there: self.spec_names.get(there, there) for there in state}
+        made = {n: torch.from_numpy(np.array(params[names[n]])).reshape(v.shape).to(v.dtype) for n, v in state.items()}
         self.model.load_state_dict(made)
 
     def __call__(self, inputs: Arrays, **options: object) -> dict[str, Array]:
@@ -128,7 +139,7 @@ class TorchModule:
         return {n: torch.from_numpy(np.array(a)).to(dtype if a.dtype.kind == "f" else None) for n, a in inputs.items()}
 
     def gradients(self, inputs: Arrays, project: Mapping[str, Array]) -> dict[str, Array]:
-        """Of the sum of outputs times `project`, by parameter name (flat, in the module's order)."""
+        """Of the sum of outputs times `project`, by the spec's names (flat, in the module's order)."""
         import torch
 
         self.model.zero_grad()
@@ -139,7 +150,7 @@ class TorchModule:
             return {}
         total.backward()  # type: ignore[no-untyped-call]
         return {
-            n: (p.grad if p.grad is not None else torch.zeros_like(p)).detach().numpy().reshape(-1)
+            self.spec_names.get(n, n): (p.grad if p.grad is not None else torch.zeros_like(p)).detach().numpy().reshape(-1)
             for n, p in self.model.named_parameters()
         }
 

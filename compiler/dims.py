@@ -92,8 +92,22 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
 }
 
 
-def _atom_key(atom: Atom) -> tuple[int, str, int]:
-    return (0, atom.name, atom.order) if isinstance(atom, Sym) else (1, repr(atom), 0)
+Key = tuple[int, str, tuple[object, ...]]
+
+
+def _atom_key(atom: Atom) -> Key:
+    """Symbols come in the order in which they were made, whatever their names."""
+    if isinstance(atom, Sym):
+        return (0, "", (atom.order,))
+    return (1, atom.function, tuple(_terms_key(a.terms) for a in atom.arguments))
+
+
+def _terms_key(terms: tuple[tuple[Monomial, Number], ...]) -> tuple[object, ...]:
+    return tuple((_monomial_key(m), float(c)) for m, c in terms)
+
+
+def _monomial_key(monomial: Monomial) -> list[tuple[Key, int]]:
+    return [(_atom_key(a), -p) for a, p in monomial] or [((9, "", ()), 0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +121,7 @@ class Expr:
     @staticmethod
     def of(terms: Mapping[Monomial, Number]) -> Expr:
         kept = [(m, c) for m, c in terms.items() if c != 0]
-        kept.sort(key=lambda term: [(_atom_key(a), -p) for a, p in term[0]] or [((9, "", 0), 0)])
+        kept.sort(key=lambda term: (-sum(p for _, p in term[0]), _monomial_key(term[0])))
         return Expr(tuple((m, _plain(c)) for m, c in kept))
 
     def __add__(self, other: Expr) -> Expr:

@@ -14,7 +14,25 @@ from xfc.grammar import tree
 from xfc.grammar.load import load
 from xfc.grammar.print_xf import print_file
 
-WORDS = {"true", "false", "none", "yes", "no", "on", "off", "null", "...", "layer", "causal", "values", "index", "int", "bool", "float"}
+WORDS = {
+    "true",
+    "false",
+    "none",
+    "yes",
+    "no",
+    "on",
+    "off",
+    "null",
+    "...",
+    "layer",
+    "layers",
+    "causal",
+    "values",
+    "index",
+    "int",
+    "bool",
+    "float",
+}
 
 
 class Renamer:

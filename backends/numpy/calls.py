@@ -10,9 +10,10 @@ from ...compiler.ir import Label
 from ..python.bind_calls import apart_from, bind, out_layout, renamed
 from ..python.code import Assign, Binary, Block, Call, Code, Each, Items, Subscript, Text, Var, call, method, number
 from ..python.layouts import Layout, Tensor, relabel, sizes_of
+from ..python.name_parameters import native_of
+from ..python.natives import Embedding, Linear
 from ..python.plan_classes import Plan
 from ..python.write_body import BodyWriter
-from ..torch.natives import Embedding, Linear, match_native
 from .helpers import free_name
 from .pointwise import dtype_code
 
@@ -97,9 +98,9 @@ def keeps_state(module: ir.Module) -> bool:
 def native(module: ir.Module, params: Code | None, x: Code) -> Code:
     """A module that is a matrix product or a table of rows."""
     assert params is not None
-    match match_native(module):
+    match native_of(module):
         case Linear(bias=bias):
-            return call("affine" if bias else "linear", params, x)
+            return call("affine" if bias is not None else "linear", params, x)
         case Embedding():
             (start, name) = params.args if isinstance(params, Call) else (params, None)
             if isinstance(name, Text) and params.function == Text("part") and start == PARAMS:  # type: ignore[union-attr]
@@ -114,7 +115,7 @@ def _call_native(w: BodyWriter, node: ir.Call, name: str, module: ir.Module) -> 
     t = w.read(node.args[0])
     labels, outs = node.args[0].type.labels, node.out.type.labels
     params = call("part", PARAMS, Text(f'"{name}"'))
-    match match_native(module):
+    match native_of(module):
         case Linear() as found:
             inside = labels[len(labels) - len(found.inside) :]
             rest = tuple(d for d in apart_from(t.layout, set(inside)) if not set(d) & set(inside))
@@ -182,7 +183,7 @@ def lower_pairwise(w: BodyWriter, node: ir.Node) -> None:
 def _merged(module: ir.Module, args: list[Code], node: ir.Pairwise, label: Label, w: BodyWriter) -> tuple[list[Code], Layout]:
     """Arguments and the layout of a result; a bare linear map works on merged dimensions."""
     labels = tuple(x for x in node.out.type.labels if x is not label)
-    found = match_native(module) if w.numbers.plans.of(module).is_native else None
+    found = native_of(module) if w.numbers.plans.of(module).is_native else None
     if not isinstance(found, Linear):
         return args, tuple((x,) for x in labels)
     if len(found.inside) > 1:

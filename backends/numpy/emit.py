@@ -14,10 +14,11 @@ from ...compiler.passes.remove_dead_nodes import remove_dead_nodes
 from ..python.checkpoint_table import checkpoint_view, write_checkpoint
 from ..python.code import number, render
 from ..python.inline_functions import inline_functions
+from ..python.name_parameters import name_parameters, native_of
+from ..python.natives import Embedding, Linear
 from ..python.parameter_shapes import shape_lines
 from ..python.plan_classes import plan_classes
 from ..python.prepare_masks import prepare_masks
-from ..torch.natives import Embedding, Linear, match_native
 from .calls import function_name, keeps_state
 from .evaluation import without_training
 from .helpers import HELPERS, used_helpers
@@ -33,8 +34,8 @@ def emit(program: ir.Program) -> str:
     """Requires: a verified program, after the passes. Ensures: a file that needs numpy alone (safetensors inside `load`), formatted, the same
     bytes for the same program. Raises SpecError (E601) where this backend cannot write an operation."""
     program, masks = prepare_masks(inline_functions(remove_dead_nodes(without_training(program))))
-    program = remove_dead_nodes(inline_tables(program))
-    plans = plan_classes(program, lambda m: isinstance(match_native(m), Linear | Embedding))
+    program = name_parameters(remove_dead_nodes(inline_tables(program)))
+    plans = plan_classes(program, lambda m: isinstance(native_of(m), Linear | Embedding))
     own = [p for p in plans.plans if not p.is_native and program.root not in p.of.uses and p.first.outputs]
     reserved = {*RESERVED, *HELPERS, *map(function_name, own)}
     used: dict[str, set[str]] = {}
@@ -57,7 +58,7 @@ def emit(program: ir.Program) -> str:
 
 def stored_shapes(module: ir.Module) -> tuple[tuple[str, tuple[Expr, ...]], ...]:
     """Shapes of a module's own parameters: those of a matrix product or a table of rows are two-dimensional."""
-    match match_native(module):
+    match native_of(module):
         case Linear(size_out=rows, size_in=width) | Embedding(rows=rows, width=width):
             return tuple((p.name, (rows, width) if p.name == "weight" else (rows,)) for p in module.params)
         case _:

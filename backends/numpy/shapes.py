@@ -10,8 +10,9 @@ from ...compiler.dims import ZERO, Expr
 from ...compiler.ir import REST, Label, Value
 from ..python.code import Binary, Code, Items, Subscript, Text, call, method, number
 from ..python.layouts import Layout, Tensor, common_layout, flat, has, relabel, sizes_of
+from ..python.name_parameters import native_of
+from ..python.natives import Embedding, Linear
 from ..python.write_body import BodyWriter
-from ..torch.natives import Embedding, Linear, match_native
 from ..torch.shapes import ALL, lower_flatten, lower_rename, lower_transpose, lower_unflatten, slice_code
 from ..torch.shapes import _subscript as subscript
 from .pointwise import along, to_dtype
@@ -209,7 +210,7 @@ def lower_child_param(w: BodyWriter, node: ir.Node) -> None:
         module = child.module
     labels = node.out.type.labels
     layout: Layout = tuple((label,) for label in labels)
-    match match_native(module):
+    match native_of(module):
         case Linear(inside=inside) if node.path[-1] == "weight":
             layout = (labels[: -len(inside)], labels[-len(inside) :])
         case Linear():

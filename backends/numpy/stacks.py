@@ -23,7 +23,7 @@ def _carried(w: BodyWriter, node: ir.Fold | ir.Scan) -> list[Var]:
     """A variable for each carried value, with its start."""
     found: list[Var] = []
     for out, arg in zip(node.outs[: node.carried], node.args, strict=False):
-        var = Var(hint=out.hint or arg.hint or "x")
+        var = Var(hint=out.hint or arg.hint, kind="x")
         w.statements.append(Assign((var,), w.arranged(w.read(arg), _apart(arg))))
         found.append(var)
     return found

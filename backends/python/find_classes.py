@@ -69,7 +69,7 @@ class _Form:
         if expr.is_dynamic:
             for s in sorted((s for s in expr.symbols if s.value is None), key=lambda s: s.order):
                 self.dynamic.setdefault(s, len(self.dynamic))
-            return ("dynamic", repr(expr.substitute({s: _stand_in(k) for s, k in self.dynamic.items()})))
+            return ("dynamic", expr.substitute({s: _stand_in(k) for s, k in self.dynamic.items()}))
         self.holes.append(expr)
         return ("number",)
 

@@ -182,7 +182,7 @@ def _absorb(s: Statement, value: Code, ready: dict[Var, Assign], kept: list[Stat
         if var not in ready:
             continue
         whole = value is var
-        rebound = isinstance(s, Assign) and len(s.targets) == 1 and s.targets[0] is not None and (s.targets[0].hint or s.targets[0].kind) == var.hint
+        rebound = isinstance(s, Assign) and len(s.targets) == 1 and s.targets[0] is not None and s.targets[0].hint == var.hint
         if var.hint and not whole and not rebound:
             continue
         new = simplify(substitute(value, {var: ready[var].value}))

@@ -1,4 +1,5 @@
-"""Names of local variables: the spec's own, bound again where the old value is dead; never two living values under one name."""
+"""Names of local variables: the spec's own, bound again where the old value is dead; never two living values under one name, and never a name
+of the spec for a value that has none there."""
 
 from __future__ import annotations
 
@@ -24,9 +25,11 @@ def name_variables(statements: tuple[Statement, ...], inputs: Mapping[Var, str],
     lives = {v: _Life(0, 0) for v in inputs}
     _measure(statements, 1, lives)
     names: dict[Var, str] = dict(inputs)
+    hints = {*inputs.values(), *(next(_candidates(v)) for v in lives if v.hint)}
     for var in sorted((v for v in lives if v not in inputs), key=lambda v: (lives[v].start, v.serial)):
         life = lives[var]
         taken = {names[o] for o in names if (lives[o].start < life.end and life.start < lives[o].end) or lives[o].start == life.start}
+        taken |= hints if not var.hint else set()
         names[var] = next(c for c in _candidates(var) if c not in taken and c not in reserved)
     return names
 

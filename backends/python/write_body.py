@@ -56,9 +56,7 @@ class Numbers:
     def _symbol(self, s: Sym) -> Code:
         if s not in self.plans.fields:
             return number(s.value or 0)
-        name = self._named(sym(s)) or self.plans.fields[s]
-        taken = {c.name for c in self.plan.first.children} | {p.name for p in self.plan.first.params} | RESERVED_ATTRIBUTES
-        return self._keep(f"num_{name}" if name in taken else name, sym(s))
+        return self._keep(self._named(sym(s)) or self.plans.fields[s], sym(s))
 
     def _named(self, expr: Expr) -> str | None:
         """The spec's name of a number, if it has one here."""
@@ -68,10 +66,14 @@ class Numbers:
         if self.is_root:
             return None
         found = [n for n, e in self.plan.first.locals if e == expr and n.isidentifier()]
-        own = {c.name for c in self.plan.first.children} | {p.name for p in self.plan.first.params} | RESERVED_ATTRIBUTES
+        own = self._own()
         return next((n for n in found if n not in own and len(n) > 1), None)
 
+    def _own(self) -> set[str]:
+        return {c.name for c in self.plan.first.children} | {p.name for p in self.plan.first.params}
+
     def _keep(self, name: str, expr: Expr) -> Code:
+        name = f"num_{name}" if name in self._own() or name in RESERVED_ATTRIBUTES else name
         self.kept.setdefault(name, self.init(expr))
         return Attribute(Text("self"), name)
 

@@ -11,9 +11,11 @@ from ..python.bind_calls import apart_from, bind, out_layout, renamed
 from ..python.choose_slots import slot_conditions
 from ..python.code import Attribute, Call, Code, Text, call
 from ..python.layouts import Dim, Layout, Tensor, sizes_of
+from ..python.name_parameters import native_of
+from ..python.natives import Embedding, Linear, Norm
 from ..python.write_body import BodyWriter
-from .bank_inputs import BANK_INPUTS, state_inputs
-from .natives import Embedding, Linear, Norm, match_native
+from .bank_inputs import BANK_INPUTS, state_inputs, training_inputs
+from .pointwise import training_mode
 
 
 def lower_call(w: BodyWriter, node: ir.Node) -> None:
@@ -24,7 +26,7 @@ def lower_call(w: BodyWriter, node: ir.Node) -> None:
     bound = bind(w, module, node.args)
     plan = w.numbers.plans.of(module)
     if plan.is_function:
-        numbers = [w.number(e) for _, e in w.numbers.plans.arguments(module)]
+        numbers = [*(w.number(e) for _, e in w.numbers.plans.arguments(module)), *(training_mode(w) for _ in training_inputs(module))]
         function: Code = Text(plan.name)
     else:
         assert isinstance(node.target, str)
@@ -49,7 +51,7 @@ def _child_module(w: BodyWriter, name: str) -> ir.Module:
 
 def _call_native(w: BodyWriter, node: ir.Call, name: str, module: ir.Module) -> bool:
     """Native modules act on the last dimension and leave the others as they lie."""
-    native = match_native(module)
+    native = native_of(module)
     if native is None or not w.numbers.plans.of(module).is_native:
         return False
     t = w.read(node.args[0])

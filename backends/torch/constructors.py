@@ -9,8 +9,9 @@ from ...compiler.dims import ONE, ZERO, Expr
 from ..python.choose_slots import choose_by_slot
 from ..python.code import Attribute, Binary, Call, Choice, Code, Each, Items, Text, Unary, Var, call, method, number, wrap
 from ..python.layouts import Layout
+from ..python.name_parameters import native_of
+from ..python.natives import Embedding, Linear, Native, Norm
 from ..python.write_body import Numbers
-from .natives import Embedding, Linear, Norm, match_native
 
 
 def constructor_lines(module: ir.Module, numbers: Numbers, helpers: set[str]) -> list[str]:
@@ -70,12 +71,12 @@ def _text(code: Code) -> str:
 def construct(module: ir.Module, numbers: Numbers) -> Code:
     """`Attention(config)`, `nn.Linear(config.d_model, config.hidden, bias=False)`."""
     plan = numbers.plans.of(module)
-    native = match_native(module) if plan.is_native else None
+    native = native_of(module) if plan.is_native else None
     if plan.of.bank is not None and isinstance(native, Linear):
         return grouped_linear(module, native, numbers)
     match native:
         case Linear():
-            named = {} if native.bias else {"bias": Text("False")}
+            named = {} if native.bias is not None else {"bias": Text("False")}
             return call("nn.Linear", numbers.init(native.size_in), numbers.init(native.size_out), **named)
         case Embedding():
             return call("nn.Embedding", numbers.init(native.rows), numbers.init(native.width))
@@ -89,15 +90,15 @@ def grouped_linear(module: ir.Module, native: Linear, numbers: Numbers) -> Code:
     """A linear map for each expert."""
     bank = numbers.plan.of.bank
     assert bank is not None
-    init = next(p for p in module.params if p.name == "weight").init
+    init = native.weight.init
     numbers.helpers |= {"grouped_linear"}
     named = {"std": numbers.init(init.numbers[0])} if init.kind == "normal" else {}
     sizes = [numbers.init(n) for n in (bank.size, native.size_in, native.size_out)]
-    return call("GroupedLinear", *sizes, bias=Text(str(native.bias)), **named)
+    return call("GroupedLinear", *sizes, bias=Text(str(native.bias is not None)), **named)
 
 
 def _no_bias(norm: Norm) -> dict[str, Code]:
-    return {"bias": Text("False")} if norm.kind == "LayerNorm" and not norm.bias else {}
+    return {"bias": Text("False")} if norm.kind == "LayerNorm" and norm.bias is None else {}
 
 
 def _arguments(module: ir.Module, numbers: Numbers) -> tuple[Code, ...]:
@@ -151,12 +152,12 @@ def table(init: ir.Init, numbers: Numbers, param: ir.Param) -> Code:
     return method(code, "clone") if init.table.body and isinstance(init.table.body[-1], ir.Expand) else code  # no shared memory
 
 
-def init_rule(native: Linear | Embedding | Norm, module: ir.Module) -> tuple[str, tuple[Expr, ...]] | None:
+def init_rule(native: Native) -> tuple[str, tuple[Expr, ...]] | None:
     """How the spec starts a native module's weight, where that is not what torch does anyway."""
-    weight = next(p for p in module.params if p.name == "weight")
-    if isinstance(native, Norm) and weight.init.kind == "ones":
+    init = native.weight.init
+    if isinstance(native, Norm) and init.kind == "ones":
         return None
-    return weight.init.kind, weight.init.numbers
+    return init.kind, init.numbers
 
 
 def negative(code: Code) -> Code:

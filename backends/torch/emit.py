@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
 from itertools import groupby
 
@@ -15,15 +16,17 @@ from ...compiler.passes.remove_dead_nodes import remove_dead_nodes
 from ..python.checkpoint_table import checkpoint_view, write_checkpoint
 from ..python.code import Code, Text, number, render
 from ..python.count_parameters import count_parameters, readable_count
+from ..python.find_classes import bank_axes
 from ..python.inline_functions import inline_functions
 from ..python.merge_heads import merge_heads
+from ..python.name_parameters import name_parameters, native_of
+from ..python.natives import Linear
 from ..python.numbers import expression
 from ..python.order_biases import order_biases
 from ..python.plan_classes import Plans, plan_classes
 from ..python.prepare_masks import prepare_masks
 from .constructors import init_rule
 from .helpers import chosen_helpers
-from .natives import match_native
 from .write_class import ClassView, write_class
 from .write_model import write_model
 
@@ -35,8 +38,8 @@ def emit(program: ir.Program) -> str:
 
     Raises SpecError (E601) where this backend cannot write an operation."""
     program, masks = prepare_masks(order_biases(inline_functions(program)))
-    program, merged = merge_heads(remove_dead_nodes(program))
-    plans = plan_classes(program, lambda m: match_native(m) is not None, merged, masks.inputs)
+    program, merged = merge_heads(name_parameters(remove_dead_nodes(program)))
+    plans = plan_classes(program, _is_native(program), merged, masks.inputs)
     functions = {p.name for p in plans.plans if p.is_function}
     reserved = RESERVED | functions
     helpers: set[str] = set()
@@ -56,6 +59,17 @@ def emit(program: ir.Program) -> str:
         checkpoint=write_checkpoint(checkpoint, "torch"), builds_on_meta=not checkpoint.has_tables,
     )  # fmt: skip
     return _assemble(_header(program), text)
+
+
+def _is_native(program: ir.Program) -> Callable[[ir.Module], bool]:
+    """What torch has; of what stands in a bank, linear maps."""
+    banks = bank_axes(program.root)
+
+    def test(module: ir.Module) -> bool:
+        native = native_of(module)
+        return isinstance(native, Linear) or (native is not None and id(module) not in banks)
+
+    return test
 
 
 @cache
@@ -114,11 +128,12 @@ def _init_rules(plans: Plans) -> list[str]:
     """How linear and embedding weights start: the commonest rule for each kind of module."""
     rules: dict[str, Counter[str]] = {}
     for plan in plans.plans:
-        native = match_native(plan.first) if plan.is_native else None
+        native = native_of(plan.first) if plan.is_native else None
         if native is None:
             continue
         for use in plan.of.uses:
-            rule = init_rule(native, use)
+            used = native_of(use)
+            rule = init_rule(used) if used is not None else None
             if rule is not None:
                 kind = "nn.Linear" if type(native).__name__ == "Linear" else f"nn.{type(native).__name__}"
                 rules.setdefault(kind, Counter())[_init_call(rule)] += 1

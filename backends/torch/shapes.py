@@ -10,6 +10,8 @@ from ...compiler.dims import ONE, Expr
 from ...compiler.ir import REST, Label, Value
 from ..python.code import Attribute, Binary, Call, Code, Items, Range, Subscript, Text, Unary, call, method, number
 from ..python.layouts import Dim, Layout, Tensor, axis_number, common_layout, flat, has, place, relabel, sizes_of
+from ..python.name_parameters import native_of
+from ..python.natives import Embedding, Linear
 from ..python.write_body import BodyWriter
 from .pointwise import along, on_device, to_dtype
 
@@ -299,15 +301,13 @@ def lower_child_param(w: BodyWriter, node: ir.Node) -> None:
 
 def stored_layout(w: BodyWriter, node: ir.ChildParam) -> Layout:
     """How the child stores it: a native linear merges its output axes, and its input axes."""
-    from .natives import Embedding, Linear, match_native
-
     module = w.module
     for step in node.path[:-1]:
         child = module.child(step)
         assert not isinstance(child, ir.Stack)
         module = child.module
     labels = node.outs[0].type.labels
-    match match_native(module):
+    match native_of(module):
         case Linear(inside=inside) if node.path[-1] == "weight":
             return (labels[: -len(inside)], labels[-len(inside) :])
         case Linear():

@@ -41,7 +41,7 @@ def _carried(w: BodyWriter, node: ir.Fold | ir.Scan) -> list[Var]:
     """A variable for each carried value, with its start."""
     found: list[Var] = []
     for k in range(node.carried):
-        var = Var(hint=node.outs[k].hint or node.args[k].hint or "x")
+        var = Var(hint=node.outs[k].hint or node.args[k].hint, kind="x")
         w.statements.append(Assign((var,), w.arranged(w.read(node.args[k]), _apart(node.args[k]))))
         found.append(var)
     return found

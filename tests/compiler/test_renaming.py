@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import keyword
 import tokenize
@@ -39,27 +40,56 @@ def generate(folder: Path, model: str, monkeypatch: pytest.MonkeyPatch, target: 
     return text
 
 
-def words(text: str) -> list[str]:
-    kept = (tokenize.NAME, tokenize.OP, tokenize.NUMBER)
-    return [t.string for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type in kept]
+def scopes(text: str) -> dict[int, str]:
+    """The function that each line stands in, or the class, by name."""
+    found: dict[int, str] = {}
+
+    def visit(node: ast.AST, path: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.ClassDef):
+                below = f"{path}/{child.lineno}"
+                for line in range(child.lineno, (child.end_lineno or 0) + 1):
+                    found[line] = below
+                visit(child, below)
+
+    visit(ast.parse(text), "")
+    return found
+
+
+def words(text: str) -> list[tuple[str, str]]:
+    """Tokens, without line breaks inside statements, each with the scope that its name belongs to: a name after a dot is an attribute's."""
+    text = ast.unparse(ast.parse(text))
+    inside = scopes(text)
+    kept = (tokenize.NAME, tokenize.OP, tokenize.NUMBER, tokenize.STRING)
+    found: list[tuple[str, str]] = []
+    before = ""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in kept:
+            scope = inside.get(token.start[0], "") + ("." if before == "." else "")
+            found.append((scope, '""' if token.type == tokenize.STRING else token.string))
+            before = token.string
+    return found
 
 
 def models() -> list[str]:
-    return sorted(library.shipped_models())
+    """One of each file."""
+    return sorted({path: name for name, path in sorted(library.shipped_models().items(), reverse=True)}.values())
 
 
 @pytest.mark.parametrize("target", ["torch", "numpy"])
 @pytest.mark.parametrize("model", models())
 def test_renamed(model: str, target: str, libraries: tuple[Path, Path, Renamer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Token by token; in each function names correspond one to one."""
     plain, renamed, renamer = libraries
     before = words(generate(plain, model, monkeypatch, target))
     after = words(generate(renamed, renamer.name(model), monkeypatch, target))
-    assert len(before) == len(after)
-    forth: dict[str, str] = {}
-    back: dict[str, str] = {}
-    for old, new in zip(before, after, strict=True):
+    forth: dict[tuple[str, str], str] = {}
+    back: dict[tuple[str, str], str] = {}
+    for (scope, old), (there, new) in zip(before, after, strict=False):
+        assert scope == there
         if not old.isidentifier() or keyword.iskeyword(old):
             assert old == new
         else:
-            assert forth.setdefault(old, new) == new, f"{old} became {new} and {forth[old]}"
-            assert back.setdefault(new, old) == old, f"{new} stands for {old} and {back[new]}"
+            assert forth.setdefault((scope, old), new) == new, f"{old} became {new} and {forth[scope, old]}"
+            assert back.setdefault((scope, new), old) == old, f"{new} stands for {old} and {back[scope, new]}"
+    assert len(before) == len(after)

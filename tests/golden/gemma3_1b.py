@@ -54,8 +54,8 @@ class OffsetRmsNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = float32(x)
-        y = y * (y.square().mean(-1) + self.eps).rsqrt()[..., None] * (1 + float32(self.weight))
-        return y.to(x.dtype)
+        y2 = y * (y.square().mean(-1) + self.eps).rsqrt()[..., None] * (1 + float32(self.weight))
+        return y2.to(x.dtype)
 
 
 def halves(q: Tensor, c: Tensor, s: Tensor) -> Tensor:
@@ -76,12 +76,12 @@ class GroupedQuery(nn.Module):
         self.heads = config.heads
         self.head_dim = config.head_dim
         self.kv_heads = config.kv_heads
-        self.q_proj = nn.Linear(config.d_model, config.head_dim * config.heads, bias=False)
-        self.k_proj = nn.Linear(config.d_model, config.head_dim * config.kv_heads, bias=False)
+        self.q_proj = nn.Linear(config.d_model, config.heads * config.head_dim, bias=False)
+        self.k_proj = nn.Linear(config.d_model, config.kv_heads * config.head_dim, bias=False)
         self.q_norm = OffsetRmsNorm(config.head_dim, config.eps)
         self.k_norm = OffsetRmsNorm(config.head_dim, config.eps)
-        self.v_proj = nn.Linear(config.d_model, config.head_dim * config.kv_heads, bias=False)
-        self.o_proj = nn.Linear(config.head_dim * config.heads, config.d_model, bias=False)
+        self.v_proj = nn.Linear(config.d_model, config.kv_heads * config.head_dim, bias=False)
+        self.o_proj = nn.Linear(config.heads * config.head_dim, config.d_model, bias=False)
 
     def forward(self, x: Tensor, c: Tensor, s: Tensor, mask: Tensor | None) -> Tensor:
         q = self.q_norm(self.q_proj(x).unflatten(-1, (self.heads, self.head_dim)))

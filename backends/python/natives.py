@@ -1,10 +1,11 @@
-"""Modules that torch has: matched on the structure of a body, never on a component's name. A parameter's own name must be the one that torch
-gives it, since it is a key of the state dict."""
+"""Modules that frameworks have: matched on the structure of a body, never on a name. What their parameters are called in a state dict is given
+to them by `name_parameters`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 from ...compiler import ir
 from ...compiler.dims import ONE, Expr
@@ -19,7 +20,8 @@ class Linear:
     outside: tuple[Label, ...]
     size_in: Expr
     size_out: Expr
-    bias: bool
+    weight: ir.Param
+    bias: ir.Param | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -29,6 +31,8 @@ class Embedding:
     outside: tuple[Label, ...]
     rows: Expr
     width: Expr
+    weight: ir.Param
+    bias: None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -38,7 +42,8 @@ class Norm:
     kind: str
     size: Expr
     eps: Expr
-    bias: bool
+    weight: ir.Param
+    bias: ir.Param | None
 
 
 Native = Linear | Embedding | Norm
@@ -48,7 +53,7 @@ def match_native(module: ir.Module) -> Native | None:
     """The native module that is exactly this one, if there is one."""
     if module.children or not module.params or len(module.inputs) != 1 or len(module.outputs) != 1:
         return None
-    if any(not p.trainable or p.name not in ("weight", "bias") for p in module.params):
+    if len(module.params) > 2 or any(not p.trainable for p in module.params):
         return None
     return next((found for match in MATCHERS if (found := match(module)) is not None), None)
 
@@ -66,28 +71,29 @@ def _producers(module: ir.Module) -> dict[Value, ir.Node]:
 
 def _match_linear(module: ir.Module) -> Linear | None:
     """[Rename] Einsum(x, weight) [+ bias], the weight's axes being those of the result and then those contracted."""
-    params = {p.name: p.value for p in module.params}
     body = [n for n in module.body if not isinstance(n, ir.Transpose)]
     x = module.inputs[0]
     names = x.type.labels
     if body and isinstance(body[0], ir.Rename) and body[0].x is x:
         x, names = body[0].out, body[0].out.type.labels
         body = body[1:]
-    if not body or not isinstance(body[0], ir.Einsum) or set(body[0].args) != {x, params.get("weight")} or len(body[0].args) != 2:
+    if not body or not isinstance(body[0], ir.Einsum) or len(body[0].args) != 2:
         return None
     contraction = body[0]
-    weight = params["weight"]
+    param = next((p for p in module.params if set(contraction.args) == {x, p.value}), None)
+    if param is None:
+        return None
+    bias = next((p for p in module.params if p is not param), None)
+    weight = param.type
     inside = tuple(label for label in names if label in contraction.over)
-    outside = tuple(label for label in weight.type.labels if label not in contraction.over)
-    in_order = weight.type.labels == (*outside, *inside) and names[len(names) - len(inside) :] == inside
+    outside = tuple(label for label in weight.labels if label not in contraction.over)
+    in_order = weight.labels == (*outside, *inside) and names[len(names) - len(inside) :] == inside
     if not in_order or len(inside) != len(contraction.over) or not inside or not outside or set(outside) & set(names):
         return None
-    if x.type.dtype != "float" or not _ends_with_bias(body[1:], contraction.out, params.get("bias"), outside, module):
+    if x.type.dtype != "float" or not _ends_with_bias(body[1:], contraction.out, bias and bias.value, outside, module):
         return None
-    axes = weight.type.axes
-    return Linear(
-        inside=inside, outside=outside, size_in=_product(axes[len(outside) :]), size_out=_product(axes[: len(outside)]), bias="bias" in params,
-    )  # fmt: skip
+    size_in, size_out = _product(weight.axes[len(outside) :]), _product(weight.axes[: len(outside)])
+    return Linear(inside=inside, outside=outside, size_in=size_in, size_out=size_out, weight=param, bias=bias)
 
 
 def _ends_with_bias(rest: Sequence[ir.Node], y: Value, bias: Value | None, outside: tuple[Label, ...], module: ir.Module) -> bool:
@@ -123,7 +129,7 @@ def _match_embedding(module: ir.Module) -> Embedding | None:
     outside = weight.type.labels[1:]
     if module.outputs[0].type.labels != (*module.inputs[0].type.labels, *outside) or not outside:
         return None
-    return Embedding(outside=outside, rows=weight.type.axes[0].size, width=_product(weight.type.axes[1:]))
+    return Embedding(outside=outside, rows=weight.type.axes[0].size, width=_product(weight.type.axes[1:]), weight=module.params[0])
 
 
 # ---------------------------------------------------------------- norms, as terms
@@ -137,9 +143,10 @@ class _UnlikeError(Exception):
 
 @dataclass
 class _Terms:
-    """A body as a term in x, weight and bias; sums and products have no order; `eps` stands for a number; casts are left out."""
+    """A body as a term in x, a weight and a bias; sums and products have no order; `eps` stands for a number; casts are left out."""
 
     module: ir.Module
+    names: Mapping[Value, str]
     eps: Expr | None = None
 
     def of(self, v: ir.Operand) -> Term:
@@ -147,9 +154,8 @@ class _Terms:
             return ("number", repr(v.constant)) if v.constant in (2, 0.5, -0.5, 1) else self._number(v)
         if v is self.module.inputs[0]:
             return ("x",)
-        param = next((p for p in self.module.params if p.value is v), None)
-        if param is not None:
-            return (param.name,)
+        if v in self.names:
+            return (self.names[v],)
         node = _producers(self.module).get(v)
         match node:
             case ir.Cast() | ir.Transpose():
@@ -205,11 +211,7 @@ _X: Term = ("x",)
 _CENTRED: Term = ("sub", _X, ("mean", _X))
 _RMS = _mul(_X, ("rsqrt", _add(("mean", ("square", _X)), ("eps",))), ("weight",))
 _LAYER = _mul(_CENTRED, ("rsqrt", _add(("mean", ("square", _CENTRED)), ("eps",))), ("weight",))
-NORMS: tuple[tuple[Term, str, bool], ...] = (
-    (_RMS, "RMSNorm", False),
-    (_LAYER, "LayerNorm", False),
-    (_add(_LAYER, ("bias",)), "LayerNorm", True),
-)
+NORMS: tuple[tuple[Term, str], ...] = ((_RMS, "RMSNorm"), (_LAYER, "LayerNorm"), (_add(_LAYER, ("bias",)), "LayerNorm"))
 """Where the result is cast back matters in half precision only, by one rounding."""
 
 
@@ -219,14 +221,16 @@ def _match_norm(module: ir.Module) -> Norm | None:
         return None
     if any(p.type.labels != kind.labels[-1:] for p in module.params) or kind.labels[-1] is ir.REST:
         return None
-    terms = _Terms(module)
-    try:
-        term = terms.of(module.outputs[0])
-    except _UnlikeError:
-        return None
-    for form, name, bias in NORMS:
-        if term == form and terms.eps is not None:
-            return Norm(kind=name, size=kind.axes[-1].size, eps=terms.eps, bias=bias)
+    for weight, *rest in permutations(module.params):
+        bias = rest[0] if rest else None
+        terms = _Terms(module, {weight.value: "weight"} | ({bias.value: "bias"} if bias else {}))
+        try:
+            term = terms.of(module.outputs[0])
+        except _UnlikeError:
+            return None
+        for form, name in NORMS:
+            if term == form and terms.eps is not None:
+                return Norm(kind=name, size=kind.axes[-1].size, eps=terms.eps, weight=weight, bias=bias)
     return None
 
 
