@@ -137,6 +137,20 @@ def gated_linear(w: Weights, inputs: Inputs) -> Tensor:
     return language_model(w, inputs["input_ids"], attention)
 
 
+def delta_net(w: Weights, inputs: Inputs) -> Tensor:
+    """The parallel form: u = (I + tril(diag(rate) K K^T, -1))^-1 diag(rate) V, then y = tril(Q K^T) u."""
+
+    def attention(w: Weights, x: Tensor) -> Tensor:
+        q, k, v = qkv(w, x, 5)
+        q, k = F.normalize(F.silu(q), dim=-1), F.normalize(F.silu(k), dim=-1)
+        rate = torch.sigmoid(dense(w.at("rate_proj"), x)).transpose(1, 2)[..., None]
+        seen = (rate * (k @ k.transpose(-1, -2))).tril(-1) + torch.eye(x.shape[1], dtype=x.dtype)
+        y = (q @ k.transpose(-1, -2)).tril() @ torch.linalg.solve_triangular(seen, rate * v, upper=False)
+        return joined(w.at("o_proj"), rms(w.at("norm"), y))
+
+    return language_model(w, inputs["input_ids"], attention)
+
+
 def retention(w: Weights, inputs: Inputs) -> Tensor:
     """The parallel form: (Q K^T * D) V with D[n, m] = gamma^(n - m)."""
 
@@ -420,7 +434,7 @@ def conv_stem(w: Weights, inputs: Inputs) -> Tensor:
 PAPERS: dict[str, Callable[[Weights, Inputs], Tensor]] = {
     f.__name__: f
     for f in (
-        gated_linear, retention, relative_positions, disentangled, xpos, rope_2d, cosine_attention, top_k_attention, sigmoid_sinks, differential,
+        gated_linear, delta_net, retention, relative_positions, disentangled, xpos, rope_2d, cosine_attention, top_k_attention, sigmoid_sinks, differential,
         talking_heads, contextual_positions, performer, linformer, memory_tokens, hyper_connections, soft_moe, expert_choice, mixture_of_depths,
         value_residual, conv_stem,
     )
