@@ -45,12 +45,14 @@ def loaded(source: str, name: str) -> Iterator[ModuleType]:
 
 def named(result: object, names: tuple[str, ...]) -> dict[str, Array]:
     """Outputs by name: of a named tuple, or of one array."""
-    fields = result._asdict() if hasattr(result, "_asdict") else {names[0]: result}
+    as_dict = getattr(result, "_asdict", None)
+    fields = as_dict() if as_dict is not None else {names[0]: result}
     return {name: _array(value) for name, value in fields.items() if value is not None}
 
 
 def _array(value: object) -> Array:
-    return value.detach().numpy() if hasattr(value, "detach") else np.asarray(value)
+    detach = getattr(value, "detach", None)
+    return np.asarray(value if detach is None else detach().numpy())
 
 
 class TorchModule:

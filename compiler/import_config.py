@@ -35,7 +35,7 @@ class ConfigFile:
 
     def place(self, path: str) -> tree.Span | None:
         """Where a key stands."""
-        at = 0
+        at, key = 0, path
         for key in path.split("."):
             found = re.compile(rf'{re.escape(json.dumps(key))}\s*:').search(self.source.text, at)
             if found is None:

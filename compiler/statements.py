@@ -14,7 +14,7 @@ from .diagnostics import Note
 from .dims import Expr, const
 from .operations import Poison
 from .scope import Frame, Thunk
-from .values import POISON, BankRecipe, Builtin, ListValue, MaskOp, Pattern, Recipe, Static, Times, describe
+from .values import POISON, BankRecipe, Builtin, ListValue, Pattern, Recipe, Static, describe
 
 
 @dataclass
@@ -110,10 +110,8 @@ class Statements(Calls):
             value = self.instance(frame.numbered(name), value, frame, target.span, shared=node.shared)
         elif isinstance(node, tree.Bind) and node.shared:
             raise self.error("E381", f"`shared` makes an instance of a component, found {describe(value)}", node.value.span)
-        elif isinstance(value, MaskOp | Times | Builtin) and not is_let:
-            value = value
         if isinstance(node, tree.Bind) and node.axes is not None:
-            value = self.named_result(node.targets[0], node.axes, self.as_tensor(value, node.value.span, frame), frame)
+            value = self.named_result(target, node.axes, self.as_tensor(value, node.value.span, frame), frame)
         if isinstance(value, ir.Value):
             self.name_value(value, name)
         frame.names[name] = value

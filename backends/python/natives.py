@@ -90,7 +90,7 @@ def _match_linear(module: ir.Module) -> Linear | None:
     in_order = weight.labels == (*outside, *inside) and names[len(names) - len(inside) :] == inside
     if not in_order or len(inside) != len(contraction.over) or not inside or not outside or set(outside) & set(names):
         return None
-    if x.type.dtype != "float" or not _ends_with_bias(body[1:], contraction.out, bias and bias.value, outside, module):
+    if x.type.dtype != "float" or not _ends_with_bias(body[1:], contraction.out, None if bias is None else bias.value, outside, module):
         return None
     size_in, size_out = _product(weight.axes[len(outside) :]), _product(weight.axes[: len(outside)])
     return Linear(inside=inside, outside=outside, size_in=size_in, size_out=size_out, weight=param, bias=bias)

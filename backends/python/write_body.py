@@ -224,11 +224,12 @@ class BodyWriter:
             total = ONE
             for label in dim:
                 total = total * sizes.get(label, ONE)
-            if len(dim) > 1:
+            first = next(iter(dim), None)
+            if first is None or len(dim) > 1:
                 return named.get(total) or " * ".join(self.axis_name(label) for label in dim)
-            name = self.axis_name(dim[0])
-            known = usual.get(name) or self.axis_sizes.get(dim[0])
-            if dim[0] not in sizes or known is None or total == known:
+            name = self.axis_name(first)
+            known = usual.get(name) or self.axis_sizes.get(first)
+            if first not in sizes or known is None or total == known:
                 return name
             ratio = known.divide(total).constant
             return f"{name} // {ratio}" if isinstance(ratio, int) else named.get(total) or str(total)

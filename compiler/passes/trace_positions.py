@@ -116,6 +116,7 @@ class Tracer:
         outs = [Value(v.type.without(node.over), v.hint, v.span) for v in node.outs]
         known = [env.get(v, NOTHING) for v in node.args]
         state = [info.bounds for info in known[: node.carried]]
+        results: list[Info] = []
         for round_ in range(8):
             before = list(state)
             results = self.applied(target, parts, [*map(Info, state), *known[node.carried :]], outs)
