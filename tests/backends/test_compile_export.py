@@ -20,6 +20,7 @@ from xfc.backends.verify_modules import loaded
 from xfc.backends.verify_shrink import Shrunk, shrink
 from xfc.compiler import ir
 from xfc.compiler.diagnostics import Diagnostics
+from xfc.compiler.dims import Sym
 from xfc.compiler.elaborate import elaborate_file
 from xfc.compiler.library import shipped_models
 from xfc.compiler.pipeline import run as run_passes
@@ -132,8 +133,10 @@ def test_inductor(name: str, stack: ExitStack) -> None:
 @pytest.mark.parametrize("case", usually(TRACED), indirect=True)
 def test_export(case: Case) -> None:
     """With dynamic batch and lengths, and right at another length; a recurrence, which loops over powers of two, with the batch alone."""
+    if case.name == "gshard_moe":
+        pytest.xfail("a capacity that is a fraction of the length fixes the length")
     dynamic = case.shrunk.program.dynamic[: 1 if case.has(ir.LinearRecurrence) else None]
-    symbols = {s: Dim(s.name, min=2, max=64) for s in dynamic}
+    symbols = {s: Dim(s.name, min=min(8, int(case.shrunk.under[s])), max=64) for s in dynamic}
     shapes = {
         i.name: {k: symbols[s] for k, a in enumerate(i.value.type.axes) for s in symbols if a.size.symbols == {s}}
         for i in case.shrunk.program.inputs
@@ -141,9 +144,16 @@ def test_export(case: Case) -> None:
     }
     exported = torch.export.export(case.model, (), case.prompt, dynamic_shapes=shapes, strict=False).module()
     assert torch.allclose(first(exported(**case.prompt)), outputs(case.model, case.prompt), atol=1e-5)
-    if len(dynamic) > 1:
-        longer = {n: torch.cat([x, x[:, :2]], 1) for n, x in case.prompt.items()}
-        assert torch.allclose(first(exported(**longer)), outputs(case.model, longer), atol=1e-5)
+    longer = {n: lengthened(x, shapes[n], dynamic[1:]) for n, x in case.prompt.items()}
+    assert torch.allclose(first(exported(**longer)), outputs(case.model, longer), atol=1e-5)
+
+
+def lengthened(x: Tensor, axes: dict[int, Dim], lengths: tuple[Sym, ...]) -> Tensor:
+    """The tensor with its first two entries once more at the end of each axis of a length."""
+    for k, dim in axes.items():
+        if any(dim.__name__ == s.name for s in lengths):
+            x = torch.cat([x, x.narrow(k, 0, 2)], k)
+    return x
 
 
 def test_meta(case: Case) -> None:
