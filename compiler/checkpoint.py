@@ -120,7 +120,9 @@ class Resolver:
             case tree.Index(value=value, arguments=(tree.Argument(name=None, value=tree.Name(id=slot)),)) if _SLOT.fullmatch(slot):
                 part = self.part(value)
                 if part.tensor is not None and not part.tensor.banks:
-                    raise self.error("E505", f"`{'.'.join(part.path)}` is not in a bank, so it has no slices", node.span, help="write it without `[...]`")
+                    raise self.error(
+                        "E505", f"`{'.'.join(part.path)}` is not in a bank, so it has no slices", node.span, help="write it without `[...]`"
+                    )
                 return Layout(parts=(part,), each=slot[1:-1])
             case tree.Call(function=tree.Name(id="transpose"), arguments=(tree.Argument(name=None, value=value),)):
                 inner = self.layout(value)
@@ -136,7 +138,9 @@ class Resolver:
     def part(self, node: tree.Expr) -> Part:
         path = _path_of(node)
         if path is None:
-            raise self.error("E501", "the name of an own tensor is needed here", node.span, help="`decoder.layers.{i}.attention.q_proj.weight`")
+            raise self.error(
+                "E501", "the name of an own tensor is needed here", node.span, help="`decoder.layers.{i}.attention.q_proj.weight`"
+            )
         tensor = self.find(path)
         part = Part(path=path, tensor=tensor, span=node.span)
         if tensor is None:
@@ -158,7 +162,12 @@ class Resolver:
             raise self.error("E501", "joining takes at least two tensors", node.span)
         first = found[0]
         if any(len(f.parts) > 1 or f.transposed != first.transposed or f.each != first.each for f in found):
-            raise self.error("E505", "the tensors that are joined must be stored alike", node.span, help="transpose around the whole: `transpose(concat(a, b))`")
+            raise self.error(
+                "E505",
+                "the tensors that are joined must be stored alike",
+                node.span,
+                help="transpose around the whole: `transpose(concat(a, b))`",
+            )
         return found, named[option].value if option in named else None
 
     def concat(self, node: tree.Call) -> Layout:
@@ -185,7 +194,12 @@ class Resolver:
         for tensor in (p.tensor for p in parts[:1] if p.tensor is not None):
             labels = [a.label.name.rstrip("'") for a in tensor.axes]
             if label not in labels:
-                raise self.error("E505", f"`{tensor.name}` has no axis `{label}`", node.span, help=suggest(label, labels) or f"its axes: {', '.join(labels)}")
+                raise self.error(
+                    "E505",
+                    f"`{tensor.name}` has no axis `{label}`",
+                    node.span,
+                    help=suggest(label, labels) or f"its axes: {', '.join(labels)}",
+                )
             count = labels.index(label) + 1
         return Layout(parts=parts, by=self.shared(parts, count, node.span), transposed=found[0].transposed, each=found[0].each)
 
@@ -210,7 +224,9 @@ class Resolver:
         layout = self.layout(right) if right is not None else Layout(parts=())
         lacking = [p for p in layout.parts if p.tensor is None]
         if not layout.parts or (lacking and optional):
-            return ir.CheckpointRow(published=tuple(_SLOT.sub("*", p) for p in published), own=(), groups=ONE, transposed=False, each=None, span=row.span)
+            return ir.CheckpointRow(
+                published=tuple(_SLOT.sub("*", p) for p in published), own=(), groups=ONE, transposed=False, each=None, span=row.span
+            )
         if lacking:
             if len(lacking) < len(layout.parts):
                 p = lacking[0]
@@ -243,7 +259,12 @@ class Resolver:
                 given = _SLOT.findall(name)
                 if sorted(given) != sorted(own):
                     shown = ", ".join(f"`{{{s}}}`" for s in sorted(set(own) ^ set(given)) or own)
-                    raise self.error("E506", f"the two sides of this row number different things: {shown}", row.span, help="write the same slots on both sides, each once")
+                    raise self.error(
+                        "E506",
+                        f"the two sides of this row number different things: {shown}",
+                        row.span,
+                        help="write the same slots on both sides, each once",
+                    )
 
     def covers(self, row: ir.CheckpointRow) -> Iterator[tuple[OwnTensor, tuple[int, ...]]]:
         """The tensors, each at a layer, that a row fills."""
@@ -321,7 +342,9 @@ def resolve_checkpoint(program: ir.Program, library: Library, diagnostics: Diagn
             places = [(t.path, layers) for t, layers in resolver.covers(row)]
             old = next((covered[p] for p in places if p in covered), None)
             if old is not None and old[1] is given:
-                diagnostics.error("E504", f"`{row.own[0]}` is stored twice", row.span, Note("first here", old[0].span), help="delete one of the rows")
+                diagnostics.error(
+                    "E504", f"`{row.own[0]}` is stored twice", row.span, Note("first here", old[0].span), help="delete one of the rows"
+                )
             elif old is None:
                 covered.update((p, (row, given)) for p in places)
                 rows.append(row)
@@ -336,7 +359,9 @@ def resolve_checkpoint(program: ir.Program, library: Library, diagnostics: Diagn
 
 def computed_tables(program: ir.Program) -> set[ir.Param]:
     """The fixed tables that no row fills."""
-    filled = {tuple("*" if p.isdigit() or _SLOT.fullmatch(p) else p for p in own.split(".")) for row in program.checkpoint for own in row.own}
+    filled = {
+        tuple("*" if p.isdigit() or _SLOT.fullmatch(p) else p for p in own.split(".")) for row in program.checkpoint for own in row.own
+    }
     return {t.param for t in _below(program.root, (), (), frozenset({()})) if _is_table(t) and t.path not in filled}
 
 
@@ -369,7 +394,7 @@ def _report_missing(program: ir.Program, given: tree.Map, missing: Sequence[OwnT
         part = names[near.split("`")[1]]
         notes.append(Note(f"the model has no `{'.'.join(part.path)}`", part.span))
     if given.model.id == program.name:
-        help = f"add a row: `\"published.name\" = {first.name.replace('*', '{i}')}`"
+        help = f'add a row: `"published.name" = {first.name.replace("*", "{i}")}`'
         resolver.diagnostics.error("E503", f"no row of this map stores `{first.name}`{more}", given.model.span, *notes, help=help)
     else:
         help = f"write `checkpoint huggingface for {program.name}:` with the rows that differ"

@@ -64,7 +64,11 @@ class ConfigReader:
                 return value.get(name)
             case tree.List(items=items):
                 values = [self.evaluate(i) for i in items]
-                return tree.List(span=node.span, items=tuple(self.syntax(v, node.span) for v in values)) if any(isinstance(v, tree.Node) for v in values) else self.plain(values)
+                return (
+                    tree.List(span=node.span, items=tuple(self.syntax(v, node.span) for v in values))
+                    if any(isinstance(v, tree.Node) for v in values)
+                    else self.plain(values)
+                )
             case tree.Index(value=inner, arguments=(tree.Argument(name=None, value=at),)):
                 return self.index(node, self.evaluate(inner), self.evaluate(at))
             case tree.Unary(op=op, value=inner):
@@ -120,7 +124,12 @@ class ConfigReader:
             return replace(node, left=self.syntax(left, node.left.span), right=self.syntax(right, node.right.span))
         if left is None or right is None:
             if node.op in ("<", "<=", ">", ">="):
-                raise self.error("E516", f"`{node.op}` needs numbers, and a key is missing here", node.span, help="test it first: `key != none`, or give a default: `first(key, 0)`")
+                raise self.error(
+                    "E516",
+                    f"`{node.op}` needs numbers, and a key is missing here",
+                    node.span,
+                    help="test it first: `key != none`, or give a default: `first(key, 0)`",
+                )
             return None
         return self.arithmetic(node, left, right)
 
@@ -166,10 +175,19 @@ class ConfigReader:
     def call(self, node: tree.Call) -> Value:
         word = node.function.id if isinstance(node.function, tree.Name) else ""
         arguments = [a.value for a in node.arguments if a.name is None]
-        if word in _FUNCTIONS and len(arguments) == len(node.arguments) and not (word in ("minimum", "maximum", "int", "float") and self.stays(node)):
+        if (
+            word in _FUNCTIONS
+            and len(arguments) == len(node.arguments)
+            and not (word in ("minimum", "maximum", "int", "float") and self.stays(node))
+        ):
             return self.function(node, word, arguments)
         if word and not self.is_known(word):
-            raise self.error("E515", f"nothing is called `{word}`", node.span, help=suggest(word, _FUNCTIONS) or "a component, or " + ", ".join(f"`{f}`" for f in _FUNCTIONS))
+            raise self.error(
+                "E515",
+                f"nothing is called `{word}`",
+                node.span,
+                help=suggest(word, _FUNCTIONS) or "a component, or " + ", ".join(f"`{f}`" for f in _FUNCTIONS),
+            )
         kept: list[tree.Argument] = []
         for argument in node.arguments:
             value = self.evaluate(argument.value)
@@ -199,13 +217,13 @@ class ConfigReader:
             case "length", [value]:
                 found = self.evaluate(value)
                 return len(found) if isinstance(found, Sequence | Mapping) else None
-            case ("int" | "float"), [value]:
+            case (("int" | "float"), [value]):
                 found = self.evaluate(value)
                 if found is None:
                     return None
                 if isinstance(found, int | float | str):
                     return int(found) if word == "int" else float(found)
-            case ("minimum" | "maximum"), [_, *_]:
+            case (("minimum" | "maximum"), [_, *_]):
                 numbers = [v for v in map(self.evaluate, arguments) if isinstance(v, int | float)]
                 return (min if word == "minimum" else max)(numbers) if len(numbers) == len(arguments) else None
         raise self.error("E515", f"`{word}` cannot be called like this", node.span, help="docs/language.md, section 10, says how")
@@ -220,7 +238,12 @@ class ConfigReader:
         known = ", ".join(shown(self.evaluate(c)) for c in rest[::2])
         keys = [k for k in keys_of(key) if _found(self.config, k) == value]
         where = self.place(keys[0]) if keys else None
-        raise self.error("E512", f"`{keys[0] if keys else text_of(key)}` is {shown(value)}, which the spec's map does not know", where or node.span, help=f"it knows {known}")
+        raise self.error(
+            "E512",
+            f"`{keys[0] if keys else text_of(key)}` is {shown(value)}, which the spec's map does not know",
+            where or node.span,
+            help=f"it knows {known}",
+        )
 
     def each(self, node: tree.Call, count: tree.Expr, item: tree.Expr) -> Value:
         number = self.evaluate(count)

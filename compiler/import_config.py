@@ -37,7 +37,7 @@ class ConfigFile:
         """Where a key stands."""
         at, key = 0, path
         for key in path.split("."):
-            found = re.compile(rf'{re.escape(json.dumps(key))}\s*:').search(self.source.text, at)
+            found = re.compile(rf"{re.escape(json.dumps(key))}\s*:").search(self.source.text, at)
             if found is None:
                 return None
             at = found.start()
@@ -69,7 +69,12 @@ def _spec(config: ConfigFile, family: tree.Map, library: Library, diagnostics: D
     model = library.model(family.model.id)
     base = flatten(model, library, [], diagnostics) if model is not None else None
     if base is None:
-        diagnostics.error("E511", f"there is no model `{family.model.id}` for this map", family.model.span, help=suggest(family.model.id, shipped_models()))
+        diagnostics.error(
+            "E511",
+            f"there is no model `{family.model.id}` for this map",
+            family.model.span,
+            help=suggest(family.model.id, shipped_models()),
+        )
         raise Poison
     reader = _reader(config, base, library, diagnostics)
     block = _block(base)
@@ -87,7 +92,9 @@ def _spec(config: ConfigFile, family: tree.Map, library: Library, diagnostics: D
     _report_unread(family, config, diagnostics)
     name = tree.Name(span=family.span, id=_name(config, library))
     spec = _ordered(spec, block)
-    made = tree.Model(span=family.span, name=name, base=None, extends=family.model, component=None, lets=spec.lets, arguments=spec.arguments)
+    made = tree.Model(
+        span=family.span, name=name, base=None, extends=family.model, component=None, lets=spec.lets, arguments=spec.arguments
+    )
     return to_yaml(tree.File(span=family.span, imports=(), declarations=(made,)))
 
 
@@ -192,7 +199,9 @@ def read_config(path: str, diagnostics: Diagnostics) -> ConfigFile:
         values = json.loads(text, object_hook=_number)
     except json.JSONDecodeError as problem:
         source = tree.Source(str(file), problem.doc)
-        diagnostics.error("E510", f"this is not JSON: {problem.msg}", tree.Span(source, problem.pos, problem.pos + 1), help="give a model's config.json")
+        diagnostics.error(
+            "E510", f"this is not JSON: {problem.msg}", tree.Span(source, problem.pos, problem.pos + 1), help="give a model's config.json"
+        )
         raise Poison from None
     except (OSError, ValueError, RecursionError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem) or "it nests too deeply"
@@ -301,7 +310,9 @@ def _reader(config: ConfigFile, base: tree.Model, library: Library, diagnostics:
     inner = [a.value for a in base.arguments if isinstance(a.value, tree.Block)]
     own |= {t.id for block in inner for let in block.lets for t in let.targets} | {a.name or "" for block in inner for a in block.arguments}
     builtins = table()
-    return ConfigReader(config.values, lambda name: name in own or name in builtins or library.component(name) is not None, diagnostics, config.place)
+    return ConfigReader(
+        config.values, lambda name: name in own or name in builtins or library.component(name) is not None, diagnostics, config.place
+    )
 
 
 def _check_guards(family: tree.Map, config: ConfigFile, diagnostics: Diagnostics) -> None:

@@ -103,7 +103,7 @@ class _Checker:
     def types(self, node: Node) -> None:
         match node:
             case ir.ChildParam():
-                own = self.param_type(node)                              # the reader has labels of its own for the same axes
+                own = self.param_type(node)  # the reader has labels of its own for the same axes
                 axes = tuple(ir.Axis(f.label, a.size) for f, a in zip(node.out.type.axes, own.axes, strict=False))
                 self.same_type(ir.Type(axes, own.dtype), node.out.type, node, "the child's parameter")
             case ir.Call():

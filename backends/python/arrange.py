@@ -93,4 +93,3 @@ def insert_dimensions(code: Code, target: Layout, present: Sequence[bool]) -> Co
         stop = len(flags) if has_rest else last + 1
         items = ["None" if not p else "..." if REST in dim else ":" for p, dim in zip(flags[:stop], dims, strict=False)]
     return Subscript(code, tuple(Text(i) for i in items))
-

@@ -141,14 +141,21 @@ def mask_kind(mask: ir.Region | None) -> MaskKind:
         return Causal()
     if len(mask.body) == 2 and is_causal_term(mask.body[0], mask):
         last = mask.body[1]
-        if isinstance(last, ir.Elementwise) and last.function == "and" and last.args[0] is mask.body[0].outs[0] and isinstance(last.args[1], Value):
+        if (
+            isinstance(last, ir.Elementwise)
+            and last.function == "and"
+            and last.args[0] is mask.body[0].outs[0]
+            and isinstance(last.args[1], Value)
+        ):
             return Given(last.args[1], causal_if_none=True)
     return Predicate(mask)
 
 
 def is_causal_term(node: ir.Node, mask: ir.Region) -> bool:
     i, j = mask.params
-    return isinstance(node, ir.Elementwise) and ((node.function == "le" and node.args == (j, i)) or (node.function == "ge" and node.args == (i, j)))
+    return isinstance(node, ir.Elementwise) and (
+        (node.function == "le" and node.args == (j, i)) or (node.function == "ge" and node.args == (i, j))
+    )
 
 
 def is_default_scale(node: ir.Attend) -> bool:

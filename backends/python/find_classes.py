@@ -141,7 +141,10 @@ def find_classes(root: ir.Module, opaque: Collection[ir.Value] = ()) -> list[Cla
         class_of[id(module)] = number
         uses.setdefault(number, []).append(module)
         holes.setdefault(number, []).append(form.holes)
-    return [Class(key=k, bank=banked.get(id(uses[k][0])), uses=tuple(uses[k]), holes=tuple(dict.fromkeys(zip(*holes[k], strict=True)))) for k in uses]
+    return [
+        Class(key=k, bank=banked.get(id(uses[k][0])), uses=tuple(uses[k]), holes=tuple(dict.fromkeys(zip(*holes[k], strict=True))))
+        for k in uses
+    ]
 
 
 def from_the_leaves(root: ir.Module) -> list[ir.Module]:

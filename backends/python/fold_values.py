@@ -144,7 +144,9 @@ def _rename(statements: tuple[Statement, ...], mapping: dict[Var, Code]) -> tupl
     return tuple(found)
 
 
-def _fold(statements: tuple[Statement, ...], reads: Counter[Var], often: set[Var], indent: int, simplify: Simplify) -> tuple[Statement, ...]:
+def _fold(
+    statements: tuple[Statement, ...], reads: Counter[Var], often: set[Var], indent: int, simplify: Simplify
+) -> tuple[Statement, ...]:
     kept: list[Statement] = []
     ready: dict[Var, Assign] = {}  # single-use values of this block that may still move
     for s in statements:
@@ -177,7 +179,9 @@ def _has_effects(statements: tuple[Statement, ...]) -> bool:
 
 def _absorb(s: Statement, value: Code, ready: dict[Var, Assign], kept: list[Statement], indent: int, simplify: Simplify) -> Code:
     """The value with what is read once only here moved into it, as far as it stays readable."""
-    width = indent + (7 if isinstance(s, Return) else sum(len(t.hint or t.kind) + 2 if t else 3 for t in s.targets) + 1 if isinstance(s, Assign) else 0)
+    width = indent + (
+        7 if isinstance(s, Return) else sum(len(t.hint or t.kind) + 2 if t else 3 for t in s.targets) + 1 if isinstance(s, Assign) else 0
+    )
     for var in list(variables(value)):
         if var not in ready:
             continue
@@ -222,7 +226,11 @@ def _too_long(s: Assign | Return, indent: int) -> Code | None:
     value = s.value
     if indent + start + _flat_width(value) <= WIDTH:
         return None
-    if isinstance(value, Call) and isinstance(value.function, Text | Attribute) and not isinstance(getattr(value.function, "value", None), Call):
+    if (
+        isinstance(value, Call)
+        and isinstance(value.function, Text | Attribute)
+        and not isinstance(getattr(value.function, "value", None), Call)
+    ):
         longest = max((*value.args, *(v for _, v in value.named)), key=_flat_width, default=None)
         if longest is None or indent + 4 + _flat_width(longest) + 12 <= WIDTH:
             return None

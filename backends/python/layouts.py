@@ -1,6 +1,6 @@
 """The order of axes. A tensor of the IR has named axes without order; in code it has dimensions, each an axis or several merged row-major.
 
-    layout ::= (dim, ...)        dim ::= (label, ...)
+layout ::= (dim, ...)        dim ::= (label, ...)
 """
 
 from __future__ import annotations

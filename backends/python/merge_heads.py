@@ -115,7 +115,9 @@ class _Merge:
         gone = {label for run in self.runs for label in run}
         named = [getattr(node, f.name) for f in fields(node)]
         flat = [x for item in named for x in (item if isinstance(item, tuple) else (item,))]
-        if any((isinstance(x, Label) and x in gone) or (isinstance(x, Axis) and x.label in gone) for x in flat) or any(True for _ in ir.regions(node)):
+        if any((isinstance(x, Label) and x in gone) or (isinstance(x, Axis) and x.label in gone) for x in flat) or any(
+            True for _ in ir.regions(node)
+        ):
             return None
         for out in node.outs:
             self.value(out, found)

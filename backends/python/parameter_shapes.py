@@ -78,7 +78,11 @@ class _Walk:
                 values = f"range({first}, {self.text(stack.count)}, {self.text(total)})"
             elif stack.cycle:
                 values = every
-                condition = f"{first} <= {variable} % {_factor(self.text(total))} < {last}" if start != ZERO else f"{variable} % {_factor(self.text(total))} < {last}"
+                condition = (
+                    f"{first} <= {variable} % {_factor(self.text(total))} < {last}"
+                    if start != ZERO
+                    else f"{variable} % {_factor(self.text(total))} < {last}"
+                )
             found.append(Loop(variable=variable, values=values, condition=condition, body=body))
             start = stop
         return found

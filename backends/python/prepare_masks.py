@@ -82,11 +82,14 @@ class _Preparation:
         """Rebuild from the leaves; shared modules stay shared."""
         if id(original) not in self.done:
             children = tuple(
-                replace(c, slots=tuple((self.visit(m), n) for m, n in c.slots)) if isinstance(c, ir.Stack) else replace(c, module=self.visit(c.module))
+                replace(c, slots=tuple((self.visit(m), n) for m, n in c.slots))
+                if isinstance(c, ir.Stack)
+                else replace(c, module=self.visit(c.module))
                 for c in original.children
             )
             body = tuple(
-                replace(n, target=self.visit(n.target)) if isinstance(n, ir.Call) and isinstance(n.target, ir.Module) else n for n in original.body
+                replace(n, target=self.visit(n.target)) if isinstance(n, ir.Call) and isinstance(n.target, ir.Module) else n
+                for n in original.body
             )
             self.done[id(original)] = self.module(replace(original, children=children, body=body), original)
         return self.done[id(original)]
@@ -345,7 +348,9 @@ def _apply(function: str, args: list[float | bool | None]) -> float | bool | Non
 def _is_causal(term: Value, body: Sequence[ir.Node], region: ir.Region) -> bool:
     node = _made(body).get(term)
     i, j = region.params
-    return isinstance(node, ir.Elementwise) and ((node.function == "le" and node.args == (j, i)) or (node.function == "ge" and node.args == (i, j)))
+    return isinstance(node, ir.Elementwise) and (
+        (node.function == "le" and node.args == (j, i)) or (node.function == "ge" and node.args == (i, j))
+    )
 
 
 def _hint(labels: set[Label], node: ir.Attend, body: Sequence[ir.Node], terms: Sequence[Value], region: ir.Region) -> str:

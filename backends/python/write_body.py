@@ -19,7 +19,27 @@ from .numbers import expression
 from .plan_classes import Plan, Plans
 
 RESERVED_ATTRIBUTES = frozenset(
-    ["half", "float", "double", "type", "train", "eval", "to", "cpu", "cuda", "apply", "children", "modules", "parameters", "buffers", "forward", "state_dict", "training", "compile", "dump_patches"]
+    [
+        "half",
+        "float",
+        "double",
+        "type",
+        "train",
+        "eval",
+        "to",
+        "cpu",
+        "cuda",
+        "apply",
+        "children",
+        "modules",
+        "parameters",
+        "buffers",
+        "forward",
+        "state_dict",
+        "training",
+        "compile",
+        "dump_patches",
+    ]
 )
 
 
@@ -253,7 +273,9 @@ class BodyWriter:
         for value, tensor in self.env.items():
             for k, dim in enumerate(tensor.layout):
                 if len(dim) == 1 and dim[0] is not REST and tensor.sizes.get(dim[0]) == expr and value not in self.optional:
-                    return Subscript(Attribute(tensor.code, "shape"), (number(k if REST not in flat(tensor.layout[:k]) else k - len(tensor.layout)),))
+                    return Subscript(
+                        Attribute(tensor.code, "shape"), (number(k if REST not in flat(tensor.layout[:k]) else k - len(tensor.layout)),)
+                    )
         return self.refuse(f"the size {expr} cannot be read from the shapes of the inputs")
 
     def _shape(self, expr: Expr) -> Code | None:

@@ -127,7 +127,9 @@ def initial(init: ir.Init, sizes: Sequence[Code], numbers: Numbers, param: ir.Pa
     """A tensor as the spec starts it; on the meta device it has only its shape."""
     a = [numbers.init(n) for n in init.numbers]
     shape: tuple[Code, ...] = tuple(sizes) if sizes else (Items(()),)
-    options = {"dtype": Text("torch.long")} if param.type.dtype == "int" else {"dtype": Text("torch.bool")} if param.type.dtype == "bool" else {}
+    options = (
+        {"dtype": Text("torch.long")} if param.type.dtype == "int" else {"dtype": Text("torch.bool")} if param.type.dtype == "bool" else {}
+    )
     match init.kind:
         case "zeros":
             return call("torch.zeros", *shape, **options)

@@ -130,4 +130,3 @@ def lower_linear_recurrence(w: BodyWriter, node: ir.Node) -> None:
     w.helpers.add("linear_recurrence")
     code = call("linear_recurrence", *codes, number(at))
     w.define(node.out, code, layout, kind="h")
-

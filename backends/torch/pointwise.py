@@ -174,7 +174,10 @@ def _bounded(function: str, args: list[Code], operands: tuple[ir.Operand, ...]) 
 
 
 def _clamp(args: list[Code], operands: tuple[ir.Operand, ...]) -> Code:
-    low, high = (None if isinstance(o, Expr) and o.constant in (float("inf"), float("-inf")) else a for o, a in zip(operands[1:], args[1:], strict=True))
+    low, high = (
+        None if isinstance(o, Expr) and o.constant in (float("inf"), float("-inf")) else a
+        for o, a in zip(operands[1:], args[1:], strict=True)
+    )
     if low is not None and high is not None:
         return method(args[0], "clamp", low, high)
     return method(args[0], "clamp", **({"min": low} if low is not None else {"max": high} if high is not None else {}))

@@ -60,11 +60,14 @@ def lower_pairwise(w: BodyWriter, node: ir.Node) -> None:
     _check(w, bank.module)
     value = node.args[0]
     feature = value.type.labels[-1]
-    label = next(a.label for a in value.type.axes if a.label is bank.axis.label or (a.size == bank.axis.size and a.label.name == bank.axis.label.name))
+    label = next(
+        a.label
+        for a in value.type.axes
+        if a.label is bank.axis.label or (a.size == bank.axis.size and a.label.name == bank.axis.label.name)
+    )
     rest = tuple(x for x in value.type.labels if x not in (label, feature))
     x = w.arranged(w.read(value), ((label,), *((r,) for r in rest), (feature,)))
     w.helpers |= {"pairwise"}
     code = call("pairwise", Attribute(Text("self"), node.target), x)
     outs = tuple(x for x in node.out.type.labels if x not in (label, *rest))
     w.define(node.out, code, ((label,), *((r,) for r in rest), *((o,) for o in outs)))
-

@@ -13,7 +13,9 @@ def simplify(code: Code) -> Code:
     """`x.sum(-1)[..., None]` is `x.sum(-1, keepdim=True)`."""
     code = map_parts(code, simplify)
     match code:
-        case Subscript(Call(Attribute(_, name) as function, (last,), ()), items) if name in REDUCTIONS and last == LAST and items == NEW_LAST:
+        case Subscript(Call(Attribute(_, name) as function, (last,), ()), items) if (
+            name in REDUCTIONS and last == LAST and items == NEW_LAST
+        ):
             return Call(function, (last,), (("keepdim", Text("True")),))
         case _:
             return code

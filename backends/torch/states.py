@@ -94,4 +94,3 @@ def _initial(state: ir.State, module: ir.Module, numbers: Numbers, helpers: set[
         assert isinstance(s, Assign) and s.targets[0] is not None
         values[s.targets[0]] = substitute(s.value, values)
     return substitute(code, values)
-

@@ -109,7 +109,11 @@ def _update_in_turn(module: ir.Module, last: Collection[ir.Node]) -> bool:
     own = {p.name: p.value for p in module.params}
     moved = {own[u.buffer] for u in module.updates}
     return not any(
-        v in moved and v is not own[u.buffer] for u in module.updates for n in made_by(module, [u.next]) if n in last for v in ir.operands(n)
+        v in moved and v is not own[u.buffer]
+        for u in module.updates
+        for n in made_by(module, [u.next])
+        if n in last
+        for v in ir.operands(n)
     )
 
 

@@ -62,7 +62,9 @@ class _Model:
         return found
 
 
-def write_model(program: ir.Program, plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str], helpers: set[str], outputs: str) -> ClassView:
+def write_model(
+    program: ir.Program, plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str], helpers: set[str], outputs: str
+) -> ClassView:
     root = program.root
     numbers = Numbers(plans, plan, is_root=True)
     optional = {i.value for i in program.inputs if not i.required}
@@ -87,7 +89,10 @@ def write_model(program: ir.Program, plan: Plan, plans: Plans, masks: Masks, res
     _write_return(model, outputs)
     helpers |= w.helpers
     body, names = finish(w, {*reserved, "logits_to_keep", "state"}, {w.inputs[i.value]: i.name for i in program.inputs}, 8)
-    arguments = [f"{i.name}: Tensor" if i.required else f"{i.name}: Tensor | None = None" for i in sorted(program.inputs, key=lambda i: not i.required)]
+    arguments = [
+        f"{i.name}: Tensor" if i.required else f"{i.name}: Tensor | None = None"
+        for i in sorted(program.inputs, key=lambda i: not i.required)
+    ]
     if keep is not None:
         arguments.append("logits_to_keep: int = 0")
     if returns_loss(program):
@@ -334,7 +339,9 @@ def _per_token(node: ir.Node, axis: ir.Label, root: ir.Module) -> Value | None:
         case ir.Call():
             module = node.target if isinstance(node.target, ir.Module) else root.child(node.target).module  # type: ignore[union-attr]
             formal = module.inputs[node.args.index(with_axis[0])].type
-            generic = formal.has(ir.REST) and with_axis[0].type.labels.index(axis) < len(with_axis[0].type.labels) - (len(formal.labels) - 1)
+            generic = formal.has(ir.REST) and with_axis[0].type.labels.index(axis) < len(with_axis[0].type.labels) - (
+                len(formal.labels) - 1
+            )
             return with_axis[0] if generic else None
         case _:
             return None

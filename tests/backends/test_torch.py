@@ -25,7 +25,19 @@ from xfc.compiler.pipeline import run
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 GOLDENS = ("llama3_8b", "gemma3_1b", "mixtral_8x7b")
-FAMILIES = ("bert_base", "bloom_560m", "deepseek_v3", "gemma3_1b", "gpt2", "gpt_neox_20b", "llama3_8b", "mamba2_130m", "mixtral_8x7b", "t5_small", "vit_base")
+FAMILIES = (
+    "bert_base",
+    "bloom_560m",
+    "deepseek_v3",
+    "gemma3_1b",
+    "gpt2",
+    "gpt_neox_20b",
+    "llama3_8b",
+    "mamba2_130m",
+    "mixtral_8x7b",
+    "t5_small",
+    "vit_base",
+)
 
 
 def program_of(name: str, *sets: str) -> Program:
@@ -148,7 +160,9 @@ def test_same_bytes_and_no_torch() -> None:
         "assert 'torch' not in sys.modules; print(hashlib.sha256(''.join(texts).encode()).hexdigest())"
     )
     found = {
-        subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
         for seed in ("1", "2")
     }
     assert len(found) == 1

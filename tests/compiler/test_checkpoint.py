@@ -81,7 +81,9 @@ def test_optional_part_of_a_name_gives_both_spellings(tmp_path: Path) -> None:
 
 
 def test_row_may_name_one_layer(tmp_path: Path) -> None:
-    rows = ROWS.replace('"l.{i}.down" = decoder.layers.{i}.down.weight', "\n    ".join(f'"down{k}" = decoder.layers.{k}.down.weight' for k in range(3)))
+    rows = ROWS.replace(
+        '"l.{i}.down" = decoder.layers.{i}.down.weight', "\n    ".join(f'"down{k}" = decoder.layers.{k}.down.weight' for k in range(3))
+    )
     found, diagnostics = program(tmp_path, rows)
     assert not diagnostics.found
     assert row(found, "down2").own == ("decoder.layers.2.down.weight",)
@@ -124,7 +126,8 @@ def test_missing_tensor_points_at_the_row_with_a_slip(tmp_path: Path) -> None:
 def test_variant_inherits_rows_and_replaces_its_own(tmp_path: Path) -> None:
     variant = MODEL + "\nmodel deeper extends m:\n    decoder.layers = 4\n"
     (tmp_path / "spec.xf").write_text(
-        f'{variant}\ncheckpoint huggingface for m:{ROWS}\ncheckpoint huggingface for deeper:\n    "output" = head.weight\n', encoding="utf-8"
+        f'{variant}\ncheckpoint huggingface for m:{ROWS}\ncheckpoint huggingface for deeper:\n    "output" = head.weight\n',
+        encoding="utf-8",
     )
     diagnostics = Diagnostics()
     found = elaborate_file(str(tmp_path / "spec.xf"), [], diagnostics)

@@ -65,7 +65,14 @@ def test_the_result_is_a_valid_spec(tmp_path: Path) -> None:
     diagnostics = Diagnostics()
     program = elaborate_file(str(spec), [], diagnostics)
     assert program is not None and not diagnostics.found
-    assert {n: s.value for n, s in program.config}.items() >= {"vocab": 97, "d_model": 24, "layers": 2, "heads": 6, "kv_heads": 3, "hidden": 41}.items()
+    assert {n: s.value for n, s in program.config}.items() >= {
+        "vocab": 97,
+        "d_model": 24,
+        "layers": 2,
+        "heads": 6,
+        "kv_heads": 3,
+        "hidden": 41,
+    }.items()
     assert program.checkpoint
 
 
@@ -94,7 +101,11 @@ def test_unread_keys_are_reported_by_name_and_value(tmp_path: Path) -> None:
     _, diagnostics = imported(tmp_path, sandwich_norms=True, rope_scaling={"rope_type": "linear", "factor": 2.0, "surprise": 3})
     (warning,) = diagnostics.found
     assert warning.code == "E514" and warning.severity == "warning"
-    assert "`sandwich_norms` (true)" in warning.message and "`rope_scaling.surprise` (3)" in warning.message and "factor" not in warning.message
+    assert (
+        "`sandwich_norms` (true)" in warning.message
+        and "`rope_scaling.surprise` (3)" in warning.message
+        and "factor" not in warning.message
+    )
 
 
 def test_null_is_absent(tmp_path: Path) -> None:
@@ -137,7 +148,13 @@ def test_missing_file(tmp_path: Path) -> None:
 
 def test_layer_lists_become_runs(tmp_path: Path) -> None:
     kinds = ["sliding_attention"] * 5 + ["full_attention"]
-    config = {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "num_hidden_layers": 26, "layer_types": (kinds * 5)[:26], "head_dim": 256}
+    config = {
+        "architectures": ["Gemma3ForCausalLM"],
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 26,
+        "layer_types": (kinds * 5)[:26],
+        "head_dim": 256,
+    }
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config), encoding="utf-8")
     assert "blocks" not in import_config(str(path))  # the same as the base's
