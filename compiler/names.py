@@ -239,7 +239,10 @@ class Names:
         if other is not None:
             raise self.error("E321", f"an axis is needed here, and `{node.id}` is {describe(other)}", node.span)
         raise self.error(
-            "E322", f"there is no axis `{node.id}` here", node.span, help=f"name an axis in scope, or give it a size: `{node.id}: size`"
+            "E322",
+            f"there is no axis `{node.id}` here",
+            node.span,
+            help=f"name an axis in scope, give it a size (`{node.id}: size`), or name a result's axes where it is bound (`y: [..., {node.id}] = ...`)",
         )
 
     def text_axis(self, node: tree.Expr, size: Expr, parameter: str, frame: Frame, *, default: bool = False) -> ir.Axis:

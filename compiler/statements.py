@@ -188,7 +188,9 @@ class Statements(Calls):
             self.next(node, value, frame)
             return
         if node.kind == "loss" and value.type.axes:
-            raise self.error("E385", f"a loss is one number, found {value.type!r}", node.value.span, help="average it: `mean(x, ...)`")
+            raise self.error(
+                "E385", f"a loss is one number, found {value.type!r}", node.value.span, help="average it over its axes: `mean(x, [b, t])`"
+            )
         self.name_value(value, node.name.id)
         self.surface(frame.builder.real, node.name.id, Emitted(value, node.kind == "loss", node.span))
 
