@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import count
+from typing import cast
 
 _ids = count()
 
@@ -207,14 +208,15 @@ class Expr:
         result = _plain(total)
         return float(result) if isinstance(result, Fraction) else result
 
-    def substitute(self, mapping: Mapping[Sym, Expr]) -> Expr:
-        """Replace symbols by expressions."""
+    def substitute(self, mapping: Mapping[Sym, Expr] | Mapping[Atom, Expr]) -> Expr:
+        """Replace symbols, or functions of them, by expressions."""
+        atoms = cast("Mapping[Atom, Expr]", mapping)
         total = ZERO
         for monomial, coefficient in self.terms:
             product = Expr((((), coefficient),))
             for atom, power in monomial:
-                if isinstance(atom, Sym):
-                    new = mapping.get(atom) or Expr((((((atom, 1),)), 1),))
+                if isinstance(atom, Sym) or atom in atoms:
+                    new = atoms.get(atom) or Expr((((((atom, 1),)), 1),))
                 else:
                     new = apply(atom.function, *(a.substitute(mapping) for a in atom.arguments))
                 for _ in range(abs(power)):
