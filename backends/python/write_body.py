@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from ...compiler import ir
 from ...compiler.diagnostics import Diagnostic, SpecError
-from ...compiler.dims import ONE, Expr, Sym, sym
+from ...compiler.dims import ONE, Apply, Atom, Expr, Sym, sym
 from ...compiler.ir import REST, Label, Value
 from .arrange import Moves, arrange, spread
 from .code import Assign, Attribute, Code, Statement, Subscript, Text, Var, number
@@ -276,7 +276,24 @@ class BodyWriter:
                     return Subscript(
                         Attribute(tensor.code, "shape"), (number(k if REST not in flat(tensor.layout[:k]) else k - len(tensor.layout)),)
                     )
+        if (solved := self._solved(expr)) is not None:
+            return solved
         return self.refuse(f"the size {expr} cannot be read from the shapes of the inputs")
+
+    def _solved(self, expr: Expr) -> Code | None:
+        """A size made of one that is itself an expression: `2 * t - 1`, where t is what a convolution left of `n`."""
+        here: dict[Sym, Expr] = {}
+        atoms: dict[Atom, Expr] = {}
+        for axis in (a for v in self.module.inputs if v not in self.optional for a in v.type.axes if a.label is not REST):
+            for monomial, coefficient in axis.size.terms:
+                if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0][0], Apply) and monomial[0][1] == 1:
+                    length = Sym(name=axis.label.name)
+                    here[length] = axis.size
+                    atoms.setdefault(monomial[0][0], sym(length) - axis.size + Expr(((monomial, 1),)))
+        found = expr.substitute(atoms)
+        if any(s.value is None and s not in here and self._shape(sym(s)) is None for s in found.symbols):
+            return None
+        return expression(found, lambda s: self._shape(here.get(s, sym(s))) or self.numbers.forward(sym(s)))
 
     def _shape(self, expr: Expr) -> Code | None:
         for value in self.module.inputs:
