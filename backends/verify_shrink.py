@@ -12,11 +12,15 @@ from dataclasses import dataclass, fields, replace
 from ..compiler import ir
 from ..compiler.dims import Expr, Sym, const
 from ..compiler.ir import Bank, Fact, Module, Program, Stack
+from .interpreter import places
 
 Number = int | float
 
 SMALL = 4
 """Numbers up to this are kept: they may count what cannot be fewer."""
+
+ENOUGH = 1_000_000
+"""A smaller model should hold no more numbers than this, if it can."""
 
 _PRIMES = tuple(n for n in range(2, 200) if all(n % d for d in range(2, math.isqrt(n) + 1)))
 _OTHERS = tuple(n for n in range(4, 513) if n not in _PRIMES)
@@ -63,7 +67,16 @@ def shrink(program: Program) -> Shrunk:
             fixed[symbol] = value
         else:
             free[symbol] = int(value)
-    return _solved(smaller, fixed, free)
+    chosen = _solved(smaller, fixed, free)
+    if _weights(chosen) <= ENOUGH:
+        return chosen
+    frugal = _solved(smaller, fixed, free, frugal=True)
+    return frugal if _weights(frugal) < _weights(chosen) else chosen
+
+
+def _weights(chosen: Shrunk) -> int:
+    """How many numbers the parameters of the smaller model hold."""
+    return sum(math.prod(int(n) for n in p.shape(chosen.under)) for p in places(chosen.program, chosen.under))
 
 
 # ---------------------------------------------------------------- layers
@@ -114,6 +127,7 @@ class _Search:
     under: dict[Sym, Number]
     order: Sequence[Sym]
     tries: int = 0
+    frugal: bool = False
 
     def solve(self, k: int = 0) -> bool:
         if k == len(self.order):
@@ -148,6 +162,8 @@ class _Search:
         def cost(n: int) -> tuple[int, int, bool, int]:
             inverted = sum((self.under[s] >= n) != (self.original[s] >= original) for s in beside)
             low = n < floor or any(self.under[s] >= n for s in alike if self.original[s] < original)
+            if self.frugal:  # where distinct sizes multiply to too much: small ones, in the spec's order
+                return inverted, 0, False, n
             repeated = n in used or bool(self.quotients(symbol, n) & used)
             return inverted, low + 2 * repeated, n not in _PRIMES, n
 
@@ -191,10 +207,10 @@ def _holds(fact: Fact, under: Mapping[Sym, Number], order: Sequence[Sym]) -> boo
             return a >= b
 
 
-def _solved(program: Program, fixed: dict[Sym, Number], free: Mapping[Sym, int]) -> Shrunk:
+def _solved(program: Program, fixed: dict[Sym, Number], free: Mapping[Sym, int], *, frugal: bool = False) -> Shrunk:
     facts = tuple({(f.kind, f.a, f.b): f for f in program.facts}.values())
     sized = sorted(free, key=lambda s: (free[s], s.order))
-    search = _Search(facts, free, _in_params(program), _together(program), dict(fixed), (*sized, *program.dynamic))
+    search = _Search(facts, free, _in_params(program), _together(program), dict(fixed), (*sized, *program.dynamic), frugal=frugal)
     if search.solve():
         return Shrunk(program, dict(search.under))
     kept: dict[Sym, Number] = {**fixed, **free}
