@@ -25,6 +25,7 @@ WORDS = {
     "null",
     "...",
     "layer",
+    "training",
     "layers",
     "causal",
     "values",

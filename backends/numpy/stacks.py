@@ -90,7 +90,7 @@ def _argument(w: BodyWriter, node: ir.Fold, at: int, formal: Value, carried: Seq
     if at < node.carried:
         return carried[at]
     code = w.arranged(w.read(node.args[at]), _apart(node.args[at]))
-    return code if isinstance(code, Var) else w.temporary(code, formal.hint or "y")
+    return code if isinstance(code, Var) else w.temporary(code, "y", hint=formal.hint)
 
 
 # ---------------------------------------------------------------- positions

@@ -39,7 +39,7 @@ class FunctionNumbers(Numbers):
 
     used: dict[str, set[str]] = field(default_factory=dict)
 
-    def forward(self, expr: Expr) -> Code:
+    def forward(self, expr: Expr, name: str = "") -> Code:
         constant = expr.constant
         if constant is not None:
             value = expr.value()

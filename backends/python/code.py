@@ -8,7 +8,7 @@ A `Var` is a local variable with an identity; its name is given last (`name_vari
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -417,30 +417,59 @@ def wrap(start: str, value: Code, names: Names, indent: int, note: str = "") -> 
         commented = f"{flat}  # {note}"
         return [commented if note and len(commented) <= WIDTH else flat]
     if bare and isinstance(value, Items):
-        return [f"{pad}{start}(", *(f"{pad}    {render(i, names)}," for i in value.items), f"{pad})"]
+        return [f"{pad}{start}(", *_one_a_line([("", i) for i in value.items], names, indent), f"{pad})"]
     if isinstance(value, Call):
-        args = _arguments(value.args, value.named, names)
-        joined = f"{pad}    {', '.join(args)}"
-        if len(joined) > WIDTH and len(args) == 1 and isinstance(value.args[0], Each):
-            each = value.args[0]
-            item, source = render(each.item, names), f"for {each.name} in {render(each.values, names)}"
-            return [f"{pad}{start}{render(value.function, names)}(", f"{pad}    {item}", f"{pad}    {source}", f"{pad})"]
-        head = f"{pad}{start}{render(value.function, names)}("
-        if len(joined) <= WIDTH:
-            return [head, joined, f"{pad})"]
-        return [head, *(f"{pad}    {a}," for a in args), f"{pad})"]
+        return _broken(start, value, "", names, indent)
     if isinstance(value, Binary) and len(f"{pad}    {text}") > WIDTH:
-        return [f"{pad}{start}(", *(f"{pad}    {part}" for part in _operands(value, names)), f"{pad})"]
+        return [f"{pad}{start}(", *_broken("", value, "", names, indent + 4), f"{pad})"]
     return [f"{pad}{start}(", f"{pad}    {text}", f"{pad})"]
 
 
-def _operands(value: Binary, names: Names) -> list[str]:
-    """A chain of operators of one rank, one operand a line, the operator before it."""
+def _broken(start: str, code: Code, end: str, names: Names, indent: int) -> list[str]:
+    """Code inside brackets between `start` and `end`, over several lines where one does not hold it."""
+    pad = " " * indent
+    flat = f"{pad}{start}{render(code, names)}{end}"
+    if len(flat) <= WIDTH:
+        return [flat]
+    match code:
+        case Call(function, (Each() as each,), ()):
+            item, source = render(each.item, names), f"for {each.name} in {render(each.values, names)}"
+            head = f"{pad}{start}{render(function, names)}("
+            joined = f"{pad}    {item} {source}"
+            return [head, *([joined] if len(joined) <= WIDTH else [f"{pad}    {item}", f"{pad}    {source}"]), f"{pad}){end}"]
+        case Call(function, args, named):
+            head = f"{pad}{start}{render(function, names)}("
+            joined = f"{pad}    {', '.join(_arguments(args, named, names))}"
+            if len(joined) <= WIDTH:
+                return [head, joined, f"{pad}){end}"]
+            items = [*(("", a) for a in args), *((f"{k}=", v) for k, v in named)]
+            return [head, *_one_a_line(items, names, indent), f"{pad}){end}"]
+        case Binary():
+            pieces = _operands(code)
+            found: list[str] = []
+            for k, (operator, operand) in enumerate(pieces):
+                last = end if k == len(pieces) - 1 else ""
+                found += _broken(f"{operator} " if operator else start, operand, last, names, indent)
+            return found
+        case _:
+            return [flat]
+
+
+def _one_a_line(items: Sequence[tuple[str, Code]], names: Names, indent: int) -> list[str]:
+    return [line for start, code in items for line in _broken(start, code, ",", names, indent + 4)]
+
+
+def _operands(value: Binary) -> list[tuple[str, Code]]:
+    """A chain of operators of one rank, each operand with the operator before it."""
     level = RANKS[value.operator]
-    found: list[str] = []
+    found: list[tuple[str, Code]] = []
     code: Code = value
-    while isinstance(code, Binary) and RANKS[code.operator] == level:
-        right = render(code.right, names)
-        found.insert(0, f"{code.operator} {right if rank(code.right) > level else f'({right})'}")
+    while isinstance(code, Binary) and RANKS[code.operator] == level and level != RANKS["**"]:
+        found.insert(0, (code.operator, _at(code.right, level + 1)))
         code = code.left
-    return [render(code, names), *found]
+    return [("", _at(code, level)), *found]
+
+
+def _at(code: Code, least: int) -> Code:
+    """In brackets, if it binds less."""
+    return code if rank(code) >= least else Call(Text(""), (code,))

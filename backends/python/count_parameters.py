@@ -42,7 +42,25 @@ def slot_counts(stack: ir.Stack) -> list[int]:
 
 def readable_count(number: int) -> str:
     """`8.03 B`, `124 M`, `1234`."""
-    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
+    for size, unit in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if number >= 0.9995 * size:
+            digits = max(0, 3 - len(str(round(number / size))))
+            return f"{number / size:.{digits}f} {unit}"
     return str(number)
+
+
+def count_layers(root: ir.Module) -> list[int]:
+    """How many layers each stack of the model has, those inside layers apart."""
+    found: list[int] = []
+    for child in root.children:
+        if isinstance(child, ir.Stack):
+            found.append(sum(slot_counts(child)))
+        else:
+            found += count_layers(child.module)
+    return found
+
+
+def widths(program: ir.Program) -> list[str]:
+    """The first whole numbers of the config, with their names: `vocab 32000`."""
+    counts = {s for m in ir.walk(program.root) for c in m.children if isinstance(c, ir.Stack) for s in c.count.symbols}
+    return [f"{n} {s.value}" for n, s in program.config if isinstance(s.value, int) and s not in counts][:3]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field, fields
 
 from ...compiler import ir
@@ -130,14 +130,17 @@ def find_classes(root: ir.Module, opaque: Collection[ir.Value] = ()) -> list[Cla
 
     `opaque`: inputs whose axes nothing looks at (masks that are ready to broadcast)."""
     class_of: dict[int, int] = {}
-    ids: dict[Hashable, int] = {}
+    alike: dict[Hashable, list[int]] = {}
     uses: dict[int, list[ir.Module]] = {}
     holes: dict[int, list[list[Expr]]] = {}
     banked = bank_axes(root)
     for module in from_the_leaves(root):
         form = _Form(class_of, banked, opaque)
         key = form.module(module)
-        number = ids.setdefault(key, len(ids))
+        number = next((n for n in alike.get(key, ()) if _follows(holes[n][0], form.holes)), None)
+        if number is None:
+            number = len(uses)
+            alike.setdefault(key, []).append(number)
         class_of[id(module)] = number
         uses.setdefault(number, []).append(module)
         holes.setdefault(number, []).append(form.holes)
@@ -145,6 +148,12 @@ def find_classes(root: ir.Module, opaque: Collection[ir.Value] = ()) -> list[Cla
         Class(key=k, bank=banked.get(id(uses[k][0])), uses=tuple(uses[k]), holes=tuple(dict.fromkeys(zip(*holes[k], strict=True))))
         for k in uses
     ]
+
+
+def _follows(first: Sequence[Expr], other: Sequence[Expr]) -> bool:
+    """Whether numbers that are one in the first use are one in the other: the class is written in those of the first."""
+    seen: dict[Expr, Expr] = {}
+    return all(seen.setdefault(a, b) == b for a, b in zip(first, other, strict=True))
 
 
 def from_the_leaves(root: ir.Module) -> list[ir.Module]:

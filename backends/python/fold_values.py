@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from .broadcast_once import broadcast_once
 from .code import (
     WIDTH,
     Assign,
@@ -31,7 +32,7 @@ from .code import (
     with_value,
 )  # fmt: skip
 
-FOLD_WIDTH = 108
+FOLD_WIDTH = 114
 FOLD_SIZE = 12
 
 
@@ -47,6 +48,7 @@ def fold_values(
     line stays readable. `simplify` rewrites what was joined. Nothing moves into a loop, and nothing that reads a variable assigned twice moves across a block."""
     statements = _drop_dead(statements)
     statements = _join_copies(statements, inputs)
+    statements = broadcast_once(statements, inputs)
     folded = _fold(statements, Counter(_reads(statements)), _assigned_often(statements), indent, simplify)
     return break_long(folded, indent)
 
@@ -151,6 +153,8 @@ def _fold(
     ready: dict[Var, Assign] = {}  # single-use values of this block that may still move
     for s in statements:
         if isinstance(s, Block):
+            if s.keyword == "with":
+                s = replace(s, body=_with_casts(s.body, ready, kept))
             body = _fold(s.body, reads, often, indent + 4, simplify)
             s = replace(s, body=body)
             ready = {v: a for v, a in ready.items() if not often & set(variables(a.value))}
@@ -171,6 +175,17 @@ def _fold(
             ready = {}
         kept.append(s)
     return tuple(kept)
+
+
+def _with_casts(body: tuple[Statement, ...], ready: dict[Var, Assign], kept: list[Statement]) -> tuple[Statement, ...]:
+    """The body of a `with` with the casts in it that it alone reads: it does not change what they do."""
+    read = set(_reads(body))
+    casts: dict[Var, Code] = {}
+    for var in [v for v in ready if v in read and not v.hint]:
+        if isinstance(ready[var].value, Call) and ready[var].value.function == Text("float32"):
+            casts[var] = ready[var].value
+            kept.remove(ready.pop(var))
+    return _rename(body, casts) if casts else body
 
 
 def _has_effects(statements: tuple[Statement, ...]) -> bool:

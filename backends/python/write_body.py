@@ -15,7 +15,7 @@ from ...compiler.ir import REST, Label, Value
 from .arrange import Moves, arrange, spread
 from .code import Assign, Attribute, Code, Statement, Subscript, Text, Var, number
 from .layouts import UNKNOWN, Dim, Layout, Sizes, Tensor, common_layout, declared, flat, note_of, sizes_of
-from .numbers import expression
+from .numbers import applications, expression
 from .plan_classes import Plan, Plans
 
 RESERVED_ATTRIBUTES = frozenset(
@@ -57,8 +57,10 @@ class Numbers:
         """In the constructor."""
         return self.plans.static(self.plan, expr, Text, Text("config"))
 
-    def forward(self, expr: Expr) -> Code:
-        """In a method: `self.head_dim`, kept by the constructor; in a function an argument; in the model `self.config.layers`."""
+    def forward(self, expr: Expr, name: str = "") -> Code:
+        """In a method: `self.head_dim`, kept by the constructor; in a function an argument; in the model `self.config.layers`.
+
+        `name`: what to keep it as if it takes functions to compute and has no name of its own."""
         constant = expr.constant
         if constant is not None:
             value = expr.value()
@@ -71,6 +73,8 @@ class Numbers:
             return self._keep(named, expr)
         if self.is_root:
             return self.plans.static(self.plan, expr, Text, Text("self.config"))
+        if name and applications(expr) and self.kept.get(name, self.init(expr)) == self.init(expr):
+            return self._keep(name, expr)
         return expression(expr, self._symbol)
 
     def _symbol(self, s: Sym) -> Code:
@@ -191,8 +195,8 @@ class BodyWriter:
         for out, var, layout in zip(outs, targets, layouts, strict=True):
             self.env[out] = Tensor(var, layout, sizes_of(out.type))
 
-    def temporary(self, code: Code, kind: str, note: str = "") -> Var:
-        var = Var(kind=kind)
+    def temporary(self, code: Code, kind: str, note: str = "", hint: str = "") -> Var:
+        var = Var(hint=hint, kind=kind)
         self.statements.append(Assign((var,), code, note))
         return var
 
@@ -262,9 +266,10 @@ class BodyWriter:
 
     # ------------------------------------------------ sizes
 
-    def number(self, expr: Expr) -> Code:
+    def number(self, expr: Expr, name: str = "") -> Code:
+        """`name`: what a number is where it goes, if it has no name here."""
         if not expr.is_dynamic:
-            return self.numbers.forward(expr)
+            return self.numbers.forward(expr, name)
         exact = self.dynamic.get(expr) or self._shape(expr)
         if exact is not None:
             return exact

@@ -26,7 +26,7 @@ def lower_call(w: BodyWriter, node: ir.Node) -> None:
     bound = bind(w, module, node.args)
     plan = w.numbers.plans.of(module)
     if plan.is_function:
-        numbers = [*(w.number(e) for _, e in w.numbers.plans.arguments(module)), *(training_mode(w) for _ in training_inputs(module))]
+        numbers = [*(w.number(e, n) for n, e in w.numbers.plans.arguments(module)), *(training_mode(w) for _ in training_inputs(module))]
         function: Code = Text(plan.name)
     else:
         assert isinstance(node.target, str)

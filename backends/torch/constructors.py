@@ -151,7 +151,7 @@ def table(init: ir.Init, numbers: Numbers, param: ir.Param) -> Code:
 
     assert init.table is not None
     code = table_code(init.table, numbers, param)
-    return method(code, "clone") if init.table.body and isinstance(init.table.body[-1], ir.Expand) else code  # no shared memory
+    return method(code, "clone") if any(isinstance(n, ir.Expand) for n in init.table.body) else code  # no shared memory
 
 
 def init_rule(native: Native) -> tuple[str, tuple[Expr, ...]] | None:

@@ -57,27 +57,15 @@ def weight_gradient(grad: Tensor, x: Tensor, ends: Tensor) -> Tensor:
     return out
 
 
-@matmul_by_expert.register_fake
-def _(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
-    return x.new_empty(x.shape[0], weight.shape[1])
-
-
-@weight_gradient.register_fake
-def _(grad: Tensor, x: Tensor, ends: Tensor) -> Tensor:
-    return x.new_empty(ends.shape[0], grad.shape[1], x.shape[1])
-
-
-def _save(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    ctx.save_for_backward(*inputs)
-
-
-def _backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[no-untyped-def]
+def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[no-untyped-def]
     x, weight, ends = ctx.saved_tensors
     grad = grad.contiguous()
     return matmul_by_expert(grad, weight.transpose(1, 2), ends), weight_gradient(grad, x, ends), None
 
 
-matmul_by_expert.register_autograd(_backward, setup_context=_save)''',
+matmul_by_expert.register_fake(lambda x, weight, ends: x.new_empty(x.shape[0], weight.shape[1]))
+weight_gradient.register_fake(lambda grad, x, ends: x.new_empty(ends.shape[0], grad.shape[1], x.shape[1]))
+matmul_by_expert.register_autograd(backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))''',
     "route": '''def route(experts: nn.Module, x: Tensor, index: Tensor, weight: Tensor, count: int) -> Tensor:
     """Sum over the choices of weight * experts[index](x): rows sorted by expert, computed together, put back."""
     expert, order = index.flatten().sort(stable=True)

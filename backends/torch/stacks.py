@@ -79,7 +79,7 @@ def _slot_arguments(w: BodyWriter, node: ir.Fold, slot: int, module: ir.Module, 
             found.append(carried[place])
         else:
             code = w.arranged(w.read(node.args[place]), _apart(node.args[place]))
-            found.append(code if isinstance(code, Var | Attribute | Text) else w.temporary(code, formal.hint or "y"))
+            found.append(code if isinstance(code, Var | Attribute | Text) else w.temporary(code, "y", hint=formal.hint))
     return tuple(found)
 
 
@@ -141,7 +141,7 @@ def lower_scan(w: BodyWriter, node: ir.Node) -> None:
     plan = w.numbers.plans.of(module)
     function: Code = Text(plan.name) if plan.is_function else Attribute(Text("self"), str(node.target))
     if plan.is_function:
-        args += [*(w.number(e) for _, e in w.numbers.plans.arguments(module)), *(training_mode(w) for _ in training_inputs(module))]
+        args += [*(w.number(e, n) for n, e in w.numbers.plans.arguments(module)), *(training_mode(w) for _ in training_inputs(module))]
     new = [Var(hint=name) for name in names]
     w.statements.append(Assign((*carried, *new), Call(function, tuple(args)), pure=False))
     w.statements += [Do(method(var, "append", one)) for var, one in zip(lists, new, strict=True)]

@@ -12,7 +12,7 @@ from .moves import TorchMoves
 class _InConstructor(Numbers):
     """Numbers as the constructor names them."""
 
-    def forward(self, expr: Expr) -> Code:
+    def forward(self, expr: Expr, name: str = "") -> Code:
         return self.init(expr)
 
 

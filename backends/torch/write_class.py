@@ -18,7 +18,7 @@ from .constructors import constructor_lines
 from .lowerings import LOWERINGS
 from .moves import TorchMoves
 from .routing import start_bank
-from .simplify import simplify
+from .simplify import simplifier
 from .states import state_methods
 
 
@@ -182,7 +182,8 @@ def finish(w: BodyWriter, reserved: Collection[str], given: dict[Var, str], inde
     """Shapes read once at the top, values folded, names given."""
     inputs = tuple(w.inputs.values())
     statements = (*w.shape_statements(), *w.statements)
-    folded = trim_notes(fold_values(statements, inputs, indent, simplify))
+    numbers = {*w.numbers.kept, *(n for n, _ in w.numbers.plan.numbers)}
+    folded = trim_notes(fold_values(statements, inputs, indent, simplifier(numbers)))
     taken = {v: v.hint for v in inputs} | given
     seen: set[str] = set()
     for var in inputs:

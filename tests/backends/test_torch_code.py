@@ -25,7 +25,7 @@ from xfc.backends.python.code import (
 )
 from xfc.backends.python.fold_values import fold_values
 from xfc.backends.python.name_variables import name_variables
-from xfc.backends.torch.simplify import simplify
+from xfc.backends.torch.simplify import simplifier
 
 A, B, C = Text("a"), Text("b"), Text("c")
 
@@ -92,4 +92,4 @@ def test_reserved_names_are_not_taken() -> None:
 
 def test_keepdim() -> None:
     code = Subscript(method(A, "sum", number(-1)), (Text("..."), Text("None")))
-    assert render(simplify(code), lambda v: v.hint) == "a.sum(-1, keepdim=True)"
+    assert render(simplifier(())(code), lambda v: v.hint) == "a.sum(-1, keepdim=True)"
