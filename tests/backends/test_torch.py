@@ -24,7 +24,7 @@ from xfc.compiler.ir import Program
 from xfc.compiler.pipeline import run
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-GOLDENS = ("llama3_8b", "gemma3_1b", "mixtral_8x7b")
+GOLDENS = ["gpt2", "llama3_8b", "gemma3_1b", "mixtral_8x7b", "bert_base"]
 FAMILIES = (
     "bert_base",
     "bloom_560m",
