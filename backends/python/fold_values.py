@@ -182,8 +182,9 @@ def _with_casts(body: tuple[Statement, ...], ready: dict[Var, Assign], kept: lis
     read = set(_reads(body))
     casts: dict[Var, Code] = {}
     for var in [v for v in ready if v in read and not v.hint]:
-        if isinstance(ready[var].value, Call) and ready[var].value.function == Text("float32"):
-            casts[var] = ready[var].value
+        value = ready[var].value
+        if isinstance(value, Call) and value.function == Text("float32"):
+            casts[var] = value
             kept.remove(ready.pop(var))
     return _rename(body, casts) if casts else body
 

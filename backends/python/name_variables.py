@@ -149,7 +149,8 @@ def _prefixes(behind: Sequence[set[str]]) -> list[str]:
     """What stands in each number's name before the words that all have, where each value is made from one number that the others are not."""
     if len(behind) < 2:
         return []
-    own = [numbers - set.intersection(*behind) for numbers in behind]
+    common: set[str] = behind[0].intersection(*behind[1:])
+    own = [numbers - common for numbers in behind]
     if any(len(numbers) != 1 for numbers in own):
         return []
     words = [next(iter(numbers)).split("_") for numbers in own]

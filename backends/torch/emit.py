@@ -30,7 +30,33 @@ from .helpers import chosen_helpers
 from .write_class import ClassView, write_class
 from .write_model import write_model
 
-RESERVED = frozenset(("range", "enumerate", "reversed", "max", "min", "abs", "int", "torch", "nn", "F", "math", "json", "Path", "Tensor", "Config", "Model", "self", "config", "float32", "linear_recurrence", "route", "pairwise", "grouped_mm"))
+RESERVED = frozenset(
+    (
+        "range",
+        "enumerate",
+        "reversed",
+        "max",
+        "min",
+        "abs",
+        "int",
+        "torch",
+        "nn",
+        "F",
+        "math",
+        "json",
+        "Path",
+        "Tensor",
+        "Config",
+        "Model",
+        "self",
+        "config",
+        "float32",
+        "linear_recurrence",
+        "route",
+        "pairwise",
+        "grouped_mm",
+    )
+)
 
 
 def emit(program: ir.Program) -> str:
@@ -44,9 +70,7 @@ def emit(program: ir.Program) -> str:
     reserved = RESERVED | functions
     helpers: set[str] = set()
     views = [
-        write_class(p, plans, masks.maybe_none, reserved, helpers)
-        for p in plans.plans
-        if not p.is_native and program.root not in p.of.uses
+        write_class(p, plans, masks.maybe_none, reserved, helpers) for p in plans.plans if not p.is_native and program.root not in p.of.uses
     ]
     outputs = "Output" if len(program.root.outputs) > 1 else ""
     model = write_model(program, plans.of(program.root), plans, masks, reserved, helpers, outputs)
@@ -87,7 +111,11 @@ def _header(program: ir.Program) -> str:
 
 
 def _config(program: ir.Program) -> list[str]:
-    return [f"{n}: {'float' if s.is_real else 'int'} = {render(number(s.value), lambda v: v.hint)}" for n, s in program.config if s.value is not None]
+    return [
+        f"{n}: {'float' if s.is_real else 'int'} = {render(number(s.value), lambda v: v.hint)}"
+        for n, s in program.config
+        if s.value is not None
+    ]
 
 
 def _asserts(program: ir.Program) -> list[str]:
@@ -185,7 +213,11 @@ THIRD = (
 
 def _used(group: tuple[tuple[str, str], ...], body: str) -> list[str]:
     """The import lines whose pattern occurs; the first of those for one module."""
-    found = {line.partition(" import ")[0] if line.startswith("from") else line: line for pattern, line in reversed(group) if re.search(pattern, body)}
+    found = {
+        line.partition(" import ")[0] if line.startswith("from") else line: line
+        for pattern, line in reversed(group)
+        if re.search(pattern, body)
+    }
     return [line for _, line in group if line in found.values()]
 
 
