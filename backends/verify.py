@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ __all__ = ["Report", "Row", "verify"]
 Array = NDArray[Any]
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 GRADIENT_TOLERANCE = 1e-5
+LARGEST = 1e-4
+"""No difference in float32 is excused beyond this."""
 ENOUGH = 300_000
 """Parameters up to which a model is verified at its own sizes."""
 SEGMENTS = 3
@@ -163,7 +166,17 @@ class _Verification:
                 rows.append(self.row(f"{backend}, loss", next(iter(got.values()), None), want["loss"]))
             else:
                 rows += self.rows(f"{backend}, {name}", got, want)
-        return rows
+        return self.excused(rows, inputs, want)
+
+    def excused(self, rows: list[Row], inputs: Inputs, want: Mapping[str, Array]) -> list[Row]:
+        """Where sums cancel, float32 itself is off: then rows are held to four times the difference between it and float64."""
+        if self.dtype != "float32" or all(r.ok for r in rows) or any(r.error > LARGEST for r in rows):
+            return rows
+        exact = self.interpret(inputs, dtype="float64")
+        rounding = max(difference(array, exact[name]) for name, array in want.items())
+        bound = min(LARGEST, 4 * rounding)
+        note = f"the definition in float32 is {rounding:.1e} off"
+        return [r if r.ok or bound <= r.tolerance else replace(r, tolerance=bound, note=note) for r in rows]
 
     def rows(self, what: str, got: Mapping[str, Array], want: Mapping[str, Array]) -> list[Row]:
         """Every output."""

@@ -47,6 +47,9 @@ def _initial(a: Args, axes: tuple[ir.Axis, ...], default: str) -> ir.Init:
         missing = [x for x in axes if not table.type.has(x.label)]
         if missing:
             table = a.body.expand(table, missing, node.span)
+        order = [x.label for x in axes]
+        if set(order) == set(table.type.labels) and order != list(table.type.labels):
+            table = a.body.transpose(table, order, node.span)
         nodes = tuple(body.nodes)
     if set(table.type.labels) - {x.label for x in axes}:
         raise a.e.error("E367", f"the initial value {table.type!r} has axes that the parameter lacks", node.span)
