@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...compiler import ir
-from ...compiler.dims import ONE, ZERO, Expr
+from ...compiler.dims import ONE, Expr
 from ..python.choose_slots import choose_by_slot
-from ..python.code import Attribute, Binary, Call, Choice, Code, Each, Items, Text, Unary, Var, call, method, number, wrap
-from ..python.layouts import Layout
+from ..python.code import Attribute, Call, Choice, Code, Each, Items, Text, Unary, Var, call, lines, method, wrap
 from ..python.name_parameters import native_of
 from ..python.natives import Embedding, Linear, Native, Norm
 from ..python.write_body import Numbers
@@ -112,18 +111,33 @@ def _arguments(module: ir.Module, numbers: Numbers) -> tuple[Code, ...]:
 def param_lines(param: ir.Param, numbers: Numbers) -> list[str]:
     bank = numbers.plan.of.bank
     sizes = [numbers.init(a.size) for a in ((bank,) if bank is not None else ()) + param.type.axes]
-    value = initial(param.init, sizes, numbers, param)
+    if param.init.table is not None:
+        return _table_lines(param, param.init.table, numbers)
+    value = initial(param.init, sizes, param, numbers)
     if param.trainable:
         line = _line(param.name, call("nn.Parameter", value))
         if len(line) > 1 and isinstance(value, Call) and isinstance(value.function, Attribute) and value.function.name.endswith("_"):
             drawn = Call(Text(f"nn.init.{value.function.name}"), (Text(f"self.{param.name}"), *value.args), value.named)
             return _line(param.name, call("nn.Parameter", value.function.value)) + wrap("", drawn, _no_variables, 8)
         return line
+    return wrap("", call("self.register_buffer", Text(f'"{param.name}"'), value), _no_variables, 8)
+
+
+def _table_lines(param: ir.Param, region: ir.Region, numbers: Numbers) -> list[str]:
+    """A fixed table: what no checkpoint holds is computed when the model is built."""
+    from .tables import table_code
+
+    statements, value, names = table_code(region, numbers, param)
+    if any(isinstance(n, ir.Expand) for n in region.body):
+        value = method(value, "clone")  # no shared memory
+    found = lines(statements, names.__getitem__, 8)
+    if param.trainable:
+        return found + wrap(f"self.{param.name} = ", call("nn.Parameter", value), names.__getitem__, 8)
     kept = {} if param.stored else {"persistent": Text("False")}
-    return wrap("", call("self.register_buffer", Text(f'"{param.name}"'), value, **kept), _no_variables, 8)
+    return found + wrap("", call("self.register_buffer", Text(f'"{param.name}"'), value, **kept), names.__getitem__, 8)
 
 
-def initial(init: ir.Init, sizes: Sequence[Code], numbers: Numbers, param: ir.Param) -> Code:
+def initial(init: ir.Init, sizes: Sequence[Code], param: ir.Param, numbers: Numbers) -> Code:
     """A tensor as the spec starts it; on the meta device it has only its shape."""
     a = [numbers.init(n) for n in init.numbers]
     shape: tuple[Code, ...] = tuple(sizes) if sizes else (Items(()),)
@@ -142,16 +156,7 @@ def initial(init: ir.Init, sizes: Sequence[Code], numbers: Numbers, param: ir.Pa
         case "uniform":
             return method(call("torch.empty", *shape), "uniform_", *a)
         case "table":
-            return table(init, numbers, param)
-
-
-def table(init: ir.Init, numbers: Numbers, param: ir.Param) -> Code:
-    """A fixed table, written as an expression over index tensors."""
-    from .tables import table_code
-
-    assert init.table is not None
-    code = table_code(init.table, numbers, param)
-    return method(code, "clone") if any(isinstance(n, ir.Expand) for n in init.table.body) else code  # no shared memory
+            raise AssertionError("a table has lines of its own")
 
 
 def init_rule(native: Native) -> tuple[str, tuple[Expr, ...]] | None:
@@ -161,9 +166,3 @@ def init_rule(native: Native) -> tuple[str, tuple[Expr, ...]] | None:
         return None
     return init.kind, init.numbers
 
-
-def negative(code: Code) -> Code:
-    return Unary("-", code)
-
-
-__all__ = ["ZERO", "Attribute", "Binary", "Layout", "construct", "constructor_lines", "init_rule", "number", "param_lines"]

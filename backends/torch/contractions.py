@@ -10,6 +10,7 @@ from ..python.bind_calls import apart_from
 from ..python.code import Assign, Attribute, Binary, Block, Call, Code, Subscript, Text, call, method, number
 from ..python.layouts import Dim, Layout, Tensor, common_layout, flat, has
 from ..python.write_body import BodyWriter
+from .convolutions import lower_convolution
 from .pointwise import reference, to_dtype
 
 
@@ -27,7 +28,9 @@ def lower_einsum(w: BodyWriter, node: ir.Node) -> None:
 
 
 def _lower(w: BodyWriter, node: ir.Einsum) -> None:
-    """A product where nothing is summed; `F.linear` for activations by a weight; `@` for plain matrix products; else `torch.einsum`."""
+    """A convolution; a product where nothing is summed; `F.linear` for activations by a weight; `@` for plain matrix products; else `torch.einsum`."""
+    if lower_convolution(w, node):
+        return
     dtype = node.out.type.dtype
     tensors = []
     for v in node.args:
