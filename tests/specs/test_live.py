@@ -47,8 +47,11 @@ def test_every_argument_is_live(name: str) -> None:
     found = find_model(name, [], Diagnostics())
     assert found is not None
     model = found[0]
-    assert model.component is None
-    block = tree.Block(span=model.span, base=model.base, lets=model.lets, arguments=model.arguments)
+    arguments = model.arguments
+    if model.component is not None:  # a model with a body: its hyperparameters have defaults
+        own = [p for p in model.component.parameters if p.default is not None]
+        arguments = (*arguments, *(tree.Argument(span=p.span, name=p.name.id, value=p.default) for p in own if p.default is not None))
+    block = tree.Block(span=model.span, base=model.base, lets=model.lets, arguments=arguments)
     before = printed(name, [])
     assert before is not None
     inert = [path for path, value in leaves(block, ()) if printed(name, [f"{path}={value}"]) == before]
