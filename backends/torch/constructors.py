@@ -165,4 +165,3 @@ def init_rule(native: Native) -> tuple[str, tuple[Expr, ...]] | None:
     if isinstance(native, Norm) and init.kind == "ones":
         return None
     return init.kind, init.numbers
-

@@ -46,7 +46,9 @@ class _Convolution:
         channels = outside if apart else inside
         if not channels or place in kernel.labels or window not in kernel.labels or any(label not in t.labels for label in channels):
             return False
-        if not apart and (not outside or any(label in t.labels for label in outside) or any(label not in kernel.labels for label in inside)):
+        if not apart and (
+            not outside or any(label in t.labels for label in outside) or any(label not in kernel.labels for label in inside)
+        ):
             return False
         rest = tuple(d for d in apart_from(t.layout, {place, *channels}) if not set(d) & {place, *channels})
         if len(rest) > 1 or REST in flat(rest):
