@@ -68,6 +68,10 @@ CLIP_IMAGE = {
     "image_size": 18,
     "patch_size": 6,
 }
+SPEECH = {
+    "vocab_size": 29, "hidden_size": 30, "intermediate_size": 53, "num_hidden_layers": 2, "num_attention_heads": 5, "conv_dim": [11, 13], "conv_kernel": [7, 3],
+    "conv_stride": [4, 2], "num_feat_extract_layers": 2, "conv_depthwise_kernel_size": 5, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 5,
+}  # fmt: skip
 
 FAMILIES = {
     "gpt2": Family("GPT2LMHeadModel", "GPT2Config", TEXT | {"n_embd": 35, "n_layer": 3, "n_head": 5, "n_positions": 40, "n_inner": 53}, ("plain", "padded")),
@@ -96,6 +100,12 @@ FAMILIES = {
     "swin": Family("SwinForImageClassification", "SwinConfig", {"embed_dim": 18, "image_size": 18, "patch_size": 3, "window_size": 3, "depths": [3, 2], "num_heads": [2, 3], "num_labels": 7, "qkv_bias": True}, ("image",)),
     "deepseek_v3": Family("DeepseekV3ForCausalLM", "DeepseekV3Config", TEXT | {"hidden_size": 30, "intermediate_size": 53, "moe_intermediate_size": 19, "num_hidden_layers": 3, "num_attention_heads": 5, "num_key_value_heads": 5, "n_shared_experts": 2, "n_routed_experts": 12, "routed_scaling_factor": 2.5, "kv_lora_rank": 11, "q_lora_rank": 17, "qk_rope_head_dim": 8, "v_head_dim": 7, "qk_nope_head_dim": 9, "n_group": 4, "topk_group": 2, "num_experts_per_tok": 3, "first_k_dense_replace": 1, "norm_topk_prob": True, "max_position_embeddings": 64, "rope_parameters": YARN, "rope_interleave": True}),
     "mamba2": Family("Mamba2ForCausalLM", "Mamba2Config", TEXT | {"hidden_size": 28, "num_heads": 8, "head_dim": 7, "state_size": 11, "num_hidden_layers": 3, "n_groups": 2, "conv_kernel": 4, "expand": 2, "chunk_size": 8, "tie_word_embeddings": False}),
+    "gpt_oss": Family("GptOssForCausalLM", "GptOssConfig", GROUPED | {"num_local_experts": 5, "num_experts_per_tok": 2, "sliding_window": 5, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "rope_parameters": {"rope_type": "yarn", "rope_theta": 150.0, "factor": 4.0, "beta_fast": 4.0, "beta_slow": 0.25, "truncate": False, "original_max_position_embeddings": 32}}, ("plain", "padded")),
+    "jamba": Family("JambaForCausalLM", "JambaConfig", {k: v for k, v in GROUPED.items() if k != "head_dim"} | {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1, "num_experts": 5, "mamba_d_state": 7, "mamba_dt_rank": 3, "use_mamba_kernels": False}, ("plain", "padded")),
+    "bamba": Family("BambaForCausalLM", "BambaConfig", {k: v for k, v in GROUPED.items() if k != "head_dim"} | {"hidden_size": 48, "attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 12, "mamba_d_state": 7, "mamba_n_groups": 2, "mamba_chunk_size": 8}, ("plain", "padded")),
+    "longformer": Family("LongformerForMaskedLM", "LongformerConfig", BERT | {"pad_token_id": 1, "bos_token_id": 0, "sep_token_id": 2, "attention_window": [4, 6, 4]}, ("global", "padded_global")),
+    "wav2vec2_conformer": Family("Wav2Vec2ConformerForCTC", "Wav2Vec2ConformerConfig", SPEECH | {"position_embeddings_type": "relative", "feat_extract_norm": "group"}, ("wave",)),
+    "wav2vec2_conformer_rope": Family("Wav2Vec2ConformerForCTC", "Wav2Vec2ConformerConfig", SPEECH | {"position_embeddings_type": "rotary", "feat_extract_norm": "layer", "conv_bias": True}, ("wave", "padded_wave")),
 }  # fmt: skip
 
 
@@ -159,9 +169,17 @@ def _ended(ids: torch.Tensor) -> torch.Tensor:
     return ids
 
 
+def _wave() -> torch.Tensor:
+    return torch.randn(2, 203, generator=torch.Generator().manual_seed(2))
+
+
 INPUTS: dict[str, Callable[[Family], dict[str, torch.Tensor]]] = {
     "plain": lambda f: {"input_ids": tokens(3, 89, 2, 19)},
     "padded": _padded,
+    "global": lambda f: {"input_ids": tokens(3, 89, 2, 19), "global_attention_mask": tokens(0, 4, 2, 19, seed=3) // 3},
+    "padded_global": lambda f: right_padded(tokens(3, 89, 2, 19), 1) | {"global_attention_mask": tokens(0, 4, 2, 19, seed=3) // 3},
+    "wave": lambda f: {"input_values": _wave()},
+    "padded_wave": lambda f: {"input_values": _wave(), "attention_mask": (torch.arange(203) < torch.tensor([[203], [117]])).long()},
     "positions": lambda f: {"input_ids": tokens(3, 89, 2, 19), "position_ids": torch.arange(19).flip(0).expand(2, -1) % 13},
     "types": lambda f: {"input_ids": tokens(3, 89, 2, 19), "token_type_ids": tokens(0, 3, 2, 19, seed=3)},
     "image": lambda f: {"pixel_values": torch.randn(2, 3, 18, 18, generator=torch.Generator().manual_seed(2))},
