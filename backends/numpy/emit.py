@@ -14,6 +14,7 @@ from ...compiler.passes.remove_dead_nodes import remove_dead_nodes
 from ..python.checkpoint_table import checkpoint_view, write_checkpoint
 from ..python.code import number, render
 from ..python.inline_functions import inline_functions
+from ..python.keep_whole_axes import keep_whole_axes
 from ..python.name_parameters import name_parameters, native_of
 from ..python.natives import Embedding, Linear
 from ..python.parameter_shapes import shape_lines
@@ -33,7 +34,7 @@ RESERVED = frozenset(
 def emit(program: ir.Program) -> str:
     """Requires: a verified program, after the passes. Ensures: a file that needs numpy alone (safetensors inside `load`), formatted, the same
     bytes for the same program. Raises SpecError (E601) where this backend cannot write an operation."""
-    program, masks = prepare_masks(inline_functions(remove_dead_nodes(without_training(program))))
+    program, masks = prepare_masks(keep_whole_axes(inline_functions(remove_dead_nodes(without_training(program)))))
     program = name_parameters(remove_dead_nodes(inline_tables(program)))
     plans = plan_classes(program, lambda m: isinstance(native_of(m), Linear | Embedding))
     own = [p for p in plans.plans if not p.is_native and program.root not in p.of.uses and p.first.outputs]

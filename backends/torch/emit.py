@@ -18,6 +18,7 @@ from ..python.code import Code, Text, number, render
 from ..python.count_parameters import count_layers, count_parameters, readable_count, widths
 from ..python.find_classes import bank_axes
 from ..python.inline_functions import inline_functions
+from ..python.keep_whole_axes import keep_whole_axes
 from ..python.merge_heads import merge_heads
 from ..python.name_parameters import name_parameters, native_of
 from ..python.natives import Linear
@@ -63,7 +64,7 @@ def emit(program: ir.Program) -> str:
     """Requires: a verified program, after the passes. Ensures: a file that needs torch alone, formatted, the same bytes for the same program.
 
     Raises SpecError (E601) where this backend cannot write an operation."""
-    program, masks = prepare_masks(order_biases(inline_functions(program)))
+    program, masks = prepare_masks(order_biases(keep_whole_axes(inline_functions(program))))
     program, merged = merge_heads(name_parameters(remove_dead_nodes(program)))
     plans = plan_classes(program, _is_native(program), merged, masks.inputs)
     functions = {p.name for p in plans.plans if p.is_function}
