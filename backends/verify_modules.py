@@ -31,6 +31,7 @@ def loaded(source: str, name: str) -> Iterator[ModuleType]:
     """A module from its text, known to `inspect` and `torch.compile` by its file while it is in use."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.py"
+        before = sys.modules.get(name)
         path.write_text(source, encoding="utf-8")
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None
@@ -40,7 +41,10 @@ def loaded(source: str, name: str) -> Iterator[ModuleType]:
             spec.loader.exec_module(module)
             yield module
         finally:
-            del sys.modules[name]
+            if before is None:
+                sys.modules.pop(name, None)
+            else:
+                sys.modules[name] = before
 
 
 def named(result: object, names: tuple[str, ...]) -> dict[str, Array]:

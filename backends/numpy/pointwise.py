@@ -14,6 +14,7 @@ from ...compiler.dims import Expr
 from ...compiler.ir import Label, Value
 from ..python.code import Attribute, Binary, Call, Code, Items, Subscript, Text, Unary, Var, call, method, number
 from ..python.layouts import Layout, axis_number, place, without
+from ..python.shapes import along
 from ..python.write_body import BodyWriter
 
 FLOATS = ("float", "float32")
@@ -142,10 +143,6 @@ def lower_cast(w: BodyWriter, node: ir.Node) -> None:
 
 
 # ---------------------------------------------------------------- reductions, along one axis
-
-
-def along(layout: Layout, label: ir.Label) -> Code:
-    return number(axis_number(layout, place(layout, label)))
 
 
 def lower_reduce(w: BodyWriter, node: ir.Node) -> None:

@@ -6,18 +6,14 @@ from collections.abc import Sequence
 from typing import cast
 
 from ...compiler import ir
-from ...compiler.dims import ZERO, Expr
-from ...compiler.ir import REST, Label, Value
-from ..python.code import Binary, Code, Items, Subscript, Text, call, method, number
-from ..python.layouts import Layout, Tensor, common_layout, flat, has, relabel, sizes_of
-from ..python.name_parameters import native_of
-from ..python.natives import Embedding, Linear
+from ...compiler.dims import ZERO
+from ...compiler.ir import REST, Value
+from ..python.code import Binary, Code, Items, Subscript, Text, call, number
+from ..python.indexing import Indexing, stored_layout
+from ..python.layouts import Layout, Tensor, common_layout, has, sizes_of
+from ..python.shapes import along
 from ..python.write_body import BodyWriter
-from ..torch.shapes import ALL, lower_flatten, lower_rename, lower_transpose, lower_unflatten, slice_code
-from ..torch.shapes import _subscript as subscript
-from .pointwise import along, to_dtype
-
-__all__ = ["lower_flatten", "lower_rename", "lower_transpose", "lower_unflatten"]
+from .pointwise import to_dtype
 
 
 def lower_split(w: BodyWriter, node: ir.Node) -> None:
@@ -44,12 +40,6 @@ def lower_expand(w: BodyWriter, node: ir.Node) -> None:
     for axis in reversed(node.axes):
         code = call("expand", code, number(0), w.number(axis.size))
     w.define(node.out, code, (*((a.label,) for a in node.axes), *t.layout))
-
-
-def lower_squeeze(w: BodyWriter, node: ir.Node) -> None:
-    node = cast(ir.Squeeze, node)
-    t = w.apart(w.read(node.x), node.over)
-    w.define(node.out, method(t.code, "squeeze", along(t.layout, node.over)), tuple(d for d in t.layout if d != (node.over,)))
 
 
 def full_operands(w: BodyWriter, values: Sequence[Value], layout: Layout, kind: ir.Type) -> list[Code]:
@@ -108,68 +98,11 @@ def lower_pad(w: BodyWriter, node: ir.Node) -> None:
     w.define(node.out, code, t.layout)
 
 
-def lower_slice(w: BodyWriter, node: ir.Node) -> None:
-    node = cast(ir.Slice, node)
-    t = w.apart(w.read(node.x), node.over)
-    size = node.x.type.axis(node.over).size
-    w.define(node.out, subscript(t, {node.over: slice_code(w, node.start, node.stop, size)}), t.layout)
-
-
 # ---------------------------------------------------------------- indexing by tensors
 
-
-def lower_take(w: BodyWriter, node: ir.Node) -> None:
-    node = cast(ir.Take, node)
-    t = w.apart(w.read(node.x), *node.over)
-    fixed = {label: w.number(i) for label, i in zip(node.over, node.indices, strict=True) if isinstance(i, Expr)}
-    tensors = {label: i for label, i in zip(node.over, node.indices, strict=True) if isinstance(i, Value)}
-    if fixed and not tensors:
-        w.define(node.out, subscript(t, fixed), tuple(d for d in t.layout if d[0] not in fixed))
-        return
-    shared = {label for i in tensors.values() for label in i.type.labels if has(t.layout, label) and label not in tensors}
-    if len(tensors) == 1 and not fixed and _along_axis(w, node, t, shared):
-        return
-    _index(w, node, w.apart(t, *shared), fixed, tensors, shared)
-
-
-def _along_axis(w: BodyWriter, node: ir.Take, t: Tensor, shared: set[Label]) -> bool:
-    """`np.take_along_axis`, where the index has every axis of x but the one it replaces by one of its own."""
-    label, index = node.over[0], node.indices[0]
-    assert isinstance(index, Value)
-    new = [x for x in index.type.labels if x not in shared]
-    if len(new) != 1 or {x for x in t.labels if x is not label} != shared or not shared:
-        return False
-    layout = relabel(t.layout, [label], new)
-    code = w.arranged(w.read(index), layout)
-    w.define(node.out, call("np.take_along_axis", t.code, code, along(t.layout, label)), layout)
-    return True
-
-
-def _index(w: BodyWriter, node: ir.Take, t: Tensor, fixed: dict[Label, Code], tensors: dict[Label, Value], shared: set[Label]) -> None:
-    """x[:, i, j]: the indices broadcast to one block of dimensions; a shared axis becomes an index 0, 1, ... of its own."""
-    layouts = [w.read(i).layout for i in tensors.values()]
-    block = common_layout(layouts, [x for i in tensors.values() for x in i.type.labels])
-    if any(len(dim) > 1 and set(dim) & shared for dim in block):
-        block = tuple((label,) for label in flat(block))
-    items: list[Code] = []
-    for dim in t.layout:
-        label = dim[0]
-        if label in fixed:
-            items.append(fixed[label])
-        elif label in tensors:
-            items.append(w.spread(w.read(tensors[label]), block))
-        elif label in shared:
-            items.append(w.spread(Tensor(call("np.arange", w.size((label,), t.sizes)), ((label,),)), block))
-        else:
-            items.append(ALL)
-    if any(REST in dim for dim in t.layout):
-        w.refuse("an index into a tensor of any rank")
-    places = [k for k, c in enumerate(items) if c is not ALL]
-    together = places == list(range(places[0], places[-1] + 1))
-    kept: list[Layout] = [(dim,) for dim, c in zip(t.layout, items, strict=True) if c is ALL]
-    before = places[0] if together else 0
-    layout = tuple(d for part in [*kept[:before], block, *kept[before:]] for d in part)
-    w.define(node.out, Subscript(t.code, tuple(items[: places[-1] + 1])), layout)
+lower_take = Indexing(
+    count=lambda w, size: call("np.arange", size), gather=lambda x, axis, index: call("np.take_along_axis", x, index, axis)
+).lower_take
 
 
 def lower_scatter_add(w: BodyWriter, node: ir.Node) -> None:
@@ -200,22 +133,6 @@ def lower_unfold(w: BodyWriter, node: ir.Node) -> None:
 
 
 def lower_child_param(w: BodyWriter, node: ir.Node) -> None:
-    """A parameter of a child, as it is stored: a linear merges its output axes and its input axes, an embedding its width."""
     node = cast(ir.ChildParam, node)
-    module = w.module
-    for step in node.path[:-1]:
-        child = module.child(step)
-        if isinstance(child, ir.Stack):
-            w.refuse("a parameter of one layer of a stack")
-        module = child.module
-    labels = node.out.type.labels
-    layout: Layout = tuple((label,) for label in labels)
-    match native_of(module):
-        case Linear(inside=inside) if node.path[-1] == "weight":
-            layout = (labels[: -len(inside)], labels[-len(inside) :])
-        case Linear():
-            layout = (labels,)
-        case Embedding():
-            layout = (labels[:1], labels[1:])
     name = ".".join(node.path)
-    w.env[node.out] = Tensor(Subscript(Text("params"), (Text(f'"{name}"'),)), layout, sizes_of(node.out.type))
+    w.env[node.out] = Tensor(Subscript(Text("params"), (Text(f'"{name}"'),)), stored_layout(w, node), sizes_of(node.out.type))

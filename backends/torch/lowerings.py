@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ...compiler import ir
+from ..python.shapes import lower_flatten, lower_rename, lower_slice, lower_squeeze, lower_transpose, lower_unflatten
 from ..python.write_body import BodyWriter
 from .attention import lower_attend
 from .calls import lower_call
@@ -28,18 +29,12 @@ from .shapes import (
     lower_child_param,
     lower_concat,
     lower_expand,
-    lower_flatten,
     lower_one_hot,
     lower_pad,
-    lower_rename,
     lower_scatter_add,
-    lower_slice,
     lower_split,
-    lower_squeeze,
     lower_stack,
     lower_take,
-    lower_transpose,
-    lower_unflatten,
     lower_unfold,
     lower_unstack,
 )  # fmt: skip

@@ -9,7 +9,8 @@ from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import Value
 from ..python.code import Attribute, Binary, Choice, Code, Items, Text, Unary, Var, call, method, number
-from ..python.layouts import Layout, Tensor, axis_number, place, without
+from ..python.layouts import Tensor, axis_number, place, without
+from ..python.shapes import along
 from ..python.write_body import BodyWriter
 
 OPERATORS = {
@@ -219,10 +220,6 @@ def lower_reduce(w: BodyWriter, node: ir.Node) -> None:
         return
     where = number(dims[0]) if len(dims) == 1 else Items(tuple(map(number, sorted(dims, key=lambda d: d % len(t.layout)))))
     w.define(node.out, method(code, REDUCTIONS.get(node.function, node.function), where), layout, kind=node.function)
-
-
-def along(t_layout: Layout, label: ir.Label) -> Code:
-    return number(axis_number(t_layout, place(t_layout, label)))
 
 
 def lower_along(w: BodyWriter, node: ir.Node) -> None:

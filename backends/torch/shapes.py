@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from typing import cast
 
 from ...compiler import ir
-from ...compiler.dims import ONE, Expr
+from ...compiler.dims import ONE
 from ...compiler.ir import REST, Label, Value
-from ..python.code import Attribute, Binary, Call, Code, Items, Range, Subscript, Text, Unary, call, method, number
-from ..python.layouts import Dim, Layout, Tensor, axis_number, common_layout, flat, has, place, relabel, sizes_of
-from ..python.name_parameters import native_of
-from ..python.natives import Embedding, Linear
+from ..python.code import Attribute, Binary, Code, Items, Subscript, Text, call, method, number
+from ..python.indexing import Indexing, stored_layout
+from ..python.layouts import Layout, Tensor, common_layout, has, place, sizes_of
+from ..python.shapes import along
 from ..python.write_body import BodyWriter
-from .pointwise import along, on_device, to_dtype
-
-ALL = Range()
+from .pointwise import on_device, to_dtype
 
 
 def lower_split(w: BodyWriter, node: ir.Node) -> None:
@@ -30,67 +28,6 @@ def lower_split(w: BodyWriter, node: ir.Node) -> None:
     w.define_several(node.outs, code, layouts, [out.type.axis(label).label.name for out, label in zip(node.outs, node.labels, strict=True)])
 
 
-def lower_unflatten(w: BodyWriter, node: ir.Node) -> None:
-    """If one place reads it, no code: the dimension counts as merged until its parts are needed."""
-    node = cast(ir.Unflatten, node)
-    t = w.read(node.x)
-    parts = tuple(a.label for a in node.axes)
-    layout = tuple(tuple(x for label in dim for x in (parts if label is node.over else (label,))) for dim in t.layout)
-    whole = Tensor(t.code, layout, sizes_of(node.out.type))
-    if node.out.hint or w.is_read_often(node.out):
-        apart = w.apart(whole, *parts)
-        w.define(node.out, apart.code, apart.layout)
-    else:
-        w.alias(node.out, whole)
-
-
-def lower_flatten(w: BodyWriter, node: ir.Node) -> None:
-    """Brings the axes together in one dimension, if they are not."""
-    node = cast(ir.Flatten, node)
-    t = w.read(node.x)
-    if node.over not in t.layout and not any(_inside(node.over, dim) for dim in t.layout):
-        rest = [label for label in t.labels if label not in node.over]
-        at = min(k for k, label in enumerate(t.labels) if label in node.over)
-        before = [label for label in rest if t.labels.index(label) < at]
-        target: Layout = (*((x,) for x in before), node.over, *((x,) for x in rest if x not in before))
-        t = Tensor(w.arranged(t, _keep_merged(t.layout, target)), _keep_merged(t.layout, target), t.sizes)
-    dims: list[Dim] = []
-    for dim in t.layout:
-        start = _inside(node.over, dim)
-        dims.append(dim if start is None else (*dim[:start], node.label, *dim[start + len(node.over) :]))
-    if isinstance(t.code, Call) or node.out.hint:
-        w.define(node.out, t.code, tuple(dims))
-    else:
-        w.alias(node.out, Tensor(t.code, tuple(dims)))
-
-
-def _inside(run: Sequence[Label], dim: Dim) -> int | None:
-    return next((k for k in range(len(dim) - len(run) + 1) if dim[k : k + len(run)] == tuple(run)), None)
-
-
-def _keep_merged(source: Layout, target: Layout) -> Layout:
-    """The target with dimensions merged that the source has merged and that stand together."""
-    dims: list[Dim] = []
-    for dim in target:
-        if dims and any(_inside((*dims[-1], *dim), d) is not None for d in source) and len(dim) == 1:
-            dims[-1] = (*dims[-1], *dim)
-        else:
-            dims.append(dim)
-    return tuple(dims)
-
-
-def lower_rename(w: BodyWriter, node: ir.Node) -> None:
-    node = cast(ir.Rename, node)
-    t = w.read(node.x)
-    w.alias(node.out, Tensor(t.code, relabel(t.layout, node.old, node.new)))
-
-
-def lower_transpose(w: BodyWriter, node: ir.Node) -> None:
-    """No code: an order is declared, and orders are chosen elsewhere."""
-    node = cast(ir.Transpose, node)
-    w.alias(node.out, w.read(node.x))
-
-
 def lower_expand(w: BodyWriter, node: ir.Node) -> None:
     node = cast(ir.Expand, node)
     t = w.read(node.x)
@@ -99,12 +36,6 @@ def lower_expand(w: BodyWriter, node: ir.Node) -> None:
     if REST in t.labels:
         w.refuse("an expansion of a tensor of any rank")
     w.define(node.out, method(t.code, "expand", *sizes, *(number(-1) for _ in t.layout)), layout)
-
-
-def lower_squeeze(w: BodyWriter, node: ir.Node) -> None:
-    node = cast(ir.Squeeze, node)
-    t = w.apart(w.read(node.x), node.over)
-    w.define(node.out, method(t.code, "squeeze", along(t.layout, node.over)), tuple(d for d in t.layout if d != (node.over,)))
 
 
 def full_operands(w: BodyWriter, values: Sequence[Value], layout: Layout, but: Label | None = None) -> list[Code]:
@@ -161,92 +92,11 @@ def lower_pad(w: BodyWriter, node: ir.Node) -> None:
     w.define(node.out, call("F.pad", t.code, Items(tuple(pairs)), **named), t.layout)
 
 
-def lower_slice(w: BodyWriter, node: ir.Node) -> None:
-    node = cast(ir.Slice, node)
-    t = w.apart(w.read(node.x), node.over)
-    size = node.x.type.axis(node.over).size
-    w.define(node.out, _subscript(t, {node.over: slice_code(w, node.start, node.stop, size)}), t.layout)
-
-
-def slice_code(w: BodyWriter, start: Expr, stop: Expr, size: Expr) -> Range:
-    """`a:b`, counting from the end where the distance to it does not depend on the size."""
-    return Range(None if start.constant == 0 else _bound(w, start, size), None if stop == size else _bound(w, stop, size))
-
-
-def _bound(w: BodyWriter, at: Expr, size: Expr) -> Code:
-    left = size - at
-    if at.is_dynamic and not left.is_dynamic:
-        return Unary("-", w.number(left)) if len(left.terms) == 1 else w.number(-left)
-    return w.number(at)
-
-
-def _subscript(t: Tensor, items: dict[Label, Code]) -> Code:
-    """`x[:, a:b]` or `x[..., i]`: whichever is shorter."""
-    codes = [items.get(dim[0], ALL) if len(dim) == 1 else ALL for dim in t.layout]
-    touched = [k for k, c in enumerate(codes) if c is not ALL]
-    if touched[0] == len(codes) - 1 and (len(codes) > 2 or any(REST in dim for dim in t.layout)):
-        return Subscript(t.code, (Text("..."), codes[-1]))
-    if any(REST in dim for dim in t.layout[: touched[-1]]):
-        start = next(k for k, dim in enumerate(t.layout) if REST in dim)
-        return Subscript(t.code, (*codes[:start], Text("..."), *codes[start + 1 :]))
-    return Subscript(t.code, tuple(codes[: touched[-1] + 1]))
-
-
 # ---------------------------------------------------------------- indexing by tensors
 
-
-def lower_take(w: BodyWriter, node: ir.Node) -> None:
-    node = cast(ir.Take, node)
-    t = w.apart(w.read(node.x), *node.over)
-    fixed = {label: w.number(i) for label, i in zip(node.over, node.indices, strict=True) if isinstance(i, Expr)}
-    tensors = {label: i for label, i in zip(node.over, node.indices, strict=True) if isinstance(i, Value)}
-    if fixed and not tensors:
-        w.define(node.out, _subscript(t, fixed), tuple(d for d in t.layout if d[0] not in fixed))
-        return
-    shared = {label for i in tensors.values() for label in i.type.labels if has(t.layout, label) and label not in tensors}
-    if len(tensors) == 1 and not fixed and _along_dim(w, node, t, shared):
-        return
-    _index(w, node, w.apart(t, *shared), fixed, tensors, shared)
-
-
-def _along_dim(w: BodyWriter, node: ir.Take, t: Tensor, shared: set[Label]) -> bool:
-    """`take_along_dim`, where the index has every axis of x but the one it replaces by one of its own."""
-    label, index = node.over[0], node.indices[0]
-    assert isinstance(index, Value)
-    new = [x for x in index.type.labels if x not in shared]
-    others = [x for x in t.labels if x is not label]
-    if len(new) != 1 or set(others) != shared or len(others) == 0:
-        return False
-    layout = relabel(t.layout, [label], new)
-    code = w.arranged(w.read(index), layout)
-    w.define(node.out, method(t.code, "gather", along(t.layout, label), code), layout)
-    return True
-
-
-def _index(w: BodyWriter, node: ir.Take, t: Tensor, fixed: dict[Label, Code], tensors: dict[Label, Value], shared: set[Label]) -> None:
-    """x[:, i, j]: the indices broadcast to one block of dimensions; a shared axis becomes an index 0, 1, ... of its own."""
-    layouts = [w.read(i).layout for i in tensors.values()]
-    block = common_layout(layouts, [x for i in tensors.values() for x in i.type.labels])
-    if any(len(dim) > 1 and set(dim) & shared for dim in block):
-        block = tuple((label,) for label in flat(block))
-    items: list[Code] = []
-    for dim in t.layout:
-        label = dim[0]
-        if label in fixed:
-            items.append(fixed[label])
-        elif label in tensors:
-            items.append(w.spread(w.read(tensors[label]), block))
-        elif label in shared:
-            count = call("torch.arange", w.size((label,), t.sizes), **on_device(w))
-            items.append(w.spread(Tensor(count, ((label,),)), block))
-        else:
-            items.append(ALL)
-    places = [k for k, c in enumerate(items) if c is not ALL]
-    together = places == list(range(places[0], places[-1] + 1))
-    kept: list[Layout] = [(dim,) for dim, c in zip(t.layout, items, strict=True) if c is ALL]
-    before = places[0] if together else 0
-    layout = tuple(d for part in [*kept[:before], block, *kept[before:]] for d in part)
-    w.define(node.out, Subscript(t.code, tuple(items[: places[-1] + 1])), layout)
+lower_take = Indexing(
+    count=lambda w, size: call("torch.arange", size, **on_device(w)), gather=lambda x, axis, index: method(x, "gather", axis, index)
+).lower_take
 
 
 def lower_scatter_add(w: BodyWriter, node: ir.Node) -> None:
@@ -297,26 +147,3 @@ def lower_child_param(w: BodyWriter, node: ir.Node) -> None:
         code = Attribute(code, step)
     layout = stored_layout(w, node)
     w.env[node.outs[0]] = Tensor(code, layout, sizes_of(node.outs[0].type))
-
-
-def stored_layout(w: BodyWriter, node: ir.ChildParam) -> Layout:
-    """How the child stores it: a native linear merges its output axes, and its input axes."""
-    module = w.module
-    for step in node.path[:-1]:
-        child = module.child(step)
-        assert not isinstance(child, ir.Stack)
-        module = child.module
-    labels = node.outs[0].type.labels
-    match native_of(module):
-        case Linear(inside=inside) if node.path[-1] == "weight":
-            return (labels[: -len(inside)], labels[-len(inside) :])
-        case Linear():
-            return (labels,)
-        case Embedding():
-            return (labels[:1], labels[1:])
-        case _:
-            return tuple((label,) for label in labels)
-
-
-def axis_of(layout: Layout, label: Label) -> int:
-    return axis_number(layout, place(layout, label))

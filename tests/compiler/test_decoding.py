@@ -151,7 +151,7 @@ def formula(program: ir.Program, path: str) -> str:
 
 
 def test_grouped_query_keeps_keys_and_values() -> None:
-    assert formula(elaborated("gemma3_1b"), "decoder.layers[1].attention") == "2 * head_dim * kv_heads"
+    assert formula(elaborated("gemma3_1b"), "decoder.layers[1].attention") == "2 * kv_heads * head_dim"
     assert per_layer(elaborated("llama3_8b"), "decoder.layers.attention") == 2 * 8 * 128
     assert count_cache(derived(elaborated("llama3_8b"))).bytes_per_token == 32 * 2 * 8 * 128 * 2
 
@@ -164,7 +164,7 @@ def test_keys_and_values_wider_than_the_input_are_kept(name: str, d_model: int) 
 
 def test_a_latent_is_found() -> None:
     for slot in (0, 1):
-        assert formula(elaborated("deepseek_v3"), f"decoder.layers[{slot}].attention") == "kv_rank + rope_dim"
+        assert formula(elaborated("deepseek_v3"), f"decoder.layers[{slot}].attention") == "rope_dim + kv_rank"
         assert per_layer(elaborated("deepseek_v3"), f"decoder.layers[{slot}]") == 512 + 64
 
 
