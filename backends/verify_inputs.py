@@ -25,7 +25,8 @@ def input_sets(program: Program, under: Mapping[Sym, int | float], seed: int) ->
     if masks:
         sets["padded inputs"] = {**required, **masks}
     if program.losses:
-        sets["loss"] = {**required, **{i.name: _labels(i, under, rng) for i in program.inputs if i.training}}
+        classes = _classes(program, under)
+        sets["loss"] = {**required, **{i.name: _labels(i, classes, under, rng) for i in program.inputs if i.training}}
     return sets
 
 
@@ -73,10 +74,18 @@ def _mask(item: ModelInput, under: Mapping[Sym, int | float], rng: np.random.Gen
     return kept.astype(np.bool_) if item.value.type.dtype == "bool" else kept
 
 
-def _labels(item: ModelInput, under: Mapping[Sym, int | float], rng: np.random.Generator) -> Array:
+def _classes(program: Program, under: Mapping[Sym, int | float]) -> int:
+    """What every target of a loss is below."""
+    losses = (n for m in ir.walk(program.root) for n in m.body if isinstance(n, ir.CrossEntropy))
+    return min((int(n.logits.type.axis(n.over).size.value(under) or 1) for n in losses), default=3)
+
+
+def _labels(item: ModelInput, classes: int, under: Mapping[Sym, int | float], rng: np.random.Generator) -> Array:
     """Targets, some of them -100 if there is more than one a row."""
-    found = _random(item, under, rng)
-    if item.value.type.dtype == "int" and found.ndim >= 2:
+    if item.value.type.dtype != "int" or item.bound is not None:
+        return _random(item, under, rng)
+    found = rng.integers(0, classes, shape_of(item, under))
+    if found.ndim >= 2:
         found[0, :2] = -100
     return found
 
