@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -42,6 +43,7 @@ class Plans:
     by_module: dict[int, tuple[Plan, int]]
     fields: dict[Sym, str]
     merged: Merged
+    named: dict[str, Expr] = field(default_factory=dict)  # what names stand for, where that is one thing in the whole program
     unused: dict[int, frozenset[str]] = field(default_factory=dict)  # by key of a written class: explicit numbers that its code never reads
 
     def of(self, module: ir.Module) -> Plan:
@@ -73,12 +75,20 @@ class Plans:
         return expression(expr, lookup)
 
 
+def _named_sizes(program: ir.Program) -> dict[str, Expr]:
+    """What a name of a hyperparameter or of a component's own stands for, where it is one thing in the whole program."""
+    sizes: dict[str, set[Expr]] = defaultdict(set)
+    for name, size in (*((n, e) for m in ir.walk(program.root) for n, e in m.locals), *((n, sym(s)) for n, s in program.config)):
+        sizes[name].add(size)
+    return {name: found.pop() for name, found in sizes.items() if len(found) == 1}
+
+
 def plan_classes(
     program: ir.Program, is_native: Callable[[ir.Module], bool], merged: Merged | None = None, opaque: Collection[ir.Value] = ()
 ) -> Plans:
     """Requires: a typed program. Ensures: a plan for every module below the root; names are distinct."""
     classes = find_classes(program.root, opaque)
-    plans = Plans(program, [], {}, {s: n for n, s in program.config}, merged or Merged())
+    plans = Plans(program, [], {}, {s: n for n, s in program.config}, merged or Merged(), _named_sizes(program))
     names = _names([c for c in classes if not is_native(c.first)], program)
     for c in classes:
         native = is_native(c.first)

@@ -252,7 +252,7 @@ class BodyWriter:
             if first is None or len(dim) > 1:
                 return named.get(total) or " * ".join(self.axis_name(label) for label in dim)
             name = self.axis_name(first)
-            known = usual.get(name) or self.axis_sizes.get(first)
+            known = self.numbers.plans.named.get(name) or usual.get(name) or self.axis_sizes.get(first)
             if first not in sizes or known is None or total == known:
                 return name
             ratio = known.divide(total).constant

@@ -144,11 +144,11 @@ class Transformer(nn.Module):
         pair = float32(torch.arange(self.head_dim // 2, device=x.device), x)
         pair = -2 * pair / self.head_dim
         frequency = self.local_theta**pair
-        angle = position_ids * frequency  # [b, t, head_dim]
+        angle = position_ids * frequency  # [b, t, head_dim // 2]
         local_cosine = angle.cos().to(x.dtype)
         local_sine = angle.sin().to(x.dtype)
         frequency = self.theta**pair
-        angle = position_ids * frequency  # [b, t, head_dim]
+        angle = position_ids * frequency  # [b, t, head_dim // 2]
         cosine = angle.cos().to(x.dtype)
         sine = angle.sin().to(x.dtype)
         for i, layer in enumerate(self.layers):

@@ -215,7 +215,7 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, position_ids: Tensor, mask: Tensor | None) -> Tensor:
         pair = float32(torch.arange(self.d_model // (2 * self.heads), device=x.device), x)
         frequency = self.theta ** (-2 * pair / (self.d_model // self.heads))
-        angle = float32(position_ids, x)[..., None] * frequency  # [b, t, head_dim]
+        angle = float32(position_ids, x)[..., None] * frequency  # [b, t, head_dim // 2]
         cosine = angle.cos().to(x.dtype)
         sine = angle.sin().to(x.dtype)
         for layer in self.layers:
