@@ -9,8 +9,9 @@ from ...compiler.ir import REST, Label
 from ..python.bind_calls import apart_from
 from ..python.code import Attribute, Binary, Call, Code, Subscript, Text, call
 from ..python.layouts import Dim, Tensor, common_layout, flat
+from ..python.shapes import along
 from ..python.write_body import BodyWriter
-from .pointwise import along, to_dtype
+from .pointwise import to_dtype
 
 
 def lower_einsum(w: BodyWriter, node: ir.Node) -> None:
