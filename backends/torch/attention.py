@@ -85,6 +85,20 @@ def repeated(w: BodyWriter, t: Tensor, axes: AttendAxes, keys_dim: Dim, last: Di
     return method(code, "flatten", number(len(batch)), number(len(batch) + len(heads) - 1)) if len(heads) > 1 else code
 
 
+def across(w: BodyWriter, t: Tensor, layout: Layout) -> Code:
+    """The tensor so that it broadcasts against `layout`; where it has some axes of a merged dimension and not all, it is repeated along the others."""
+    there = [[has(t.layout, label) for label in dim] for dim in layout]
+    k = next((k for k, found in enumerate(there) if any(found) and not all(found)), None)
+    if k is None:
+        return w.spread(t, layout)
+    first = next(n for n, found in enumerate(there) if any(found))
+    heads = tuple((label,) for label in layout[k])
+    target = (*layout[first:k], *heads, *layout[k + 1 :])
+    sizes = [w.size(dim) if dim in heads and not has(t.layout, dim[0]) else number(-1) for dim in target]
+    code = method(w.spread(t, target), "expand", *sizes)
+    return method(code, "flatten", number(k - first), number(k - first + len(heads) - 1))
+
+
 def mask_arguments(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> dict[str, Code]:
     layout = (*((label,) for label in axes.batch), *_dims(axes.heads), (node.query,), (node.key,))
     bias = additive_bias(node.score) if node.score is not None and has_score(node) else None
@@ -102,7 +116,7 @@ def mask_arguments(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> dict[str
                 return {"attn_mask": mask, "is_causal": Binary("is", mask, Text("None"))}
             return {"attn_mask": mask}
     assert node.mask is not None
-    return {"attn_mask": w.spread(predicate(w, node, node.mask), layout)}
+    return {"attn_mask": across(w, predicate(w, node, node.mask), layout)}
 
 
 def given_mask(w: BodyWriter, value: Value, layout: Layout) -> Code:
@@ -110,7 +124,7 @@ def given_mask(w: BodyWriter, value: Value, layout: Layout) -> Code:
     t = w.read(value)
     if any(not has(layout, label) for label in t.labels):
         return t.code
-    return w.spread(t, layout)
+    return across(w, t, layout)
 
 
 def predicate(w: BodyWriter, node: ir.Attend, mask: ir.Region) -> Tensor:
@@ -134,7 +148,7 @@ def bias_with_mask(w: BodyWriter, node: ir.Attend, layout: Layout, bias: tuple[V
     score_inputs(w, node, node.score)
     w.write([n for n in node.score.body if n.outs[0] is not node.score.result])
     value, negative = bias
-    code = w.spread(w.read(value), layout)
+    code = across(w, w.read(value), layout)
     if negative:
         code = Unary("-", code)
     code = to_dtype(w, code, value.type.dtype, node.q.type.dtype) if value.type.dtype != node.q.type.dtype else code
@@ -166,7 +180,7 @@ def mask_tensor(w: BodyWriter, node: ir.Attend, layout: Layout) -> Code | None:
             return given_mask(w, value, layout)
         case _:
             assert node.mask is not None
-            return w.spread(predicate(w, node, node.mask), layout)
+            return across(w, predicate(w, node, node.mask), layout)
 
 
 # ---------------------------------------------------------------- written out

@@ -29,6 +29,10 @@ MODELS = sorted({path: name for name, path in reversed(shipped_models().items())
 INDUCTOR = ("bert_base", "gpt2", "llama2_7b", "mamba2_130m", "mixtral_8x7b")
 TRACED = (*INDUCTOR, "bloom_176b", "deepseek_v3", "gemma3_1b", "t5_small", "vit_base")
 """Compiled by inductor, or traced and exported, by default; the others are marked slow."""
+FIXED_LENGTH = {
+    "gshard_moe": "a capacity that is a fraction of the length fixes the length",
+    "native_sparse_attention": "a number of blocks that is the length divided and rounded fixes the range of lengths",
+}
 
 
 def usually(names: tuple[str, ...]) -> list[object]:
@@ -133,8 +137,8 @@ def test_inductor(name: str, stack: ExitStack) -> None:
 @pytest.mark.parametrize("case", usually(TRACED), indirect=True)
 def test_export(case: Case) -> None:
     """With dynamic batch and lengths, and right at another length; a recurrence, which loops over powers of two, with the batch alone."""
-    if case.name == "gshard_moe":
-        pytest.xfail("a capacity that is a fraction of the length fixes the length")
+    if case.name in FIXED_LENGTH:
+        pytest.xfail(FIXED_LENGTH[case.name])
     dynamic = case.shrunk.program.dynamic[: 1 if case.has(ir.LinearRecurrence) else None]
     symbols = {s: Dim(s.name, min=min(8, int(case.shrunk.under[s])), max=64) for s in dynamic}
     shapes = {
