@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from ..grammar.frozen import frozen
 
 Number = int | float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Row:
     """One comparison: the largest difference, relative to the scale of what is compared, and what is allowed."""
 
@@ -27,7 +29,7 @@ class Row:
         return f"{'agrees ' if self.ok else 'DIFFERS'}  {self.what}: {self.error:.1e} (at most {self.tolerance:.0e}){note}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Report:
     """`changed`: fields of Config made smaller, name to (in the spec, here). `lengths`: the dynamic axes."""
 

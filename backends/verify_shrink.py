@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from ..compiler import ir
 from ..compiler.dims import Expr, Sym, const
 from ..compiler.ir import Bank, Fact, Module, Program, Stack
+from ..grammar.frozen import frozen
 from .interpreter import places
 
 Number = int | float
@@ -28,7 +29,7 @@ _TRIES = 3000
 _CHOICES = 40
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shrunk:
     """A program with fewer layers where their number is fixed, and values for Config and for the dynamic axes."""
 

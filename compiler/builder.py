@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from ..grammar.frozen import frozen
 from ..grammar.tree import Span
 from . import ir
 from .diagnostics import Diagnostics
@@ -30,7 +31,7 @@ class OwnedNodes(list[ir.Node]):
             self._builder.owners[value] = self._builder
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Emitted:
     """A tensor that a body surfaces: a loss is summed by whoever applies it, any other is known by its name there."""
 

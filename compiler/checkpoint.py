@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..grammar import tree
+from ..grammar.frozen import frozen
 from . import ir
 from .diagnostics import Diagnostics, Note
 from .dims import ONE, Expr
@@ -21,7 +22,7 @@ _SLOT = re.compile(r"\{(\w+)\}")
 _OPTIONAL = re.compile(r"\[([^\[\]]*)\]")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class OwnTensor:
     """A parameter or buffer: its path, `*` standing for a layer's number, its axes (those of banks first), and the layers that have it."""
 
@@ -76,7 +77,7 @@ def slot_layers(stack: ir.Stack) -> list[list[int]]:
 # ---------------------------------------------------------------- the right side of a row
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Part:
     """One own tensor named in a row: its path as written, the tensor (none if this program lacks it) and the place."""
 
@@ -85,7 +86,7 @@ class Part:
     span: tree.Span
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Layout:
     """How own tensors lie in a published one: `each` names the slot of the bank's slice; `by` is how many leading axes are shared."""
 

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from ..grammar.frozen import frozen
 from . import ir
 from .dims import ONE, ZERO, Expr, apply, const
 from .ir import REST, Axis, Bank, Child, Module, Node, Program, Stack, Value
 from .operations_base import product
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Row:
     """One module of the tree: how many copies of it there are in the model, and the parameters of all of them together."""
 
@@ -27,7 +28,7 @@ class Row:
     active: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Counts:
     """`flops` are for one forward pass over all of `tokens`; formulas may keep dynamic sizes."""
 
@@ -100,7 +101,7 @@ def layers_of(stack: Stack) -> Iterator[tuple[Module, Expr]]:
 # ---------------------------------------------------------------- parameters
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Total:
     all: Expr = ZERO
     active: Expr = ZERO

@@ -7,16 +7,16 @@ positions that are kept beside, whole numbers, are not counted."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
+from ..grammar.frozen import frozen
 from . import ir
 from .count import at_length, layers_of
 from .dims import ONE, ZERO, Expr, Sym
 from .ir import Module, Node, Program, Type
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """`elements` of one place: of a token, or in all if it is not one that grows. `copies`: the layers that have it. `wide`: float32."""
 
@@ -35,7 +35,7 @@ class Entry:
         return at_length(self.elements, length) * held * at_length(self.copies, length)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CacheCounts:
     """Of one sequence. Bytes are those of a bfloat16 model; what is computed in float32 is kept in it."""
 
@@ -88,7 +88,7 @@ def count_cache(program: Program) -> CacheCounts:
     return CacheCounts(tuple(_Walk(decoding.rows, batch).module(program.root, "", ONE)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Walk:
     rows: Sym
     batch: frozenset[Sym]

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..grammar.frozen import frozen
 from ..grammar.tree import Span
 from .dims import Expr, Sym
 
 Severity = Literal["error", "warning"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Note:
     """A second place that explains the first."""
 
@@ -21,7 +22,7 @@ class Note:
     span: Span | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Diagnostic:
     """`code` is `E` and three digits (docs/diagnostics/E101.md); `message` is one sentence without a full stop; `help` says what to write."""
 

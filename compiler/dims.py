@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from fractions import Fraction
 from itertools import count
 from typing import cast
 
+from ..grammar.frozen import frozen
+
 _ids = count()
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Sym:
     """A named number with an identity. `value` is none for a dynamic axis. `hint` is the path it was set at, for disambiguation."""
 
@@ -37,7 +39,7 @@ class Sym:
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Apply:
     """An opaque function of expressions: div, floor_div, mod, pow, maximum, minimum, ceil, floor, log, sqrt, exp, cos, sin, tanh, abs."""
 
@@ -111,7 +113,7 @@ def _monomial_key(monomial: Monomial) -> list[tuple[Key, int]]:
     return [(_atom_key(a), -p) for a, p in monomial] or [((9, "", ()), 0)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Expr:
     """A number in normal form; build with `const`, `sym` and the operators."""
 

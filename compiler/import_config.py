@@ -10,10 +10,11 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..grammar import tree
+from ..grammar.frozen import frozen
 from ..grammar.print_expression import text_of
 from .checkpoint import map_chain
 from .config_values import ConfigReader, Json, keys_of, shown
@@ -26,7 +27,7 @@ _LARGEST = 16_000_000
 _EVERY = "any"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConfigFile:
     """A config with its text, for places in messages."""
 
@@ -44,7 +45,7 @@ class ConfigFile:
         return tree.Span(self.source, at, at + len(json.dumps(key)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Family:
     """A map whose match rows fit the config."""
 

@@ -20,10 +20,11 @@ everywhere. Modules of one class of generated code are found later, by comparing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from itertools import count
 from typing import Literal
 
+from ..grammar.frozen import frozen
 from ..grammar.tree import Span
 from .dims import Expr, Sym
 
@@ -35,7 +36,7 @@ DType = Literal["float", "float32", "int", "bool"]
 _serial = count()
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Label:
     """The name of an axis, with an identity."""
 
@@ -48,7 +49,7 @@ class Label:
 REST = Label("...")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Axis:
     """`label: size`. The size of REST is meaningless (one)."""
 
@@ -59,7 +60,7 @@ class Axis:
         return self.label.name if str(self.size) == self.label.name or self.label is REST else f"{self.label.name}: {self.size}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Type:
     axes: tuple[Axis, ...]
     dtype: DType = "float"
@@ -81,7 +82,7 @@ class Type:
         return f"{self.dtype}[{', '.join(map(repr, self.axes))}]"
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Value:
     """The result of a node, an input or a parameter. Identity is the object; `hint` is the name it had in the spec, if any."""
 
@@ -97,7 +98,7 @@ class Value:
 Operand = Value | Expr
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Region:
     """A function inside a node: a mask or a score of an `Attend`. `body` may read values of the enclosing bodies."""
 
@@ -109,7 +110,7 @@ class Region:
 # ---------------------------------------------------------------- nodes
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Op:
     """What every node has. `span` is the place in the spec; diagnostics found late point there."""
 
@@ -121,28 +122,28 @@ class Op:
         return self.outs[0]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class ChildParam(Op):
     """A parameter of a child (or of a child's child), read by its owner: `embed.weight`. `path` ends with the parameter's name."""
 
     path: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Index(Op):
     """0, 1, ... along one axis: out is int[axis]. `slot` is true for the sequence slots that decoding shifts."""
 
     slot: bool = False
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Full(Op):
     """A tensor of one number; its type is the out's."""
 
     value: Expr
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Elementwise(Op):
     """A pointwise function; operands align by label and broadcast.
 
@@ -153,14 +154,14 @@ class Elementwise(Op):
     args: tuple[Operand, ...]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Cast(Op):
     """To the dtype of out. To `float32`: at least float32. To `float`: the model's dtype."""
 
     x: Value
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Reduce(Op):
     """sum mean max min prod any all logsumexp argmax argmin over labels (which may include REST)."""
 
@@ -169,7 +170,7 @@ class Reduce(Op):
     over: tuple[Label, ...]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Along(Op):
     """softmax log_softmax cumsum sort argsort flip along one axis; the type stays (argsort: int). Sorts are stable.
 
@@ -181,7 +182,7 @@ class Along(Op):
     entry: str = ""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Roll(Op):
     """Circular shift: out[i] = x[i - shift]."""
 
@@ -190,7 +191,7 @@ class Roll(Op):
     over: Label
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Top(Op):
     """The k largest along an axis, descending; outs are (values, index), with the axis `label: k` in place of `over`."""
 
@@ -200,7 +201,7 @@ class Top(Op):
     label: Label
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Einsum(Op):
     """Product of the operands by label, summed over `over`."""
 
@@ -208,7 +209,7 @@ class Einsum(Op):
     over: tuple[Label, ...]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Split(Op):
     """Consecutive pieces of one axis; out k has the axis `labels[k]: sizes[k]` in its place."""
 
@@ -218,7 +219,7 @@ class Split(Op):
     labels: tuple[Label, ...]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Unflatten(Op):
     """One axis becomes several, row-major; the last of `axes` varies fastest."""
 
@@ -227,7 +228,7 @@ class Unflatten(Op):
     axes: tuple[Axis, ...]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Flatten(Op):
     """Several axes become one, row-major in the order of `over`; it stands where the first of them stood."""
 
@@ -236,7 +237,7 @@ class Flatten(Op):
     label: Label
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Rename(Op):
     """The same tensor with other labels, in order."""
 
@@ -245,14 +246,14 @@ class Rename(Op):
     new: tuple[Label, ...]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Transpose(Op):
     """The same tensor with its axes declared in the order of out."""
 
     x: Value
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Expand(Op):
     """Repeat along new axes; out has them first."""
 
@@ -260,7 +261,7 @@ class Expand(Op):
     axes: tuple[Axis, ...]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Squeeze(Op):
     """Drop an axis of size one."""
 
@@ -268,7 +269,7 @@ class Squeeze(Op):
     over: Label
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class StackTensors(Op):
     """Join tensors along a new axis, placed last."""
 
@@ -276,7 +277,7 @@ class StackTensors(Op):
     label: Label
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Unstack(Op):
     """The slices along an axis, each without it; its size is static."""
 
@@ -284,7 +285,7 @@ class Unstack(Op):
     over: Label
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Concat(Op):
     """Join along an axis that all operands have; other axes broadcast by label.
 
@@ -295,7 +296,7 @@ class Concat(Op):
     entry: str = ""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Pad(Op):
     """Add `before` and `after` entries of one number along an axis.
 
@@ -309,7 +310,7 @@ class Pad(Op):
     entry: str = ""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Slice(Op):
     """`x[start:stop]` along an axis; bounds are non-negative Exprs, negative ones having been resolved (`size - n`)."""
 
@@ -319,7 +320,7 @@ class Slice(Op):
     stop: Expr
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Take(Op):
     """Indexing: for each (label, index) the axis is replaced by the index's axes (none for an Expr, which may be negative).
 
@@ -330,7 +331,7 @@ class Take(Op):
     indices: tuple[Operand, ...]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class ScatterAdd(Op):
     """base with x added at index along `over`; the index's axes that base lacks are summed, shared labels align."""
 
@@ -340,7 +341,7 @@ class ScatterAdd(Op):
     over: Label
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class OneHot(Op):
     """bool: index == 0, 1, ... along the new last axis."""
 
@@ -348,7 +349,7 @@ class OneHot(Op):
     axis: Axis
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Unfold(Op):
     """Sliding windows along `over`: out[.., t, .., k] = x[.., t * stride + k * dilation, ..]; the new axis `window` is last."""
 
@@ -359,7 +360,7 @@ class Unfold(Op):
     dilation: Expr
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class LinearRecurrence(Op):
     """h[t] = a[t] * h[t - 1] + b[t], h[-1] = 0, along `over`; a and b broadcast by label.
 
@@ -371,7 +372,7 @@ class LinearRecurrence(Op):
     entry: str = ""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Attend(Op):
     """s = scale * sum(q * k over feature); score; mask; weights over key; times v summed over key. A row with no key gives 0.
 
@@ -393,7 +394,7 @@ class Attend(Op):
     weights: Region | None
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Dropout(Op):
     """In training, zero with probability `rate` and scale the rest by 1 / (1 - rate); else x."""
 
@@ -401,12 +402,12 @@ class Dropout(Op):
     rate: Expr
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class StopGradient(Op):
     x: Value
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class CrossEntropy(Op):
     """Mean of -log softmax(logits)[target] over the targets that are not -100; out is a float32 scalar."""
 
@@ -415,7 +416,7 @@ class CrossEntropy(Op):
     over: Label
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Call(Op):
     """Apply a child (by name) or a module without parameters (`target` is the Module); outs are its outputs."""
 
@@ -423,7 +424,7 @@ class Call(Op):
     args: tuple[Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Collect:
     """A further result of the layers: `outputs[s]` is its place among the outputs of slot s's module (none if that slot has no such
     result). Over the layers that have it, in order, it is summed, or stacked on a leading axis."""
@@ -432,7 +433,7 @@ class Collect:
     sum: bool
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Fold(Op):
     """Apply a Stack child: the first `carried` args are carried from layer to layer, the others are the same for every layer.
 
@@ -446,7 +447,7 @@ class Fold(Op):
     collected: tuple[Collect, ...] = ()
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Scan(Op):
     """Apply one child (or a module without parameters) at every position of `over` in turn, with the same weights.
 
@@ -464,7 +465,7 @@ class Scan(Op):
     entry: str = ""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Keep(Op):
     """What x has been along `over` since a cache was empty, its own entries last, along `label` instead; without a cache, x itself.
 
@@ -478,7 +479,7 @@ class Keep(Op):
     entry: str
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Once(Op):
     """What x was in the first call with a cache; later calls need not give what x is made of. Without a cache, x itself."""
 
@@ -486,12 +487,12 @@ class Once(Op):
     entry: str
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Training(Op):
     """bool without axes: whether the model is in training mode."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Route(Op):
     """out = sum over `choice` of weight * bank[index](x). index and weight have the axis `choice`; x does not.
 
@@ -505,7 +506,7 @@ class Route(Op):
     args: tuple[Value, ...]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Pairwise(Op):
     """Apply a Bank child to a tensor that has its axis: expert e sees the slice e."""
 
@@ -523,7 +524,7 @@ Node = (
 # ---------------------------------------------------------------- modules
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Init:
     """How a parameter starts: kind zeros, ones, constant(a), normal(a = std), uniform(a, b), or table (a body over Index nodes)."""
 
@@ -532,7 +533,7 @@ class Init:
     table: Region | None = None
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Param:
     """A parameter (`trainable`) or a buffer (not trained). Its value can be read in the body like any other.
 
@@ -550,7 +551,7 @@ class Param:
         return self.value.type
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class State:
     """A tensor carried from one call of the model to the next: read as `value`, replaced by `next` (a value of the body) at the end of a call.
 
@@ -563,7 +564,7 @@ class State:
     span: Span
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Update:
     """In training, a buffer becomes `next` at the end of a call (running statistics)."""
 
@@ -572,13 +573,13 @@ class Update:
     span: Span
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Child:
     name: str
     module: Module
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Stack:
     """Layers. The pattern is `slots`, each (module, how many in a row); `cycle`: the pattern repeats until `count` layers; else it is exact
     and `count` is the sum. Layer numbers run through all slots."""
@@ -589,7 +590,7 @@ class Stack:
     cycle: bool
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Bank:
     """`axis.size` copies of a module; every parameter has `axis` in front."""
 
@@ -598,7 +599,7 @@ class Bank:
     axis: Axis
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Module:
     """A component elaborated at one place.
 
@@ -631,7 +632,7 @@ class Module:
         return not self.params and not self.children and not self.states
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class ModelInput:
     """An input of the model; value is also root.inputs[k]. `default`: a region without params that gives its value when left out
     (an int tensor of ones, positions, ...); `required` inputs have none; `training` inputs are read by losses only and may be none."""
@@ -647,7 +648,7 @@ class ModelInput:
         return self.default is None and not self.training
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Fact:
     """What the checker used: `a` divides, equals, or is at least `b` (kind divides: b % a == 0; equal; at_least: a >= b)."""
 
@@ -657,7 +658,7 @@ class Fact:
     span: Span
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Loss:
     """A scalar of root.body, part of the training loss."""
 
@@ -665,14 +666,14 @@ class Loss:
     value: Value
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Assumption:
     property: str
     reason: str
     span: Span
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class CheckpointRow:
     """A published tensor (`published`: its alternative names) and the own tensors it holds, `{i}` standing for a layer in both.
 
@@ -687,7 +688,7 @@ class CheckpointRow:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Decoding:
     """How a program runs with a cache: an axis of size `rows` (or longer by a constant) has the tokens of one call, and an axis of size
     `length` all tokens so far. Without a cache they are equal.
@@ -699,7 +700,7 @@ class Decoding:
     length: Sym
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Program:
     """A model. `config` are the symbols that become fields of Config, in order; names are unique.
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TextIO, TypedDict
 
+from ..grammar.frozen import frozen
 from ..grammar.tree import Span
 from .diagnostics import Diagnostic, Note
 
@@ -42,7 +42,7 @@ WIDTH = 120
 """How much of a source line is shown: a longer one is cut around the words that matter."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Piece:
     """Some text and what it is for; a renderer decides how that looks."""
 

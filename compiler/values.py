@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ..grammar import tree
+from ..grammar.frozen import frozen
 from . import ir
 from .dims import Expr
 
@@ -34,7 +35,7 @@ NONE = Absent()
 POISON = Poisoned()
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class ListValue:
     """A list as written; read as axes or as values where it is used."""
 
@@ -42,7 +43,7 @@ class ListValue:
     frame: Frame
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Recipe:
     """A component with some of its hyperparameters; `span` is where it was named last."""
 
@@ -56,7 +57,7 @@ class Recipe:
         return self.component.name.id
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Times:
     """`recipe * 5` inside a pattern."""
 
@@ -64,7 +65,7 @@ class Times:
     count: Expr
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Pattern:
     """`count of [a * 5, b]` (cycle) or `[a * 3, b * 58]` (exact)."""
 
@@ -73,7 +74,7 @@ class Pattern:
     cycle: bool
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class BankRecipe:
     """`bank(n, recipe)`: copies on a leading axis."""
 
@@ -81,7 +82,7 @@ class BankRecipe:
     recipe: Recipe
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class MaskOp:
     """`a and b`, `a or b`, `not a` of masks."""
 
@@ -89,7 +90,7 @@ class MaskOp:
     masks: tuple[Recipe | MaskOp | Instance, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Initial:
     """`normal(std)`, `uniform(low, high)`: how a parameter starts."""
 
@@ -110,7 +111,7 @@ class Instance:
     emitted: dict[str, ir.Value] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Builtin:
     """A primitive by name."""
 

@@ -6,8 +6,8 @@ Iterative, so no nesting can exhaust Python's stack; the depth of what is built 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from .frozen import frozen
 from .tables import Tables
 
 DEEPEST = 64
@@ -16,14 +16,14 @@ Value = object
 Action = Callable[..., Value]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unexpected:
     """The parser could not go on at the `order`-th token given to it (their number: at the end)."""
 
     order: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TooDeep:
     """What was built nests deeper than `DEEPEST`, at the `order`-th token."""
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from . import tree
 from .build_expression import ExpressionBuilder
+from .frozen import frozen
 from .lexer import unescape
 from .tree import Expr, Span, Statement
 
@@ -40,7 +39,7 @@ FLAT = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Item:
     """One item in the parentheses of a header, before it is known to be a hyperparameter or an input."""
 
@@ -52,18 +51,18 @@ class Item:
     default: Expr | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Body:
     paper: str | None
     statements: tuple[Statement, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ignored:
     patterns: tuple[tree.String, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entries:
     """The lines of a block."""
 
@@ -71,6 +70,9 @@ class Entries:
     lets: tuple[tree.Let, ...] = ()
     arguments: tuple[tree.Argument, ...] = ()
     assumes: tuple[tree.Assume, ...] = ()
+
+
+NOTHING = Entries()
 
 
 def block_value(span: Span, base: Expr | None, lets: tuple[tree.Let, ...], arguments: tuple[tree.Argument, ...]) -> tree.Block | tree.Call:
@@ -247,12 +249,12 @@ class Builder(ExpressionBuilder):
     # ---------------------------------------------------------------- models and maps
 
     def model(
-        self, start: int, end: int, word: int, name: int, equals: int, base: Expr, line: int, newline: int = 0, block: Entries = Entries()
+        self, start: int, end: int, word: int, name: int, equals: int, base: Expr, line: int, newline: int = 0, block: Entries = NOTHING
     ) -> tree.Model:
         return self._model(start, end, name, base, None, block)
 
     def model_extends(
-        self, start: int, end: int, word: int, name: int, extends: int, other: int, line: int, newline: int = 0, block: Entries = Entries()
+        self, start: int, end: int, word: int, name: int, extends: int, other: int, line: int, newline: int = 0, block: Entries = NOTHING
     ) -> tree.Model:
         return self._model(start, end, name, None, self.word(other), block)
 

@@ -6,12 +6,9 @@ A cache that cannot be read or written is as good as none: nothing here reports 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import pickle
 import tempfile
-from collections.abc import Callable
-from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +18,17 @@ from .load import parse_source, read_source
 from .problem import Problem
 
 #: Files whose text decides what a tree looks like.
-_PARTS = ("tree.py", "lexer.py", "build_expression.py", "build_tree.py", "xf.lark", "read_yaml.py", "compose_yaml.py", "cache.py")
+_PARTS = (
+    "tree.py",
+    "frozen.py",
+    "lexer.py",
+    "build_expression.py",
+    "build_tree.py",
+    "xf.lark",
+    "read_yaml.py",
+    "compose_yaml.py",
+    "cache.py",
+)
 
 
 def cached_load(path: str | Path) -> tuple[tree.File | None, list[Problem]]:
@@ -66,38 +73,10 @@ def _write(place: Path, file: tree.File) -> None:
         handle, temporary = tempfile.mkstemp(dir=place.parent)
         try:
             with os.fdopen(handle, "wb") as out:
-                out.write(_dumps(file))
+                pickle.dump(file, out, pickle.HIGHEST_PROTOCOL)
             os.replace(temporary, place)
         except BaseException:
             os.unlink(temporary)
             raise
     except (OSError, RecursionError):
         pass
-
-
-# ---------------------------------------------------------------- quick pickles of frozen, slotted nodes
-
-
-class _Pickler(pickle.Pickler):
-    def reducer_override(self, value: object) -> tuple[Callable[..., object], tuple[object, ...]]:
-        if is_dataclass(value) and not isinstance(value, type):
-            return _restore, (type(value), *(getattr(value, field.name) for field in fields(value)))
-        return NotImplemented  # type: ignore[no-any-return]  # as the pickle module asks
-
-
-def _dumps(file: tree.File) -> bytes:
-    out = io.BytesIO()
-    _Pickler(out, pickle.HIGHEST_PROTOCOL).dump(file)
-    return out.getvalue()
-
-
-@cache
-def _setters(kind: type) -> tuple[Callable[[object, object], None], ...]:
-    return tuple(getattr(kind, field.name).__set__ for field in fields(kind))
-
-
-def _restore(kind: type, *values: object) -> object:
-    node: object = object.__new__(kind)
-    for assign, value in zip(_setters(kind), values, strict=True):
-        assign(node, value)
-    return node

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from .frozen import frozen
 from .lexer import Fragment
 from .problem import Problem
 from .tree import Source, Span
@@ -18,7 +19,7 @@ _ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8}
 _SIMPLE_ESCAPES = {"n": "\n", "t": "\t", "0": "\0", "a": "\a", "b": "\b", "e": "\x1b", "f": "\f", "r": "\r", "v": "\v", "_": "\xa0"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scalar:
     """`value` is what YAML makes of it; `style` is none for a plain one, or the sign it starts with."""
 
@@ -29,14 +30,14 @@ class Scalar:
     in_flow: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sequence:
     items: tuple[Node, ...]
     start: int
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mapping:
     pairs: tuple[tuple[Node, Node], ...]
     start: int

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 
 from .automaton import DEEPEST, Automaton, TooDeep, Unexpected
+from .frozen import frozen
 from .lexer import SOFT, Fragment, Tokens
 from .problem import Problem
 from .tree import Span
@@ -27,7 +27,7 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """Where the parser stopped: the token there, those around it, and what could have come instead."""
 

@@ -12,6 +12,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
+from .frozen import frozen
 from .problem import Problem
 from .tables import Tables
 from .tree import Source, Span
@@ -84,7 +85,7 @@ _ADVICE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fragment:
     """Text to parse and where it stands in its source: `anchors` are (offset in `text`, offset in the source), ascending.
 
@@ -104,7 +105,7 @@ class Fragment:
         return Span(self.source, first, first if end <= start else self.place(end - 1) + 1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Comment:
     """`# ...` at `[start, end)` of the text; `alone` when nothing stands before it on its line."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from . import tree
+from .frozen import frozen
 from .lexer import escape
 from .tree import Expr
 
@@ -24,7 +24,7 @@ _BINARY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Group:
     """Items in brackets: where a line may be broken. With an item a line the last has a comma too, unless the brackets only group."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from . import tree
+from .frozen import frozen
 from .lexer import escape
 from .print_expression import STEP, WIDTH, Parts, fit, fit_value, flat, group, parts_of, text_of
 from .tree import Expr, Statement
@@ -15,7 +15,7 @@ N = TypeVar("N", bound=tree.Node)
 Entry = tree.Let | tree.Argument | tree.Assume
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Line:
     """One construct without what is indented under it. `[start, end)` is where it stood in the text it was read from, if that is known;
     `text` may have several lines, the later ones with all their indentation."""
@@ -27,7 +27,7 @@ class Line:
     compound: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Header:
     """Where the line above some indented lines stands, and the text of a paper just under it."""
 

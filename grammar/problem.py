@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from .frozen import frozen
 from .tree import Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Problem:
     """`code` is `E001` to `E049`; `message` is one sentence without a full stop; `help` says what to write; `notes` are other places."""
 

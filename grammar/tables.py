@@ -10,10 +10,11 @@ import json
 import zlib
 from collections import deque
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TypedDict, TypeVar
+
+from .frozen import frozen
 
 STARTS = ("declaration", "value")
 GRAMMAR = "xf.lark"
@@ -34,7 +35,7 @@ class Encoded(TypedDict):
     gotos: list[dict[str, int]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """`target -> length symbols`, built by the method `action` of the builder (empty: pass the first value on)."""
 
@@ -43,7 +44,7 @@ class Rule:
     action: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tables:
     """`literals` gives the terminal of a word or sign (`"("`, `"of"`); `starts` the first and last state of each start symbol."""
 

@@ -11,10 +11,12 @@ resolved here. Equality ignores spans, so that a tree printed and parsed again c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from .frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Source:
     """One text that was read: its path as the user wrote it, and its content (for diagnostics)."""
 
@@ -22,7 +24,7 @@ class Source:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Span:
     """Half-open range of characters `[start, end)` in a source."""
 
@@ -40,7 +42,7 @@ class Span:
         return before.count("\n") + 1, self.start - (before.rfind("\n") + 1) + 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Node:
     span: Span = field(compare=False, repr=False)
 
@@ -48,7 +50,7 @@ class Node:
 # ---------------------------------------------------------------- expressions
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Number(Node):
     """An int or a float literal; `text` is how it was written (`1e4`, `0.02`, `128256`)."""
 
@@ -59,33 +61,33 @@ class Number(Node):
         return int(self.text.replace("_", "")) if self.text.replace("_", "").isdigit() else float(self.text)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class String(Node):
     value: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Name(Node):
     """`d`, `true`, `none`, or a primed label `d'` (a second axis of the same size); `...` is the name of the rest of the axes."""
 
     id: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class List(Node):
     """`[a, b: 2, ...]`: axes, pieces or patterns."""
 
     items: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Tuple(Node):
     """`a, b` after `return` or on the right of `=`."""
 
     items: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Argument(Node):
     """One argument of a call, an index or a block: `name = value`, or a bare value (name is none).
 
@@ -96,7 +98,7 @@ class Argument(Node):
     value: Expr
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Call(Node):
     """`function(arguments)`."""
 
@@ -104,7 +106,7 @@ class Call(Node):
     arguments: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Index(Node):
     """`x[t = j]`, `x[s = 0]`, `x[t = 1 ..]`, `table[i]`."""
 
@@ -112,7 +114,7 @@ class Index(Node):
     arguments: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Attribute(Node):
     """`embed.weight`."""
 
@@ -120,7 +122,7 @@ class Attribute(Node):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Unary(Node):
     """`-x`, `not x`."""
 
@@ -128,7 +130,7 @@ class Unary(Node):
     value: Expr
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Binary(Node):
     """`+ - * / // % ^`, `== != < <= > >=`, `and or`."""
 
@@ -137,7 +139,7 @@ class Binary(Node):
     right: Expr
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Choose(Node):
     """`then if condition else other`: resolved while elaborating."""
 
@@ -146,7 +148,7 @@ class Choose(Node):
     other: Expr
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Axis(Node):
     """`label: size` inside a list."""
 
@@ -154,7 +156,7 @@ class Axis(Node):
     size: Expr
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Range(Node):
     """`start .. stop` inside an index; either end may be missing."""
 
@@ -162,7 +164,7 @@ class Range(Node):
     stop: Expr | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Repeat(Node):
     """`count of pattern`: fresh weights each time; a list pattern cycles."""
 
@@ -170,7 +172,7 @@ class Repeat(Node):
     pattern: Expr
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Block(Node):
     """An indented block of arguments (.xf) or a mapping (YAML) as a value.
 
@@ -187,7 +189,7 @@ Expr = Number | String | Name | List | Tuple | Call | Index | Attribute | Unary 
 # ---------------------------------------------------------------- statements
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Bind(Node):
     """`a, b = value`. Binding a recipe to a name makes an instance of that name; `shared` makes one that may be passed around.
 
@@ -199,7 +201,7 @@ class Bind(Node):
     axes: List | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Let(Node):
     """`let a = value`: a local name; a recipe stays a recipe."""
 
@@ -207,7 +209,7 @@ class Let(Node):
     value: Expr
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Given(Node):
     """`given name: [axes] = default`: a stream that the model provides by name."""
 
@@ -216,12 +218,12 @@ class Given(Node):
     default: Expr | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Return(Node):
     value: Expr
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class If(Node):
     """`if condition:` ... `else:`; static. An `elif` is an `If` alone in `other`."""
 
@@ -230,7 +232,7 @@ class If(Node):
     other: tuple[Statement, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class For(Node):
     """`for name in list:`; static, unrolled."""
 
@@ -239,7 +241,7 @@ class For(Node):
     body: tuple[Statement, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Effect(Node):
     """`loss name = value`, `emit name = value`, `next name = value`; `kind` is that word."""
 
@@ -248,7 +250,7 @@ class Effect(Node):
     value: Expr
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class State(Node):
     """`state name: [axes] = initial`: carried from segment to segment."""
 
@@ -257,7 +259,7 @@ class State(Node):
     initial: Expr
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Assume(Node):
     """`assume causal: "reason"`: a stated, unproved property; in a component's or a model's body or block."""
 
@@ -265,7 +267,7 @@ class Assume(Node):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Define(Node):
     """A component, mask, score or fn defined inside a body; it sees the body's names."""
 
@@ -278,7 +280,7 @@ Statement = Bind | Let | Given | Return | If | For | Effect | State | Assume | D
 # ---------------------------------------------------------------- declarations
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Parameter(Node):
     """A hyperparameter: `heads`, `bias = false`."""
 
@@ -286,7 +288,7 @@ class Parameter(Node):
     default: Expr | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Input(Node):
     """A tensor input: `x: [b, t, d]`, `input_ids: [b, t] int in vocab`, `labels: [b, t] int = none`, or a bare `i` of an index function."""
 
@@ -297,7 +299,7 @@ class Input(Node):
     default: Expr | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Output(Node):
     """One result: `[b, t, d]`, `name: [b, t, d]` or a bare `name` whose axes are inferred."""
 
@@ -305,7 +307,7 @@ class Output(Node):
     axes: List | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Component(Node):
     """`kind name(parameters)(inputs) -> outputs: body`; kind is component, mask, score, weights or fn.
 
@@ -321,7 +323,7 @@ class Component(Node):
     paper: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Model(Node):
     """`model name = base:` or `model name extends other:` followed by arguments; or, with a body, a component named as a model.
 
@@ -337,7 +339,7 @@ class Model(Node):
     paper: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Row(Node):
     """One line of a checkpoint or config map: `left = right`. `left` is the string or dotted path before `=`."""
 
@@ -345,7 +347,7 @@ class Row(Node):
     right: Expr
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Map(Node):
     """`checkpoint huggingface for model:` or `config huggingface for model:`; `kind` is checkpoint or config.
 
@@ -358,7 +360,7 @@ class Map(Node):
     ignored: tuple[String, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Import(Node):
     """`import "path.xf"`: the declarations of another file, by relative path."""
 
@@ -368,7 +370,7 @@ class Import(Node):
 Declaration = Component | Model | Map
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class File(Node):
     """A whole source."""
 

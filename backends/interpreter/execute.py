@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 from ...compiler import ir
 from ...compiler.dims import Expr, Sym
 from ...compiler.ir import REST, Label, Module, Node, Program, Region, Type, Value
+from ...grammar.frozen import frozen
 from . import decode, operations
 from .decode import Cache
 from .parameters import Assignment, layer_slots, places, whole
@@ -26,7 +27,7 @@ Trace = Callable[[str, Node, tuple[Array, ...]], None]
 """Called after each node with the path of its module (`decoder.layers.0`), the node and its results in their declared axes."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Run:
     """What is the same everywhere in one run. `wide` is at least float32.
 

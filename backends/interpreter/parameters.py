@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ...compiler.dims import Expr, Sym
 from ...compiler.ir import Axis, Bank, Child, Init, Module, Param, Program, Stack
+from ...grammar.frozen import frozen
 from .tensors import Array, InterpreterError
 
 Assignment = Mapping[Sym, int | float]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """A parameter at one place of a program; `banks` are the axes of the banks around it, outermost first."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
 from ...compiler.ir import Label
+from ...grammar.frozen import frozen
 
 Array = NDArray[Any]
 
@@ -16,7 +16,7 @@ class InterpreterError(Exception):
     """The IR or what it was given is wrong: a shape that is not what the type says, a missing parameter, a size without a value."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tensor:
     """`labels[k]` names axis k; the labels are concrete (no REST) and distinct."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import Value
+from ...grammar.frozen import frozen
 from ..python.code import Assign, Binary, Block, Call, Code, Items, Return, Store, Subscript, Text, Var, binary, call, lines, number
 from ..python.fold_values import fold_values, trim_notes
 from ..python.layouts import Layout, Tensor, sizes_of
@@ -48,7 +49,7 @@ class FunctionNumbers(Numbers):
         return self.plans.static(self.plan, expr, Text, Text("config"))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class FunctionView:
     """Ready lines of source: the signature and the body."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ...compiler import ir
 from ...compiler.dims import ONE, ZERO, Expr
 from ...compiler.ir import Label, Value
+from ...grammar.frozen import frozen
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class AttendAxes:
     """`batch`: axes of dynamic size besides the query; `heads`: those of static size, those that the keys have first; `grouped`: whether
     several query heads share a key head; `features`: what v brings. Where masks or scores concern some of the heads' axes alone (windows
@@ -104,17 +103,17 @@ def has_score(node: ir.Attend) -> bool:
     return node.score is not None and node.score.result is not node.score.params[0]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class NoMask:
     """Every query sees every key."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Causal:
     """Exactly j <= i."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Given:
     """A bool tensor made outside; `causal_if_none`: where it may be left out, that means causal (else: every key)."""
 
@@ -122,7 +121,7 @@ class Given:
     causal_if_none: bool
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Predicate:
     """Anything else."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ...compiler import ir
 from ...compiler.ir import REST, Label, Value
+from ...grammar.frozen import frozen
 from .code import Code
 from .layouts import Dim, Layout, flat, relabel
 from .write_body import BodyWriter
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bound:
     """Code of the arguments, and what `...` stands for: the labels, in the declared order, and their dimensions."""
 

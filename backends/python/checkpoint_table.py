@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from ...compiler import ir
 from ...compiler.dims import ONE, Sym
+from ...grammar.frozen import frozen
 from .code import Attribute, Code, Text, number, render
 from .numbers import expression
 
@@ -22,7 +22,7 @@ _SLOT = re.compile(r"\{(\w+)\}")
 _LAYERS = "ijklmn"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class CheckpointView:
     """What the templates place. `rows` are lines of the table, `ignored` those of the patterns that are not loaded, `source` the expression
     for a published name; the flags say what the rows need of the loader."""

@@ -9,14 +9,16 @@ A `Var` is a local variable with an identity; its name is given last (`name_vari
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import count
+
+from ...grammar.frozen import frozen
 
 WIDTH = 120
 _serial = count()
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Var:
     """A local variable. `hint` is the name it had in the spec (kept), `kind` a name for it if it must have one."""
 
@@ -25,7 +27,7 @@ class Var:
     serial: int = field(default_factory=lambda: next(_serial))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Text:
     """A name, a literal, or ready-made source that binds tightest unless `rank` says otherwise."""
 
@@ -33,20 +35,20 @@ class Text:
     rank: int = 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     function: Code
     args: tuple[Code, ...] = ()
     named: tuple[tuple[str, Code], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attribute:
     value: Code
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Subscript:
     """`value[items]`; a slice is an item of Text or a `Range`."""
 
@@ -54,7 +56,7 @@ class Subscript:
     items: tuple[Code, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Range:
     """`start:stop` inside a subscript."""
 
@@ -62,20 +64,20 @@ class Range:
     stop: Code | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Binary:
     operator: str
     left: Code
     right: Code
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unary:
     operator: str
     value: Code
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Items:
     """A tuple, or a list if `square`."""
 
@@ -83,7 +85,7 @@ class Items:
     square: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice:
     """`yes if condition else no`."""
 
@@ -92,7 +94,7 @@ class Choice:
     no: Code
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Each:
     """`item for name in values`, as the argument of a call."""
 
@@ -321,7 +323,7 @@ def _plain_bound(code: Code, text: str) -> bool:
 # ---------------------------------------------------------------- statements
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Assign:
     """`targets = value`; a target that is none is unused (`_`). `note` is a shape comment."""
 
@@ -331,14 +333,14 @@ class Assign:
     pure: bool = True
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Do:
     """An expression for its effect."""
 
     value: Code
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Store:
     """`target = value`, where the target is no local variable."""
 
@@ -346,12 +348,12 @@ class Store:
     value: Code
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Return:
     value: Code
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Block:
     """`head:` and an indented body; `reads` are what the head reads. `loop`: the body runs again. The head is text around codes."""
 
@@ -362,7 +364,7 @@ class Block:
     binds: tuple[Var, ...] = ()
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Note:
     """A comment on its own line, or an empty line."""
 

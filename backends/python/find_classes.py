@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, fields
 
 from ...compiler import ir
 from ...compiler.dims import Expr, Sym
+from ...grammar.frozen import frozen
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Class:
     """`uses` are the modules that share it, in the order of a walk from the leaves; `holes[h][u]` is number h in use u.
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from ...compiler import ir
 from ...compiler.ir import Value
+from ...grammar.frozen import frozen
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen(eq=False)
 class Site:
     """One application: by which module, to which values."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import REST, Label, Value
+from ...grammar.frozen import frozen
 from .code import Code, Subscript, Text
 from .layouts import Layout, Tensor, common_layout, flat, has, relabel
 from .name_parameters import native_of
@@ -19,7 +19,7 @@ from .write_body import BodyWriter
 REST_OF_AXES = Text("...")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Indexing:
     """`count(w, n)` is 0, 1, ..., n - 1; `gather(x, axis, index)` takes along one axis where the other axes are those of x."""
 

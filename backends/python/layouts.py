@@ -6,11 +6,12 @@ layout ::= (dim, ...)        dim ::= (label, ...)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
 from ...compiler.dims import Expr
 from ...compiler.ir import REST, Label, Type
+from ...grammar.frozen import frozen
 from .code import Code
 
 Dim = tuple[Label, ...]
@@ -21,7 +22,7 @@ Sizes = Mapping[Label, Expr]
 UNKNOWN: Sizes = MappingProxyType({})  # nothing is known
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tensor:
     """Code of a tensor and the layout it has; `sizes` of its axes (one label may have different sizes in different tensors)."""
 

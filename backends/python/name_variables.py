@@ -9,6 +9,7 @@ import keyword
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ...grammar.frozen import frozen
 from .code import Assign, Attribute, Block, Code, Do, Return, Statement, Store, Text, Var, parts, variables
 
 Names = Mapping[Var, str]
@@ -54,7 +55,7 @@ def name_variables(statements: tuple[Statement, ...], inputs: Mapping[Var, str],
     return names
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Plain:
     """A name of the spec as a local variable."""
 

@@ -10,9 +10,10 @@ from itertools import permutations
 from ...compiler import ir
 from ...compiler.dims import ONE, Expr
 from ...compiler.ir import Label, Value
+from ...grammar.frozen import frozen
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Linear:
     """`nn.Linear(size_in, size_out, bias)`: contracts the last axes `inside` of the input, gives the axes `outside`."""
 
@@ -24,7 +25,7 @@ class Linear:
     bias: ir.Param | None
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Embedding:
     """`nn.Embedding(rows, width)`: an int tensor becomes rows with the axes `outside`."""
 
@@ -35,7 +36,7 @@ class Embedding:
     bias: None = None
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Norm:
     """`nn.LayerNorm` or `nn.RMSNorm` over the last axis."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ...compiler import ir
 from ...compiler.dims import ONE, ZERO, Expr, Sym
+from ...grammar.frozen import frozen
 from .code import Attribute, Code, Text, number, render
 from .numbers import expression
 
@@ -16,13 +17,13 @@ Merge = Callable[[ir.Module], tuple[tuple[str, tuple[Expr, ...]], ...]]
 """The shapes of the parameters of a module, as the file stores them (a matrix in place of named axes)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Entry:
     name: str
     shape: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class Loop:
     """`for variable in values:`, and an `if` inside unless `condition` is empty."""
 

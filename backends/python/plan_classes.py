@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ...compiler import ir
 from ...compiler.dims import Expr, Sym, sym
+from ...grammar.frozen import frozen
 from .code import Attribute, Code, number
 from .find_classes import Class, find_classes
 from .merge_heads import Merged
@@ -17,7 +18,7 @@ Vector = tuple[Expr, ...]
 MANY = 5
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class Plan:
     """A class (or a function, if it owns nothing). `numbers`: explicit arguments, each a name and its number in every use; everything
     else comes from `config` if `takes_config`. `native`: the framework has it, so that none is written."""

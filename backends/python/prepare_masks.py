@@ -9,6 +9,7 @@ from typing import Literal
 from ...compiler import ir
 from ...compiler.dims import ONE, Expr
 from ...compiler.ir import REST, Axis, Label, Type, Value
+from ...grammar.frozen import frozen
 from .attention_axes import Predicate, attend_axes, has_score, is_native, mask_kind
 from .copy_nodes import Copier
 from .find_sites import Sites, find_sites
@@ -16,7 +17,7 @@ from .find_sites import Sites, find_sites
 Absent = Literal["all", "causal", "tensor"]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class MaskPlan:
     """A conjunction. `always`: terms that are always there; `given`: those that read the optional `inputs`, true where these are left out.
 
@@ -41,7 +42,7 @@ class Masks:
     only_for_masks: set[ir.Node] = field(default_factory=set)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@frozen(kw_only=True, eq=False)
 class _Recipe:
     """A mask to be made further out. `terms` of the conjunction, over the inputs of the module where it stands now; `form` is its type there:
     batch axes, ones for heads, query, key."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ...grammar.frozen import frozen
 from ..python.code import Code, Items, method, number
 from ..python.layouts import Layout
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TorchMoves:
     def permute(self, x: Code, order: Sequence[int], rest: bool) -> Code:
         """`.transpose(1, 2)` where two dimensions change places, else `.permute(...)`."""

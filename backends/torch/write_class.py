@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from ...compiler import ir
+from ...grammar.frozen import frozen
 from ..python.code import Assign, Attribute, Block, Call, Code, Do, Items, Return, Statement, Store, Text, Var, lines, method, wrap
 from ..python.fold_values import fold_values, trim_notes
 from ..python.layouts import Tensor, note_of
@@ -22,7 +22,7 @@ from .simplify import simplifier
 from .states import state_methods
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen(kw_only=True)
 class ClassView:
     """What the template places: ready lines of source."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...grammar.frozen import frozen
 from ..diagnostics import Diagnostics
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..passes.prove_causality import Flow
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Checked:
     """A program without errors, as elaborated, and how information flows in it."""
 

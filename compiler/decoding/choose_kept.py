@@ -7,8 +7,8 @@ hundredth of the FLOPs that scores and weighted sums then take; keys and values 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from ...grammar.frozen import frozen
 from .. import ir
 from ..dims import ONE, Expr
 from ..ir import REST, Label, Module, Node, Value
@@ -20,7 +20,7 @@ BYTES = 2
 _VIEWS = (ir.Rename, ir.Transpose, ir.Unflatten, ir.Flatten, ir.Squeeze, ir.Concat, ir.Split, ir.Slice, ir.Unstack, ir.StackTensors)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cut:
     """`values` are kept; `path` are the nodes between them and keys and values, in order; `linear` says whether a map is absorbed."""
 
@@ -54,7 +54,7 @@ def choose_kept(node: ir.Attend, module: Module, kinds: Mapping[Value, Kind], le
     return best
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Search:
     node: ir.Attend
     module: Module

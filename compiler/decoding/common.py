@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 
+from ...grammar.frozen import frozen
 from ...grammar.tree import Span
 from ..dims import Expr, Sym, sym
 from ..ir import REST, Axis, Label, Type
@@ -19,7 +19,7 @@ class Kind(IntEnum):
     ROWS = 2  # on the tokens of this call
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cause:
     """The construct that needs a whole axis, or that prevents decoding."""
 
@@ -33,7 +33,7 @@ class Refused(Exception):  # noqa: N818 -- not a failure of the compiler
         self.cause = Cause(what, span)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Length:
     """The decoded axis: `rows` is the number of tokens of a call, `length` of all tokens so far."""
 

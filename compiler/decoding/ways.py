@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ...grammar.frozen import frozen
 from ..dims import Expr
 from ..ir import Module
 from .common import Cause, Kind
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Given:
     """How an input comes: what it depends on; which of its axes come whole; whether the caller can give a further one beside it."""
 
@@ -18,7 +17,7 @@ class Given:
     open: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wanted:
     """A further input: the input number `input`, whole along its axis number `axis`; nothing looks back further than `window`.
 
@@ -30,7 +29,7 @@ class Wanted:
     hint: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Derived:
     """`module` has the inputs `wanted` after those it had. `needed` are the inputs that do not change from call to call and that every
     call reads. Axes of inputs and outputs that are whole are marked."""

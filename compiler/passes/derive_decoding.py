@@ -9,8 +9,9 @@ slots, and an index along rows begins at the cache's position."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ...grammar.frozen import frozen
 from ...grammar.tree import Span
 from .. import ir
 from ..decoding.common import Kind, Length, Refused
@@ -23,7 +24,7 @@ from .prove_causality import Flow, prove, sequence_axis
 from .remove_dead_nodes import remove_dead_nodes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refusal:
     """Why a model cannot be decoded a token at a time: the construct, and where it stands."""
 

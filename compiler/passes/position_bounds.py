@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ...grammar.frozen import frozen
 from ...grammar.tree import Span
 from ..dims import ZERO
 from ..ir import Axis, Label
@@ -15,7 +16,7 @@ Support = tuple[tuple[Label, Form], ...]
 """Where something holds: only where the position along each label is at most the form."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cause:
     """The operation that lets something later in, in words."""
 
@@ -23,7 +24,7 @@ class Cause:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bound:
     """Entries depend on positions of `source` up to the least of `forms`; `certain` if they really do, as far as operations go."""
 
@@ -46,7 +47,7 @@ class Bound:
 Bounds = tuple[Bound, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Info:
     """What is known of a value. An int's `range`; `support`: where it is true or not zero; `shown`: where it is not minus infinity."""
 

@@ -7,13 +7,13 @@ Used to bound where a value comes from, and to read what an index function says.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from ...grammar.frozen import frozen
 from ..dims import ONE, ZERO, Expr, Sym, const
 from ..ir import Axis, Label
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Form:
     """Coefficients are never zero and stand in the order in which they came."""
 

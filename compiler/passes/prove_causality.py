@@ -5,9 +5,9 @@ An output is causal if it depends, at each position, on nothing later: trace_pos
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Literal
 
+from ...grammar.frozen import frozen
 from ...grammar.tree import Span
 from .. import ir
 from ..diagnostics import Diagnostics, Note
@@ -18,7 +18,7 @@ from .position_forms import highest, position
 from .trace_positions import Tracer
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """What holds of one output and one input. `offset`: how many positions ahead it looks; none: any number."""
 
@@ -29,7 +29,7 @@ class Verdict:
     offset: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Flow:
     """`verdicts`: each output against each integer input that shares its dynamic axis. `decoded`: the one of token ids against logits."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 
+from ...grammar.frozen import frozen
 from .. import ir
 from ..dims import ONE, ZERO, Expr, const
 from ..ir import Axis, Elementwise, Label, Node, Operand, Region, Value
@@ -14,7 +14,7 @@ from .position_forms import Form, above_both, number, position, positive
 _LIMIT = 6
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Range:
     """Forms that a tensor's entries never exceed, and forms that they never fall below."""
 

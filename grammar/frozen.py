@@ -1,0 +1,112 @@
+"""`@frozen`: what `@dataclass(frozen=True, slots=True)` gives, declared at a fraction of its cost, which start-up pays for every class of node.
+
+The standard library compiles six methods for each class; here one is compiled, `__init__`, and the others are shared. The classes are
+dataclasses in every other respect: `fields`, `replace`, `match` and type checkers treat them so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
+from functools import cache
+from operator import attrgetter
+from typing import TypeVar, dataclass_transform, overload
+
+T = TypeVar("T")
+
+
+@overload
+def frozen(cls: type[T], /) -> type[T]: ...
+
+
+@overload
+def frozen(*, kw_only: bool = False, eq: bool = True) -> Callable[[type[T]], type[T]]: ...
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def frozen(cls: type[T] | None = None, /, *, kw_only: bool = False, eq: bool = True) -> type[T] | Callable[[type[T]], type[T]]:
+    """An immutable class with slots. With `eq`, two objects are equal if their compared fields are; without it, if they are one object."""
+
+    def declare(cls: type[T]) -> type[T]:
+        cls.__doc__ = cls.__doc__ or cls.__name__
+        made: type[T] = dataclass(init=False, repr=False, eq=False, kw_only=kw_only, slots=True)(cls)
+        for name in (*_SHARED, *_EQUALITY) if eq else _SHARED:
+            if name not in cls.__dict__:
+                setattr(made, name, vars(_Methods)[name])
+        made.__init__ = _initialiser(made)  # type: ignore[method-assign]
+        return made
+
+    return declare if cls is None else declare(cls)
+
+
+def _initialiser(cls: type) -> Callable[..., None]:
+    """`__init__(self, a, b=default, *, c)`, which sets each slot."""
+    names: dict[str, object] = {"MISSING": MISSING}
+    signature: dict[bool, list[str]] = {False: ["self"], True: []}
+    body: list[str] = []
+    for f in fields(cls):
+        names[f"set_{f.name}"] = getattr(cls, f.name).__set__
+        value, text = f.name, f.name
+        if f.default is not MISSING:
+            names[f"default_{f.name}"] = f.default
+            text = f"{f.name}=default_{f.name}"
+        elif f.default_factory is not MISSING:
+            names[f"make_{f.name}"] = f.default_factory
+            text, value = f"{f.name}=MISSING", f"make_{f.name}() if {f.name} is MISSING else {f.name}"
+        signature[f.kw_only is True].append(text)
+        body.append(f" set_{f.name}(self, {value})")
+    parameters = [*signature[False], *(["*", *signature[True]] if signature[True] else [])]
+    exec(f"def __init__({', '.join(parameters)}):\n" + ("\n".join(body) or " pass"), names)
+    made: Callable[..., None] = names["__init__"]  # type: ignore[assignment]
+    made.__qualname__ = f"{cls.__qualname__}.__init__"
+    return made
+
+
+class _Methods:
+    """What all such classes share."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+    def __repr__(self) -> str:
+        shown = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.repr)  # type: ignore[arg-type]
+        return f"{type(self).__qualname__}({', '.join(shown)})"
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return restore, (type(self), *(getattr(self, f.name) for f in fields(self)))  # type: ignore[arg-type]
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        kind: type = type(self)
+        return bool(_compared(kind)(self) == _compared(kind)(other))
+
+    def __hash__(self) -> int:
+        kind: type = type(self)
+        return hash(_compared(kind)(self))
+
+
+_SHARED = ("__setattr__", "__delattr__", "__repr__", "__reduce__")
+_EQUALITY = ("__eq__", "__hash__")
+
+
+@cache
+def _compared(cls: type) -> Callable[[object], object]:
+    names = [f.name for f in fields(cls) if f.compare]
+    return attrgetter(*names) if names else lambda _: ()
+
+
+@cache
+def _setters(cls: type) -> tuple[Callable[[object, object], None], ...]:
+    return tuple(getattr(cls, f.name).__set__ for f in fields(cls))
+
+
+def restore(cls: type, *values: object) -> object:
+    """The object with these fields, for pickles, which hold thousands of them."""
+    made: object = object.__new__(cls)
+    for assign, value in zip(_setters(cls), values, strict=True):
+        assign(made, value)
+    return made
