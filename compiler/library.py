@@ -5,7 +5,6 @@ grow with the library."""
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable
@@ -124,5 +123,7 @@ class Library:
 
 
 def suggest(name: str, known: Iterable[str]) -> str | None:
+    import difflib
+
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else None

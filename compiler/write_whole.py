@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
+from ..grammar.replace_file import replace_file
 from .diagnostics import Diagnostic, SpecError
 
 
@@ -35,19 +35,4 @@ def _replace(path: Path, data: bytes) -> None:
         path.write_bytes(data)
         return
     target = Path(os.path.realpath(path))  # a link stays a link
-    mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
-    number, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(number, "wb") as file:
-            file.write(data)
-        os.chmod(name, mode)
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    replace_file(str(target), data, target.stat().st_mode & 0o777 if target.exists() else None)

@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import tempfile
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 from . import tree
 from .load import parse_source, read_source
 from .problem import Problem
+from .replace_file import replace_file
 
 #: Files whose text decides what a tree looks like.
 _PARTS = (
@@ -56,10 +55,9 @@ def _folder() -> Path:
 
 @cache
 def _grammar() -> bytes:
-    folder = files("xfc.grammar")
     digest = hashlib.sha256()
     for part in _PARTS:
-        digest.update(folder.joinpath(part).read_bytes())
+        digest.update(Path(__file__).with_name(part).read_bytes())
     return digest.digest()
 
 
@@ -70,13 +68,6 @@ def _key(path: str, text: str) -> str:
 def _write(place: Path, file: tree.File) -> None:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=place.parent)
-        try:
-            with os.fdopen(handle, "wb") as out:
-                pickle.dump(file, out, pickle.HIGHEST_PROTOCOL)
-            os.replace(temporary, place)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        replace_file(str(place), pickle.dumps(file, pickle.HIGHEST_PROTOCOL))
     except (OSError, RecursionError):
         pass

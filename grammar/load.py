@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from . import tree
-from .parse import parse_xf
 from .problem import Problem
 from .tree import Source
 
@@ -27,6 +26,8 @@ def parse_source(source: Source) -> tuple[tree.File | None, list[Problem]]:
     """The tree of a text; its path's ending says the surface."""
     match SURFACES.get(os.path.splitext(source.path)[1].lower()):
         case "xf":
+            from .parse import parse_xf
+
             return parse_xf(source)
         case "yaml":
             from .read_yaml import parse_yaml

@@ -11,7 +11,7 @@ import zlib
 from collections import deque
 from collections.abc import Hashable, Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import TypedDict, TypeVar
 
 from .frozen import frozen
@@ -66,7 +66,7 @@ def fingerprint(grammar: str) -> str:
 @cache
 def load_tables() -> Tables:
     """The tables of the grammar that stands beside this file."""
-    folder = files("xfc.grammar")
+    folder = Path(__file__).parent
     grammar = folder.joinpath(GRAMMAR).read_text(encoding="utf-8")
     try:
         encoded: Encoded = json.loads(folder.joinpath(TABLES).read_text(encoding="utf-8"))
@@ -138,9 +138,9 @@ def _breadth_first(states: Mapping[S, Mapping[str, tuple[object, S]]], starts: l
 
 
 def main() -> None:
-    folder = files("xfc.grammar")
+    folder = Path(__file__).parent
     encoded = compute_tables(folder.joinpath(GRAMMAR).read_text(encoding="utf-8"))
-    with open(str(folder.joinpath(TABLES)), "w", encoding="utf-8") as out:
+    with open(folder.joinpath(TABLES), "w", encoding="utf-8") as out:
         json.dump(encoded, out, separators=(",", ":"), sort_keys=True)
         out.write("\n")
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from .check_program import Checked
 
 
+SHIPPED = {"torch": "xfc.backends.torch", "numpy": "xfc.backends.numpy"}
+"""Backends that are found without reading the metadata of every installed package."""
+
+
 @click.command("compile")
 @click.argument("spec")
 @click.option("--target", default="torch", show_default=True, metavar="NAME", help="The backend: torch or numpy.")
@@ -58,7 +62,12 @@ def _printer() -> Callable[[Program], str]:
 
 
 def _backend(name: str) -> Callable[[Program], str]:
-    """The emitter of that name among the installed backends (entry points of the group `xfc.backends`)."""
+    """The emitter of that name: a shipped one, or an installed one (an entry point of the group `xfc.backends`)."""
+    if name in SHIPPED:
+        import importlib
+
+        shipped: Callable[[Program], str] = importlib.import_module(SHIPPED[name]).emit
+        return shipped
     from importlib.metadata import entry_points
 
     found = {entry.name: entry for entry in entry_points(group="xfc.backends")}
