@@ -694,10 +694,14 @@ class Decoding:
     `length` all tokens so far. Without a cache they are equal.
 
     The cache has a position, the number of tokens before this call: length = position + rows. Entry p along an axis of rows is entry
-    position + p of the whole run, so that an `Index` along one starts at the position; along `length` it starts at 0."""
+    position + p of the whole run, so that an `Index` along one starts at the position; along `length` it starts at 0.
+
+    With a cache, only the root's outputs of these numbers exist. What they do not read (losses, other outputs, updates of buffers, inputs for
+    those alone) is computed without a cache only, where rows = length: types there may have either (`find_running_values` tells which)."""
 
     rows: Sym
     length: Sym
+    outputs: tuple[int, ...]
 
 
 @frozen(kw_only=True, eq=False)

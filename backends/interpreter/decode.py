@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...compiler import ir
+from ...compiler.decoding.find_running_values import find_running_values
 from ...compiler.dims import Sym, sym
 from ...compiler.ir import Program
 from . import functions, operations
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Cache:
-    """`position` is the number of tokens so far; `entries` what nodes remember, by place and name; `sizes` the other dynamic axes."""
+    """`running` is what is computed with a cache; `position` the number of tokens so far; `entries` what nodes remember, by place and name;
+    `sizes` the other dynamic axes."""
 
+    running: frozenset[ir.Value]
     position: int = 0
     entries: dict[str, Array] = field(default_factory=dict)
     sizes: dict[Sym, int | float] = field(default_factory=dict)
@@ -32,7 +35,7 @@ def init_cache(program: Program) -> Cache:
     """An empty cache for a derived program."""
     if program.decoding is None:
         raise InterpreterError(f"{program.name} has no decoding")
-    return Cache()
+    return Cache(find_running_values(program))
 
 
 def place_of(frame: Frame, entry: str) -> str:

@@ -109,7 +109,9 @@ class Frame:
     # ------------------------------------------------ values
 
     def bind(self, value: Value, found: Tensor) -> None:
-        """Give a value, in the order and dtype of its type; sizes must be the type's."""
+        """Give a value, in the order and dtype of its type; sizes must be the type's. With a cache, what does not run stays absent."""
+        if self.run.cache is not None and value not in self.run.cache.running:
+            return
         array = found.ordered(self.labels(value.type)).astype(self.dtype(value.type.dtype), copy=False)
         have = dict(zip(self.labels(value.type), array.shape, strict=True))
         for axis in value.type.axes:
@@ -124,7 +126,10 @@ class Frame:
     # ------------------------------------------------ nodes
 
     def body(self, nodes: Sequence[Node]) -> None:
+        running = self.run.cache.running if self.run.cache is not None else None
         for node in nodes:
+            if running is not None and not any(v in running for v in node.outs):
+                continue
             needed = () if isinstance(node, ir.Call | ir.Fold | ir.Scan | ir.Pairwise | ir.Once) else tuple(ir.operands(node))
             if any(v not in self.values for v in needed):
                 continue
@@ -315,7 +320,7 @@ class Frame:
         for state in self.module.states:
             if state.next in self.values:
                 self.run.next_state[self.below(state.name)] = self[state.next].array
-        for update in self.module.updates if self.run.training else ():
+        for update in self.module.updates if self.run.training and self.run.cache is None else ():
             if update.next in self.values:
                 self.run.next_buffers[self.below(update.buffer)] = self[update.next].array
 
@@ -498,7 +503,7 @@ def run(
     If every loss can be computed, its value is under `loss.<name>` and their sum under `loss`. `seed` is for dropout in training. `state` holds
     what was carried here from the call before, by path (`decoder.layers.0.memory.past`), and is brought up to date; what it lacks starts anew.
     In training, `buffers` receives what buffers become. With a `cache` (of a derived program: `init_cache`), the inputs are those of the next
-    tokens; what does not run along them is given in the first call only."""
+    tokens, what does not run along them is given in the first call only, and the outputs are those that are decoded."""
     unknown = set(inputs) - {i.name for i in program.inputs}
     if unknown:
         raise InterpreterError(f"{program.name} has no input {', '.join(sorted(unknown))}")
@@ -530,8 +535,11 @@ def run(
 
 
 def _bind_inputs(frame: Frame, program: Program, given: Sequence[Array | None]) -> None:
-    later, decoding = frame.run.cache is not None and frame.run.cache.position > 0, frame.run.decoding
+    cache, decoding = frame.run.cache, frame.run.decoding
+    later = cache is not None and cache.position > 0
     for item, array in zip(program.inputs, given, strict=True):
+        if cache is not None and item.value not in cache.running:
+            continue  # nor is its default computed
         if array is None and later and decoding is not None and all(decoding.rows not in a.size.symbols for a in item.value.type.axes):
             continue  # what does not run along the tokens came in the first call
         if array is not None:
@@ -554,7 +562,8 @@ def _bind_inputs(frame: Frame, program: Program, given: Sequence[Array | None]) 
 def _results(frame: Frame, program: Program) -> dict[str, Array]:
     root = program.root
     names = root.output_names or tuple(f"output{k}" if k else "output" for k in range(len(root.outputs)))
-    found = {name: frame[v].array for name, v in zip(names, root.outputs, strict=True) if v in frame.values}
+    decoded = program.decoding.outputs if program.decoding is not None and frame.run.cache is not None else range(len(names))
+    found = {names[k]: frame[root.outputs[k]].array for k in decoded if root.outputs[k] in frame.values}
     if program.losses and all(loss.value in frame.values for loss in program.losses):
         terms = {f"loss.{loss.name}": frame[loss.value].array for loss in program.losses}
         found |= terms

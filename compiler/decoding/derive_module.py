@@ -25,6 +25,7 @@ class Deriver:
     """Derives each module once for each way in which its inputs come."""
 
     length: Length
+    running: frozenset[Value]
     done: dict[Key, tuple[Module, Derived]] = field(default_factory=dict)
 
     def module(self, module: Module, given: tuple[Given, ...]) -> Derived:
@@ -41,12 +42,13 @@ class Deriver:
         return ModuleDeriver(self, module, given).derive()
 
     def indexes_rows(self, module: Module) -> bool:
-        return any(self.length.runs(a) for m in ir.walk(module) for n in m.body for v in n.outs for a in v.type.axes)
+        values = (v for m in ir.walk(module) for n in m.body for v in n.outs if v in self.running)
+        return any(self.length.runs(a) for v in values for a in v.type.axes)
 
     def unchanged(self, module: Module, given: tuple[Given, ...]) -> Derived:
         kind = max((g.kind for g in given), default=Kind.FIXED)
         outs = module.outputs
-        needed = frozenset(k for k, g in enumerate(given) if g.kind is Kind.ONCE)
+        needed = frozenset(k for k, g in enumerate(given) if g.kind is Kind.ONCE and module.inputs[k] in self.running)
         no = tuple(tuple(False for _ in v.type.axes) for v in (*module.inputs, *outs))
         cut = len(module.inputs)
         return Derived(module, (), needed, tuple(kind for _ in outs), no[:cut], no[cut:], tuple(None for _ in outs))
@@ -54,7 +56,7 @@ class Deriver:
 
 class ModuleDeriver(NodeDeriver):
     def __init__(self, owner: Deriver, module: Module, given: tuple[Given, ...], *, outermost: bool = False) -> None:
-        super().__init__(module, given, owner.length, outermost)
+        super().__init__(module, given, owner.length, owner.running, outermost)
         self.owner = owner
 
     # ------------------------------------------------ the whole module
@@ -66,13 +68,16 @@ class ModuleDeriver(NodeDeriver):
             for axis, whole in zip(value.type.axes, given.whole, strict=True):
                 if whole and axis.label is not REST:
                     self.whole[axis.label] = Cause(f"the whole of `{axis.label.name}`", module.span)
-        for node in module.body:
+        for node in self.steps:
             self.classify(node)
         self.spread()
         for value in module.inputs:
             self.renew(value)
         for node in module.body:
-            self.node(node)
+            if node in self.steps:
+                self.node(node)
+            else:
+                self.aside(node)
         return self.result()
 
     def result(self) -> Derived:
@@ -103,7 +108,7 @@ class ModuleDeriver(NodeDeriver):
         return Derived(made, wanted, frozenset(self.needed), kinds, self.marks(module.inputs), self.marks(module.outputs), causes)
 
     def marks(self, values: Sequence[Value]) -> tuple[tuple[bool, ...], ...]:
-        return tuple(tuple(self.is_whole(a) for a in v.type.axes) for v in values)
+        return tuple(tuple(v in self.running and self.is_whole(a) for a in v.type.axes) for v in values)
 
     # ------------------------------------------------ what depends on what
 
@@ -122,21 +127,33 @@ class ModuleDeriver(NodeDeriver):
     def spread(self) -> None:
         """Find the whole axes; what modules below take or give whole is whole here."""
         self.whole.update({k: v for k, v in find_whole_axes(self.module, self.kinds, self.length).items() if k not in self.whole})
-        for node in self.module.body:
+        for node in self.steps:
             if isinstance(node, ir.Attend) and self.kinds[node.out] is Kind.ROWS and keys_of(node, self.length):
                 self.whole.setdefault(node.key, Cause("`attend`", node.span))
         while True:
             before = len(self.whole)
-            for node in self.module.body:
+            for node in self.steps:
                 if self.kinds[node.out] is Kind.ROWS and isinstance(node, ir.Call | ir.Fold | ir.Pairwise | ir.Route | ir.Scan):
                     for target, args, outs, open_ in self.applications(node):
                         found = self.owner.module(target, self.givens(target, args, open_))
+                        self.spread_to(args, found)
                         for out, inner, marks, cause in zip(outs, target.outputs, found.whole_outputs, found.causes, strict=True):
                             for at, there in paired(inner.type, out.type) if out is not None else ():
-                                if marks[at] and cause is not None and out is not None:
+                                if marks[at] and cause is not None and out is not None and out in self.running:
                                     self.whole.setdefault(out.type.axes[there].label, cause)
             if len(self.whole) == before:
                 return
+
+    def spread_to(self, args: Sequence[Value], found: Derived) -> None:
+        """Of an argument that has the tokens twice (a mask of rows by keys), the axis that is wanted whole must be made whole."""
+        for arg, inner, marks in zip(args, found.module.inputs, found.whole_inputs, strict=False):
+            if sum(map(self.length.runs, arg.type.axes)) < 2:
+                continue
+            for at, there in paired(inner.type, arg.type):
+                if marks[at] and self.length.runs(arg.type.axes[there]):
+                    self.whole.setdefault(
+                        arg.type.axes[there].label, Cause(f"the whole of `{inner.type.labels[at].name}`", found.module.span)
+                    )
 
     def applications(self, node: Node) -> list[tuple[Module, tuple[Value, ...], tuple[Value | None, ...], tuple[bool, ...]]]:
         """The modules that a node applies, with arguments and results (none: collected), and whether an argument can have one beside it."""
@@ -207,6 +224,18 @@ class ModuleDeriver(NodeDeriver):
             case _:
                 self.plain(node, self.body.append)
 
+    # ------------------------------------------------ what does not run with a cache
+
+    def aside(self, node: Node) -> None:
+        """A node that runs without a cache alone, where all tokens so far are those of the call: it takes what came of its operands."""
+        made = ir.replace_values(node, self.new)
+        twin = next((n for n in self.steps if type(n) is type(node) and getattr(n, "target", None) == getattr(node, "target", "")), None)
+        if isinstance(made, ir.Call | ir.Fold) and isinstance(made.target, str) and twin is not None:
+            applied = self.applications(twin)
+            wanted = [self.owner.module(target, self.givens(target, args, open_)).wanted for target, args, _, open_ in applied]
+            made = _given_more(made, wanted)
+        self.body.append(made)
+
     # ------------------------------------------------ modules below
 
     def call(self, node: ir.Call) -> None:
@@ -253,7 +282,7 @@ class ModuleDeriver(NodeDeriver):
                 for at, there in paired(inner.type, out.type)
                 if self.is_whole(out.type.axes[there]) and not marks[at] and inner.type.axes[at].label is not REST
             ]
-            if not rows:
+            if not rows or out not in self.running:
                 outs.append(self.renew(out))
                 continue
             if len(rows) > 1:
@@ -274,8 +303,9 @@ class ModuleDeriver(NodeDeriver):
         slots: list[tuple[Module, Expr]] = []
         stack = self.children[node.target]
         assert isinstance(stack, ir.Stack)
-        for (target, own, _, open_), places, (_, copies) in zip(
-            self.applications(node), node.inputs, self.original_slots(node.target), strict=True
+        further = [(c, v in self.running) for c, v in zip(node.collected, node.outs[node.carried :], strict=True)]
+        for at, ((target, own, _, open_), places, (_, copies)) in enumerate(
+            zip(self.applications(node), node.inputs, self.original_slots(node.target), strict=True)
         ):
             found = self.owner.module(target, self.givens(target, own, open_))
             values = self.arguments(found, own, node)
@@ -289,8 +319,10 @@ class ModuleDeriver(NodeDeriver):
                 if value not in args:
                     args.append(value)
                 more.append(args.index(value))
-            if any(any(m) for m in found.whole_outputs):
-                raise Refused(next(c for c in found.causes if c is not None).what, node.span)
+            read = {*range(node.carried), *(c.outputs[at] for c, runs in further if runs)}
+            whole = [c for k, c in enumerate(found.causes) if k in read and c is not None]
+            if whole:
+                raise Refused(whole[0].what, node.span)
             inputs.append((*places, *more))
             slots.append((found.module, copies))
         final = tuple(given.get(k, v) for k, v in enumerate(args))
@@ -318,6 +350,14 @@ class ModuleDeriver(NodeDeriver):
         if self.owner.indexes_rows(target):
             raise Refused(f"`{target.name}`, applied to parts of the tokens", node.span)
         return self.owner.unchanged(target, tuple(Given(Kind.ROWS, tuple(False for _ in v.type.axes), False) for v in target.inputs))
+
+
+def _given_more(node: ir.Call | ir.Fold, wanted: Sequence[tuple[Wanted, ...]]) -> Node:
+    """A call with the further inputs that its modules now take: what they are whole versions of, which are whole without a cache."""
+    if isinstance(node, ir.Call):
+        return replace(node, args=(*node.args, *(node.args[w.input] for w in wanted[0])))
+    inputs = zip(node.inputs, wanted, strict=True)
+    return replace(node, inputs=tuple((*places, *(places[w.input] for w in more)) for places, more in inputs))
 
 
 def _has_entry(node: Node) -> bool:

@@ -91,6 +91,10 @@ class NodeDeriver(ModuleValues):
     def rename(self, node: ir.Rename) -> None:
         """Where a second axis of the tokens begins, all of them are kept."""
         x, old = node.x, list(node.old)
+        made = next((n for n in self.steps if x in n.outs), None)
+        if isinstance(made, ir.Index) and self.is_whole(node.out.type.axes[0]) and not self.is_whole(x.type.axes[0]):
+            self.body.append(replace(made, outs=(self.renew(node.out),), span=node.span))
+            return
         source = self.read(x)
         for k, (before, after) in enumerate(zip(node.old, node.new, strict=True)):
             axis = x.type.axis(before)

@@ -30,8 +30,9 @@ class Request:
 
 
 class ModuleValues:
-    def __init__(self, module: Module, given: tuple[Given, ...], length: Length, outermost: bool) -> None:
-        self.module, self.given, self.length, self.outermost = module, given, length, outermost
+    def __init__(self, module: Module, given: tuple[Given, ...], length: Length, running: frozenset[Value], outermost: bool) -> None:
+        self.module, self.given, self.length, self.running, self.outermost = module, given, length, running, outermost
+        self.steps = tuple(n for n in module.body if any(v in running for v in n.outs))
         self.kinds: dict[Value, Kind] = {p.value: Kind.FIXED for p in module.params}
         self.whole: dict[Label, Cause] = {}
         self.new: dict[Value, Value] = {}
@@ -55,8 +56,8 @@ class ModuleValues:
         return {v for v, g in zip(self.module.inputs, self.given, strict=True) if g.open and g.kind is Kind.ROWS}
 
     def renew(self, value: Value) -> Value:
-        """The value that stands for one: itself, unless an axis of it is whole."""
-        if any(self.is_whole(a) for a in value.type.axes):
+        """The value that stands for one that runs: itself, unless an axis of it is whole."""
+        if value in self.running and any(self.is_whole(a) for a in value.type.axes):
             self.new[value] = Value(self.type(value.type), value.hint, value.span)
         return self.new.get(value, value)
 
@@ -94,6 +95,8 @@ class ModuleValues:
             return self.new.get(value, value)
         if self.kinds.get(value) is not Kind.ROWS:
             return self.read(value)
+        if sum(self.length.runs(a) and not self.is_whole(a) for a in value.type.axes) > 1:
+            raise Refused(f"`{value.hint or hint}`, which has the tokens twice", value.span or self.module.span)
         if self.length.lead(axis.size) != ZERO:
             raise Refused(f"`{label.name}` is {axis.size} long, longer than the tokens", value.span or self.module.span)
         if (value, label) not in self.requests:

@@ -16,10 +16,10 @@ from ...grammar.tree import Span
 from .. import ir
 from ..decoding.common import Kind, Length, Refused
 from ..decoding.derive_module import Deriver, ModuleDeriver
-from ..decoding.drop_unread_outputs import drop_unread_outputs
+from ..decoding.find_running_values import find_running_values
 from ..decoding.ways import Given
 from ..dims import Sym
-from ..ir import Decoding, Module, Program
+from ..ir import Decoding, Module, Program, Value
 from .prove_causality import Flow, prove, sequence_axis
 from .remove_dead_nodes import remove_dead_nodes
 
@@ -36,24 +36,24 @@ def derive_decoding(program: Program, flow: Flow | None = None) -> Program | Ref
     """The program as it runs with a cache, or why there is none.
 
     Requires: a verified program, before the passes; its flow, if that is known. Ensures: running it on the tokens in calls of any lengths,
-    with one cache, gives the outputs of the program on all of them; without a cache it means the same. Drops: losses, what only training
-    reads, and outputs that do not run along the decoded axis. Leaves alone: parameters and children's names."""
+    with one cache, gives the decoded outputs of the program on all of them; without a cache it means the same, losses, other outputs and
+    updates of buffers included. Leaves alone: what only those read, parameters and children's names."""
     flow = flow or prove(program)
     refusal, rows = _refused(program, flow)
     if refusal is not None or rows is None:
         return refusal or Refusal("the sequence has a fixed length", program.span)
-    stripped = _inference(program, rows, flow)
+    outputs = _decoded_outputs(program, rows, flow)
     length = Length(rows, Sym("length"))
     try:
-        root, inputs = _root(stripped, length)
+        root, inputs = _root(program, length, find_running_values(program, outputs))
     except Refused as found:
         return Refusal(found.cause.what, found.cause.span)
     made = replace(
-        stripped,
+        program,
         root=root,
         inputs=inputs,
-        dynamic=(*stripped.dynamic, length.length),
-        decoding=Decoding(rows=rows, length=length.length),
+        dynamic=(*program.dynamic, length.length),
+        decoding=Decoding(rows=rows, length=length.length, outputs=outputs),
     )
     return remove_dead_nodes(made)
 
@@ -76,23 +76,18 @@ def _refused(program: Program, flow: Flow) -> tuple[Refusal | None, Sym | None]:
     return None, found[0] if len(found) == 1 and len(axis.size.terms) == 1 else None
 
 
-def _inference(program: Program, rows: Sym, flow: Flow) -> Program:
-    """Without losses, what training reads, and outputs that are not decoded."""
+def _decoded_outputs(program: Program, rows: Sym, flow: Flow) -> tuple[int, ...]:
+    """The numbers of the outputs that run along the decoded axis, which they have once, and see no later position."""
     refuted = {v.output for v in flow.verdicts if v.answer != "proved"}
     names = program.root.output_names or tuple("" for _ in program.root.outputs)
-    kept = [
-        (name, v)
-        for name, v in zip(names, program.root.outputs, strict=True)
-        if (name or "output") not in refuted and any(rows in a.size.symbols for a in v.type.axes)
-    ]
-    plain = ir.rewrite(program.root, lambda m: replace(m, updates=()))
-    root = replace(plain, outputs=tuple(v for _, v in kept), output_names=tuple(n for n, _ in kept) if program.root.output_names else ())
-    alive = remove_dead_nodes(drop_unread_outputs(replace(program, root=root, losses=())))
-    inputs = tuple(i for i in alive.inputs if not i.training)
-    return replace(alive, root=replace(alive.root, inputs=tuple(i.value for i in inputs)), inputs=inputs)
+    return tuple(
+        k
+        for k, (name, v) in enumerate(zip(names, program.root.outputs, strict=True))
+        if (name or "output") not in refuted and sum(rows in a.size.symbols for a in v.type.axes) == 1
+    )
 
 
-def _root(program: Program, length: Length) -> tuple[Module, tuple[ir.ModelInput, ...]]:
+def _root(program: Program, length: Length, running: frozenset[Value]) -> tuple[Module, tuple[ir.ModelInput, ...]]:
     """The root: nobody is above it to keep anything."""
     given = tuple(
         Given(
@@ -102,7 +97,7 @@ def _root(program: Program, length: Length) -> tuple[Module, tuple[ir.ModelInput
         )
         for i in program.inputs
     )
-    deriver = Deriver(length)
+    deriver = Deriver(length, running)
     worker = ModuleDeriver(deriver, program.root, given, outermost=True)
     derived = worker.derive()
     for marks, cause in zip((*derived.whole_inputs, *derived.whole_outputs), (*(None for _ in given), *derived.causes), strict=True):

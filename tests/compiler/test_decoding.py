@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from xfc.backends import interpreter
+from xfc.backends.interpreter.tensors import Array
 from xfc.backends.verify_inputs import Inputs, input_sets
 from xfc.backends.verify_shrink import Shrunk, shrink
-from xfc.compiler import ir
+from xfc.compiler import ir, pipeline
 from xfc.compiler.count_cache import count_cache
 from xfc.compiler.diagnostics import Diagnostics
 from xfc.compiler.dims import Sym
@@ -97,18 +98,21 @@ def compare(chosen: Shrunk, first: int, size: int) -> None:
     params = interpreter.initial_params(program, 0, np.float64, under)
     total = int(chosen.under[step.decoding.rows])
     for name, inputs in input_sets(program, chosen.under, 0).items():
-        if name == "loss":
-            continue
         whole = interpreter.run(program, params, inputs, under=under)
         plain = interpreter.run(step, params, inputs, under=under)
+        assert plain.keys() == whole.keys()
+        for output, value in plain.items():
+            np.testing.assert_allclose(value, whole[output], atol=1e-10, rtol=1e-10, err_msg=f"{name}, without a cache")
+        if name == "loss":
+            continue
         held = interpreter.init_cache(step)
         parts = [interpreter.run(step, params, part, under=under, cache=held) for part in calls(step, inputs, chunks(total, first, size))]
         assert held.position == total
-        for output, value in plain.items():
+        assert len(parts[0]) == len(step.decoding.outputs)
+        for output in parts[0]:
             out = step.root.outputs[step.root.output_names.index(output) if step.root.output_names else 0]
             at = axis_of(out, step.decoding.rows)
             assert at is not None
-            np.testing.assert_allclose(value, whole[output], atol=1e-10, rtol=1e-10, err_msg=f"{name}, without a cache")
             found = np.concatenate([p[output] for p in parts], axis=at)
             np.testing.assert_allclose(found, whole[output], atol=1e-10, rtol=1e-10, err_msg=name)
 
@@ -292,3 +296,66 @@ def test_a_mean_over_the_tokens_is_refused(tmp_path: Path) -> None:
     assert isinstance(found, Refusal)
     assert found.what == "`mean` over `t`"
     assert found.span.source.text[found.span.start : found.span.end] == "mean(x, t)"
+
+
+# ---------------------------------------------------------------- what does not run with a cache
+
+ASIDE = """
+component noted(heads, head_dim)(x: [b, t, d]) -> [b, t, d]:
+    "Attention whose scores, weights and means over the tokens are looked at from outside"
+    query = linear([heads, head_dim])
+    key = linear([heads, head_dim])
+    value = linear([heads, head_dim])
+    out = linear(d, over = [heads, head_dim])
+    total = buffer([d], init = zeros)
+    next total = 0.9 * total + 0.1 * mean(x, [b, t])
+    k = rename(key(x), t = s)
+    scores = einsum(query(x), k, over = head_dim)
+    loss height = mean(scores ^ 2, [b, t, s, heads])
+    loss drift = mean(mean(x, t) ^ 2, [b, d])
+    seen = rename(index(t), t = s) <= index(t)
+    w = softmax(where(seen, scores, -1e30), s)
+    emit attention = w
+    return x + total + out(einsum(w, rename(value(x), t = s), over = s))
+
+model noted_lm(vocab = 53, d_model = 24)(
+    input_ids: [b, t] int in vocab, weights: [b, t] int = 1, labels: [b, t] int = none
+) -> (pooled: [b, d_model], logits: [b, t, vocab], attention: [l, b, t, h, s], ahead: [b, t, vocab]):
+    let block = noted(heads = 3, head_dim = 7)
+    embed = embedding(vocab, d_model)
+    layers = 2 of block
+    shared last = grouped_query(heads = 4, kv_heads = 2, mask = sliding(5))
+    head = linear(vocab)
+    x = layers(embed(input_ids))
+    y = last(x)
+    logits = head(y)
+    pooled = mean(y * float(weights), t)
+    ahead = head(last(flip(x, t)))
+    loss lm = cross_entropy(logits[t = 0 .. -1], labels[t = 1 ..], over = vocab)
+    loss ahead = cross_entropy(ahead, labels, over = vocab)
+    return pooled, logits, layers.attention, ahead
+"""
+
+
+def test_what_is_not_decoded_stays_without_a_cache(tmp_path: Path) -> None:
+    program = source(tmp_path, ASIDE)
+    step = derived(program)
+    assert step.decoding is not None
+    assert [step.root.output_names[k] for k in step.decoding.outputs] == ["logits"]
+    assert [loss.name for loss in step.losses] == [loss.name for loss in program.losses]
+    chosen = shrink(program)
+    compare(chosen, 2, 3)
+    compare(shrink(pipeline.run(program)), 1, 4)
+    under = {s: v for s, v in chosen.under.items() if s.value is not None}
+    params = interpreter.initial_params(chosen.program, 0, np.float64, under)
+    inputs = input_sets(chosen.program, chosen.under, 0)["loss"]
+    buffers: list[dict[str, Array]] = [{}, {}]
+    found = [
+        interpreter.run(p, params, inputs, under=under, training=True, buffers=b)
+        for p, b in zip((chosen.program, pipeline.run(derived(chosen.program))), buffers, strict=True)
+    ]
+    assert {"loss", "loss.height", "loss.drift", "loss.lm", "loss.ahead"} <= found[1].keys() == found[0].keys()
+    for a, b in (found, buffers):
+        assert a.keys() == b.keys() and a
+        for name in a:
+            np.testing.assert_allclose(b[name], a[name], atol=1e-10, rtol=1e-10, err_msg=name)
