@@ -35,7 +35,7 @@ def cached_load(path: str | Path) -> tuple[tree.File | None, list[Problem]]:
     source, problem = read_source(path)
     if source is None:
         return None, [problem] if problem else []
-    place = _folder() / f"{_key(source.path, source.text)}.tree"
+    place = cache_folder("trees") / f"{_key(source.path, source.text)}.tree"
     try:
         found = pickle.loads(place.read_bytes())
         if isinstance(found, tree.File) and found.span.source == source:
@@ -48,9 +48,10 @@ def cached_load(path: str | Path) -> tuple[tree.File | None, list[Problem]]:
     return file, problems
 
 
-def _folder() -> Path:
+def cache_folder(kind: str) -> Path:
+    """Where the user keeps what is only a saving of time."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(home) / "xfc" / "trees"
+    return Path(home) / "xfc" / kind
 
 
 @cache

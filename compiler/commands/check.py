@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from ..diagnostics import Diagnostics
 from ..render_diagnostics import Line, Piece, print_lines
-from .check_program import Checked, check_program
+from .remembered import remembered
 from .reporting import finish, format_option, guarded, set_option
 
 if TYPE_CHECKING:
     from ...grammar.tree import Span
     from ..passes.derive_decoding import Refusal
     from ..render_diagnostics import Format
+    from .check_program import Checked
+
+
+NOTHING: dict[str, object] = {"spec": None, "model": None, "ok": False, "flow": [], "decoding": None, "assumptions": []}
+"""The record of a spec that has errors."""
 
 
 @click.command("check")
@@ -29,20 +36,30 @@ def command(specs: tuple[str, ...], sets: tuple[str, ...], form: Format) -> None
     proved, refuted or unproved, and `because`), `decoding` (`ok`: whether it decodes a token at a time; else `because`, `file`, `line` and
     `column`) and `assumptions` (`property`, `reason`); then `diagnostics`, `errors` and `warnings`."""
     diagnostics = Diagnostics()
-    results: list[tuple[str, Checked | None]] = []
+    said: list[Line] = []
+    records: list[Mapping[str, object]] = []
     for spec in specs:
         own = Diagnostics()
-        found: Checked | None = None
+        record: Mapping[str, object] | None = None
         with guarded(own):
-            found = check_program(spec, sets, own)
+            match form:
+                case "json":
+                    record = remembered(("check", form, *sets), spec, own, partial(_record, spec, sets, own))
+                case _:
+                    said += remembered(("check", form, *sets), spec, own, partial(_lines, spec, sets, own)) or ()
         diagnostics.found += [d for d in own.found if d not in diagnostics.found]
-        results.append((spec, None if own.failed else found))
+        records.append(record or NOTHING | {"spec": spec})
     if form == "full":
-        print_lines((line for spec, found in results if found is not None for line in _lines(spec, found)), sys.stdout)
-    finish(diagnostics, form, stream=sys.stdout, document={"specs": [_record(spec, found) for spec, found in results]})
+        print_lines(said, sys.stdout)
+    finish(diagnostics, form, stream=sys.stdout, document={"specs": records})
 
 
-def _lines(spec: str, found: Checked) -> list[Line]:
+def _lines(spec: str, sets: Sequence[str], diagnostics: Diagnostics) -> list[Line] | None:
+    from .check_program import check_program
+
+    found = check_program(spec, sets, diagnostics)
+    if found is None:
+        return None
     name = found.program.name
     lines: list[Line] = [(Piece("ok", "help"), Piece(f" {name}", "strong"), Piece("" if spec == name else f" ({spec})"))]
     decoded = found.flow.decoded
@@ -80,9 +97,12 @@ def _decoding(found: Checked) -> dict[str, object]:
     return {"ok": False, "because": refusal.what, "file": refusal.span.source.path, "line": line, "column": column}
 
 
-def _record(spec: str, found: Checked | None) -> dict[str, object]:
+def _record(spec: str, sets: Sequence[str], diagnostics: Diagnostics) -> dict[str, object] | None:
+    from .check_program import check_program
+
+    found = check_program(spec, sets, diagnostics)
     if found is None:
-        return {"spec": spec, "model": None, "ok": False, "flow": [], "decoding": None, "assumptions": []}
+        return None
     flow = [
         {"output": v.output, "input": v.input, "answer": v.answer, "because": v.cause.what if v.cause else None}
         for v in found.flow.verdicts

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from ..diagnostics import Diagnostics
 from ..write_whole import write_whole
-from .check_program import check_program
+from .remembered import remembered
 from .reporting import finish, format_option, guarded, output_option, set_option
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..render_diagnostics import Format
     from .check_program import Checked
 
+    Emitter = Callable[[Program], str]
 
 SHIPPED = {"torch": "xfc.backends.torch", "numpy": "xfc.backends.numpy"}
 """Backends that are found without reading the metadata of every installed package."""
@@ -31,16 +33,33 @@ SHIPPED = {"torch": "xfc.backends.torch", "numpy": "xfc.backends.numpy"}
 @format_option
 def command(spec: str, target: str, emit: Literal["code", "ir"], output: str, sets: tuple[str, ...], form: Format) -> None:
     """Write the module of SPEC, a path or the name of a shipped spec. Where there is an error, nothing is written."""
-    write = _printer() if emit == "ir" else _backend(target)
+    installed = None if target in SHIPPED or emit == "ir" else _installed(target)
     diagnostics = Diagnostics()
-    with guarded(diagnostics):
-        from ..pipeline import run
 
-        checked = check_program(spec, sets, diagnostics)
-        if checked is not None:
-            text = write(run(checked.program))
-            write_whole(output, text + _derived(checked) if emit == "ir" else text)
+    def make() -> str | None:
+        return _written(spec, sets, diagnostics, target if emit == "code" else None, installed)
+
+    with guarded(diagnostics):
+        text = make() if installed else remembered(("compile", target, emit, *sets), spec, diagnostics, make)
+        if text is not None:
+            write_whole(output, text)
     finish(diagnostics, form)
+
+
+def _written(spec: str, sets: Sequence[str], diagnostics: Diagnostics, target: str | None, emitter: Emitter | None) -> str | None:
+    """The text that was asked for: by an installed emitter, a shipped target's, or (no target) the IR."""
+    from ..pipeline import run
+    from .check_program import check_program
+
+    checked = check_program(spec, sets, diagnostics)
+    if checked is None:
+        return None
+    program = run(checked.program)
+    if target is not None:
+        return (emitter or _shipped(target))(program)
+    from ..print_ir import print_program
+
+    return print_program(program) + _derived(checked)
 
 
 def _derived(checked: Checked) -> str:
@@ -55,23 +74,17 @@ def _derived(checked: Checked) -> str:
     return f"\n{print_decoding(run(derived))}"
 
 
-def _printer() -> Callable[[Program], str]:
-    from ..print_ir import print_program
+def _shipped(target: str) -> Emitter:
+    emitter: Emitter = importlib.import_module(SHIPPED[target]).emit
+    return emitter
 
-    return print_program
 
-
-def _backend(name: str) -> Callable[[Program], str]:
-    """The emitter of that name: a shipped one, or an installed one (an entry point of the group `xfc.backends`)."""
-    if name in SHIPPED:
-        import importlib
-
-        shipped: Callable[[Program], str] = importlib.import_module(SHIPPED[name]).emit
-        return shipped
+def _installed(target: str) -> Emitter:
+    """The emitter of an installed package: an entry point of the group `xfc.backends`."""
     from importlib.metadata import entry_points
 
     found = {entry.name: entry for entry in entry_points(group="xfc.backends")}
-    if name not in found:
-        raise click.BadParameter(f"there is no backend `{name}`: there are {', '.join(sorted(found))}.", param_hint="'--target'")
-    emit: Callable[[Program], str] = found[name].load()
-    return emit
+    if target not in found:
+        raise click.BadParameter(f"there is no backend `{target}`: there are {', '.join(sorted(found))}.", param_hint="'--target'")
+    emitter: Emitter = found[target].load()
+    return emitter
