@@ -100,10 +100,11 @@ class Tracer:
         """What further results of the layers see, once what is carried is known."""
         found: dict[Value, list[Bounds]] = {}
         for at, ((slot, _), positions) in enumerate(zip(stack.slots, node.inputs, strict=True)):
-            further = {c.outputs[at]: out for c, out in zip(node.collected, node.outs[node.carried :], strict=True)}
-            outs = [*node.outs[: node.carried], *(further[k] for k in range(node.carried, len(slot.outputs)))]
+            further = {c.outputs[at]: (out, _of_one_layer(out, c)) for c, out in zip(node.collected, node.outs[node.carried :], strict=True)}
+            pairs = [further[k] for k in range(node.carried, len(slot.outputs))]
+            outs = [*node.outs[: node.carried], *(one for _, one in pairs)]
             results = self.applied(slot, [node.args[p] for p in positions], [known[p] for p in positions], outs)
-            for out, info in zip(outs[node.carried :], results[node.carried :], strict=True):
+            for (out, _), info in zip(pairs, results[node.carried :], strict=True):
                 found.setdefault(out, []).append(info.bounds)
         return {out: Info(union(bounds)) for out, bounds in found.items()}
 
@@ -461,6 +462,11 @@ def _names(labels: Iterable[Label]) -> str:
 def _one(child: ir.Child | ir.Stack | ir.Bank) -> Module:
     assert not isinstance(child, ir.Stack)
     return child.module
+
+
+def _of_one_layer(out: Value, how: ir.Collect) -> Value:
+    """What one layer gives: without the axis of the layers."""
+    return out if how.sum else Value(ir.Type(out.type.axes[1:], out.type.dtype), out.hint, out.span)
 
 
 def _positions(inner: tuple[Axis, ...], outer: tuple[Axis, ...]) -> list[tuple[Axis, Axis]]:
