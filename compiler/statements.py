@@ -114,6 +114,8 @@ class Statements(Calls):
             value = self.named_result(target, node.axes, self.as_tensor(value, node.value.span, frame), frame)
         if isinstance(value, ir.Value):
             self.name_value(value, name)
+        if isinstance(value, Expr) and isinstance(frame.names.get(name), Expr):
+            frame.labels.pop(name, None)  # an axis of the size that the name had
         frame.names[name] = value
 
     def named_result(self, name: tree.Name, axes: tree.List, value: ir.Value, frame: Frame) -> ir.Value:
@@ -173,6 +175,7 @@ class Statements(Calls):
                 raise self.error("E382", f"{len(node.targets)} names for {len(parts)} values", item.span)
             for target, part in zip(node.targets, parts, strict=True):
                 frame.names[target.id] = self.evaluate(part, values.frame)
+                frame.labels.pop(target.id, None)  # an axis of the last round's size
             frame.rounds = (*outer, number)
             found = self.execute(node.body, frame)
             if found is not None:
