@@ -434,6 +434,10 @@ def _broken(start: str, code: Code, end: str, names: Names, indent: int) -> list
     if len(flat) <= WIDTH:
         return [flat]
     match code:
+        case Items((Each() as each,), square=True):
+            item, source = render(each.item, names), f"for {each.name} in {render(each.values, names)}"
+            inner = _broken("", each.item, "", names, indent + 4) if len(f"{pad}    {item}") > WIDTH else [f"{pad}    {item}"]
+            return [f"{pad}{start}[", *inner, f"{pad}    {source}", f"{pad}]{end}"]
         case Call(function, (Each() as each,), ()):
             item, source = render(each.item, names), f"for {each.name} in {render(each.values, names)}"
             head = f"{pad}{start}{render(function, names)}("

@@ -14,9 +14,10 @@ from ...grammar.frozen import frozen
 class Class:
     """`uses` are the modules that share it, in the order of a walk from the leaves; `holes[h][u]` is number h in use u.
 
-    `bank`: the axis of the bank that its first use stands in."""
+    `bank`: the axis of the bank that its first use stands in. `in_list`: its uses are layers of stacks."""
 
     key: int
+    in_list: bool
     bank: ir.Axis | None
     uses: tuple[ir.Module, ...]
     holes: tuple[tuple[Expr, ...], ...]
@@ -32,6 +33,7 @@ class _Form:
 
     class_of: dict[int, int]
     banked: dict[int, ir.Axis]
+    layers: Collection[int]
     opaque: Collection[ir.Value]
     numbers: dict[object, int] = field(default_factory=dict)
     dynamic: dict[Sym, int] = field(default_factory=dict)
@@ -78,9 +80,10 @@ class _Form:
         return tuple((self.of(v), "opaque" if v in self.opaque else self.of(v.type)) for v in values)
 
     def node(self, node: ir.Node) -> Hashable:
-        own = tuple((f.name, self.of(getattr(node, f.name))) for f in fields(node) if f.name not in ("outs", "span"))
-        made = isinstance(node, ir.Index | ir.Full | ir.Expand)
-        sizes = tuple(self.of(a.size) for a in node.outs[0].type.axes) if made else ()
+        apart = ("outs", "span", "window") if isinstance(node, ir.Keep) else ("outs", "span")  # how long a ring is, its cache knows
+        own = tuple((f.name, self.of(getattr(node, f.name))) for f in fields(node) if f.name not in apart)
+        made = isinstance(node, ir.Index | ir.Full | ir.Expand) or getattr(node, "entry", "")
+        sizes = tuple(self.of(a.size) for v in node.outs for a in v.type.axes) if made else ()
         return (type(node).__name__, own, self.types(node.outs), sizes)
 
     def param(self, param: ir.Param) -> Hashable:
@@ -105,6 +108,7 @@ class _Form:
                     self.number(axis.size)
         bank = self.banked.get(id(module))
         return (
+            module.is_function and id(module) in self.layers,
             bank is not None and self.of(bank.size),
             self.types(module.inputs),
             tuple(map(self.param, module.params)),
@@ -135,8 +139,9 @@ def find_classes(root: ir.Module, opaque: Collection[ir.Value] = ()) -> list[Cla
     uses: dict[int, list[ir.Module]] = {}
     holes: dict[int, list[list[Expr]]] = {}
     banked = bank_axes(root)
+    layers = {id(m) for owner in ir.walk(root) for c in owner.children if isinstance(c, ir.Stack) for m, _ in c.slots}
     for module in from_the_leaves(root):
-        form = _Form(class_of, banked, opaque)
+        form = _Form(class_of, banked, layers, opaque)
         key = form.module(module)
         number = next((n for n in alike.get(key, ()) if _follows(holes[n][0], form.holes)), None)
         if number is None:
@@ -146,7 +151,13 @@ def find_classes(root: ir.Module, opaque: Collection[ir.Value] = ()) -> list[Cla
         uses.setdefault(number, []).append(module)
         holes.setdefault(number, []).append(form.holes)
     return [
-        Class(key=k, bank=banked.get(id(uses[k][0])), uses=tuple(uses[k]), holes=tuple(dict.fromkeys(zip(*holes[k], strict=True))))
+        Class(
+            key=k,
+            in_list=id(uses[k][0]) in layers,
+            bank=banked.get(id(uses[k][0])),
+            uses=tuple(uses[k]),
+            holes=tuple(dict.fromkeys(zip(*holes[k], strict=True))),
+        )
         for k in uses
     ]
 

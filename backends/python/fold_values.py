@@ -244,7 +244,7 @@ def _too_long(s: Assign | Return, indent: int) -> Code | None:
         return None
     if (
         isinstance(value, Call)
-        and isinstance(value.function, Text | Attribute)
+        and isinstance(value.function, Text | Attribute | Var)
         and not isinstance(getattr(value.function, "value", None), Call)
     ):
         longest = max((*value.args, *(v for _, v in value.named)), key=_flat_width, default=None)

@@ -48,11 +48,27 @@ def _inlined(module: ir.Module) -> ir.Module:
             body.append(node)
             continue
         nodes, results = found
-        body += nodes
+        body += _apart(nodes, body)
         mapping.update(zip(node.outs, results, strict=True))
     called = {n.target for n in body if isinstance(n, ir.Call | ir.Fold | ir.Scan | ir.Route | ir.Pairwise) and isinstance(n.target, str)}
     children = tuple(c for c in module.children if c.name in called or not (isinstance(c, ir.Child) and c.module.is_function))
     return ir.replace_results(replace(module, body=tuple(body), children=children), mapping)
+
+
+def _apart(nodes: list[ir.Node], body: list[ir.Node]) -> list[ir.Node]:
+    """The nodes with names of their own for what they keep."""
+    taken = {name for n in body if (name := getattr(n, "entry", ""))}
+    found: list[ir.Node] = []
+    for node in nodes:
+        name, number = getattr(node, "entry", ""), 2
+        if name:
+            base = name
+            while name in taken:
+                name, number = f"{base}_{number}", number + 1
+            taken.add(name)
+            node = replace(node, entry=name)  # type: ignore[call-arg,arg-type]
+        found.append(node)
+    return found
 
 
 def _target(node: ir.Node, module: ir.Module) -> ir.Module | None:
@@ -66,6 +82,8 @@ def _target(node: ir.Node, module: ir.Module) -> ir.Module | None:
 
 def _is_small(target: ir.Module) -> bool:
     work = [n for n in target.body if not isinstance(n, _FREE)]
+    if target.is_function and any(getattr(n, "entry", "") for m in ir.walk(target) for n in m.body):
+        return True  # what it keeps, its caller keeps
     return target.is_function and len(work) <= SMALL and not any(isinstance(n, ir.Attend | ir.Call) for n in work)
 
 

@@ -20,7 +20,7 @@ MANY = 5
 
 @frozen(kw_only=True, eq=False)
 class Plan:
-    """A class (or a function, if it owns nothing). `numbers`: explicit arguments, each a name and its number in every use; everything
+    """A class (or a function, if it owns nothing and is no layer of a stack). `numbers`: explicit arguments, each a name and its number in every use; everything
     else comes from `config` if `takes_config`. `native`: the framework has it, so that none is written."""
 
     name: str
@@ -98,7 +98,8 @@ def plan_classes(
         agree = all(len(set(v)) == 1 for v in needed)
         explicit: tuple[tuple[str, Vector], ...] = ()
         config = not native and (root or child_config or (agree and bool(needed)))
-        if c.first.is_function and not root:
+        is_function = c.first.is_function and not root and not c.in_list
+        if is_function:
             explicit, config = _choose(c, needed, all_of_them=True), False
         elif not agree:
             config = config or (not native and len(needed) > MANY)
@@ -106,7 +107,7 @@ def plan_classes(
         elif native:
             explicit = ()
         plan = Plan(
-            name=names.get(c.key, c.first.name), of=c, is_function=c.first.is_function and not root, is_native=native, takes_config=config, numbers=explicit,
+            name=names.get(c.key, c.first.name), of=c, is_function=is_function, is_native=native, takes_config=config, numbers=explicit,
         )  # fmt: skip
         plans.plans.append(plan)
         for use, module in enumerate(c.uses):
@@ -194,7 +195,7 @@ def _names(classes: Sequence[Class], program: ir.Program) -> dict[int, str]:
     taken = {"Model", "Config", "Cache", "Tensor", "NamedTuple", "GroupedLinear", "ScaledLinear"}
     for name, group in groups.items():
         for c in group:
-            styled = (lambda n: n) if c.first.is_function and program.root not in c.uses else camel
+            styled = (lambda n: n) if c.first.is_function and program.root not in c.uses and not c.in_list else camel
             wanted = [name] if len(group) == 1 else _distinct(c, group, name, slots, base)
             wanted += [f"{camel(program.name)}_{name}", *(f"{name}{k}" for k in range(2, 99))]
             found[c.key] = next(n for n in map(styled, wanted) if n not in taken)

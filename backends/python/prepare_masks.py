@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ...compiler import ir
-from ...compiler.dims import ONE, Expr
+from ...compiler.dims import ONE, ZERO, Expr
 from ...compiler.ir import REST, Axis, Label, Type, Value
 from ...grammar.frozen import frozen
 from .attention_axes import Predicate, attend_axes, has_score, is_native, mask_kind
@@ -34,9 +34,10 @@ class MaskPlan:
 @dataclass
 class Masks:
     """`made`: the masks of the root; `inputs`: inputs of modules that are masks, ready to broadcast; `maybe_none`: those that may be none;
-    `only_for_masks`: nodes that nothing else reads."""
+    `only_for_masks`: nodes that nothing else reads; `rings`: indices that count the slots of keys in a ring, and its window."""
 
     made: dict[Value, MaskPlan] = field(default_factory=dict)
+    rings: dict[Value, Expr] = field(default_factory=dict)
     inputs: set[Value] = field(default_factory=set)
     maybe_none: set[Value] = field(default_factory=set)
     only_for_masks: set[ir.Node] = field(default_factory=set)
@@ -56,6 +57,13 @@ class _Recipe:
     causal: bool  # one of the terms is exactly causal, and a kernel reads the mask
     form: Type
     hint: str
+    window: Expr | None  # of the ring that the keys lie in
+
+
+def can_hoist(program: ir.Program) -> Callable[[ir.Attend, ir.Module], bool]:
+    """Whether the mask of an Attend, in its module, can be made by the model."""
+    preparation = _Preparation(program, find_sites(program.root))
+    return lambda node, module: node.mask is not None and preparation.recipe(node, module) is not None
 
 
 def prepare_masks(program: ir.Program) -> tuple[ir.Program, Masks]:
@@ -103,7 +111,7 @@ class _Preparation:
         fresh: list[tuple[Value, _Recipe]] = []  # inputs this module gets
         made: list[tuple[Value, _Recipe]] = []
         for node in module.body:
-            if isinstance(node, ir.Attend) and isinstance(mask_kind(node.mask), Predicate):
+            if isinstance(node, ir.Attend) and (isinstance(mask_kind(node.mask), Predicate) or self.grows(node)):
                 recipe = self.recipe(node, original)
                 if recipe is not None:
                     value = self.place(recipe, is_root, fresh, made, body)
@@ -185,12 +193,13 @@ class _Preparation:
         is_root = original is self.program.root
         if not is_root and any(v not in original.inputs or self.sites.origin(original, v) is None for v in free):
             return None
-        body, terms = _conjunction(region)
+        window = _ring(node, original)
+        body, terms = _conjunction(region, window is not None)
         defaults = {v: d for v in free if (d := self.default(original, v)) is not None}
         given = frozenset(k for k, t in enumerate(terms) if _reads(t, body, defaults) and _constant(t, body, defaults) is True)
         always = [t for k, t in enumerate(terms) if k not in given]
         absent: Absent = "tensor"
-        if is_native(node) and not has_score(node) and given and not any(_reads(t, body, defaults) for t in always):
+        if is_native(node) and not has_score(node) and (given or self.grows(node)) and not any(_reads(t, body, defaults) for t in always):
             absent = "all" if not always else "causal" if len(always) == 1 and _is_causal(always[0], body, region) else "tensor"
         if absent == "tensor" and not always:
             given = frozenset()
@@ -198,8 +207,13 @@ class _Preparation:
         return _Recipe(
             query=region.params[0], key=region.params[1], body=body, terms=terms, given=given, absent=absent,
             causal=native and not has_score(node) and any(_is_causal(t, body, region) for t in terms),
-            form=_form(node, labels, native), hint=_hint(labels, node, body, terms, region),
+            form=_form(node, labels, native), hint=_hint(labels, node, body, terms, region), window=window,
         )  # fmt: skip
+
+    def grows(self, node: ir.Attend) -> bool:
+        """Whether the keys are those of all calls so far, so that what is exactly causal in one call is not in the next."""
+        decoding = self.program.decoding
+        return node.mask is not None and decoding is not None and decoding.length in node.k.type.axis(node.k_axis).size.symbols
 
     def default(self, module: ir.Module, value: Value) -> Expr | None:
         """The number that an optional input of the model is full of where it is left out."""
@@ -226,6 +240,8 @@ class _Preparation:
         span = recipe.query.span
         assert span is not None
         slots: list[ir.Node] = [ir.Index(outs=(v,), span=span, slot=True) for v in (recipe.query, recipe.key)]
+        if recipe.window is not None:
+            self.masks.rings[recipe.key] = recipe.window
         nodes = (*slots, *recipe.body)
         optional = {i.value for i in self.program.inputs if i.default is not None}
         tainted: set[Value] = set(optional)
@@ -251,12 +267,30 @@ class _Preparation:
 # ---------------------------------------------------------------- reading a predicate
 
 
-def _conjunction(region: ir.Region) -> tuple[tuple[ir.Node, ...], tuple[Value, ...]]:
-    """The nodes that the terms need, and the terms; an index over all keys is a renaming."""
+def _ring(node: ir.Attend, module: ir.Module) -> Expr | None:
+    """The window of the ring that keys lie in, if they do: keys are made of what is kept, one for one."""
+    made = _made(module.body)
+    value: Value | None = node.k
+    while value is not None:
+        match made.get(value):
+            case ir.Keep(window=window):
+                return window
+            case None:
+                return None
+            case other:
+                value = next((v for v in ir.operands(other) if v.type.has(node.k_axis)), None)
+    return None
+
+
+def _conjunction(region: ir.Region, ring: bool) -> tuple[tuple[ir.Node, ...], tuple[Value, ...]]:
+    """The nodes that the terms need, and the terms; an index over all keys is a renaming, unless they lie in a ring."""
     nodes: dict[Value, ir.Node] = {}
     body: list[ir.Node] = []
     for node in region.body:
-        node = _whole_take(node, region)
+        if ring and isinstance(node, ir.Take) and any(i in region.params for i in node.indices):
+            node = _written_take(node, region, body)
+        elif not ring:
+            node = _whole_take(node, region)
         body.append(node)
         nodes.update((o, node) for o in node.outs)
     terms: list[Value] = []
@@ -286,6 +320,18 @@ def _whole_take(node: ir.Node, region: ir.Region) -> ir.Node:
         if axis.size == index.type.axes[0].size and (label is node.over[0] or not node.x.type.has(label)):
             return ir.Rename(outs=node.outs, span=node.span, x=node.x, old=node.over, new=index.type.labels)
     return node
+
+
+def _written_take(node: ir.Take, region: ir.Region, body: list[ir.Node]) -> ir.Take:
+    """Where a ring holds nothing yet, its slots are negative; the mask hides what is read there."""
+    indices: list[ir.Operand] = []
+    for index in node.indices:
+        if isinstance(index, Value) and index is region.params[1]:
+            held = Value(index.type, "", node.span)
+            body.append(ir.Elementwise(outs=(held,), span=node.span, function="maximum", args=(index, ZERO)))
+            index = held
+        indices.append(index)
+    return replace(node, indices=tuple(indices))
 
 
 def _made(body: Sequence[ir.Node]) -> dict[Value, ir.Node]:
@@ -430,6 +476,6 @@ def _signature(recipe: _Recipe) -> object:
 
     outer = {a.label for a in recipe.form.axes if a.label not in (recipe.key.type.axes[0].label,) and a.label.name != "1"}
     numbers[recipe.query], numbers[recipe.key] = 0, 1
-    body = tuple(own(n) for n in recipe.body)
+    body = (recipe.window, *(own(n) for n in recipe.body))
     sizes = tuple((a.label.name == "1", a.size) for a in recipe.form.axes)
     return body, own(recipe.terms), sizes

@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from ...compiler import ir
 from ...compiler.diagnostics import Diagnostic, SpecError
-from ...compiler.dims import ONE, Apply, Atom, Expr, Sym, sym
-from ...compiler.ir import REST, Label, Value
+from ...compiler.dims import ONE, ZERO, Apply, Atom, Expr, Sym, sym
+from ...compiler.ir import REST, Label, Type, Value
+from ...grammar.frozen import frozen
 from .arrange import Moves, arrange, spread
 from .code import Assign, Attribute, Code, Statement, Subscript, Text, Var, number
 from .layouts import UNKNOWN, Dim, Layout, Sizes, Tensor, common_layout, declared, flat, note_of, sizes_of
@@ -102,6 +103,20 @@ class Numbers:
         return Attribute(Text("self"), name)
 
 
+SLOTS = Text("slots")
+
+
+@frozen
+class Kept:
+    """What a module's cache holds under a name: `rows` for each token, along the axis `over`, a `state`, or what is computed `once`."""
+
+    kind: Literal["rows", "state", "once"]
+    type: Type
+    layout: Layout
+    over: Label | None = None
+    start: Expr = ZERO
+
+
 @dataclass
 class BodyWriter:
     """One body being written. `lower` is the dialect's table: node type to a function of this writer and the node."""
@@ -123,6 +138,12 @@ class BodyWriter:
     order: tuple[Label, ...] = ()  # which axes come first where an operation is free to choose
     dynamic: dict[Expr, Code] = field(default_factory=dict)  # dynamic sizes that no input shows
     constructing: bool = False
+    slots: Code = SLOTS  # where the tokens of this call stand among all so far; none where these are all
+    places: dict[Value, Code] = field(default_factory=dict)  # indices that count something else than 0, 1, ...
+    kept: dict[str, Kept] = field(default_factory=dict)
+    checks: list[Statement] = field(default_factory=list)  # before shapes are read
+    defaulted: set[Value] = field(default_factory=set)  # optional inputs of the model
+    asked: bool = False  # whether the model has asked for what a first call needs
     reads: Counter[Value] | None = None
     node: ir.Node | None = None
 

@@ -55,10 +55,25 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     rate = dropout_rate(node.weights)
     if rate is not None and rate.constant != 0:
         named["dropout_p"] = Choice(training_mode(w), w.number(rate), number(0.0))
+    layout = (*batch, *_dims(axes.heads), (node.query,), axes.features)
+    if axes.grouped and _grows(w, node) and len(batch) == 1 and not has_score(node) and "dropout_p" not in named:
+        w.helpers.add("grouped_attention")
+        w.define(
+            node.out,
+            call("grouped_attention", q, k, v, named.get("attn_mask", Text("None")), **{n: c for n, c in named.items() if n == "scale"}),
+            layout,
+        )
+        return
     if axes.grouped:
         named["enable_gqa"] = Text("True")
     code = call("F.scaled_dot_product_attention", q, k, v, **named)
-    w.define(node.out, code, (*batch, *_dims(axes.heads), (node.query,), axes.features))
+    w.define(node.out, code, layout)
+
+
+def _grows(w: BodyWriter, node: ir.Attend) -> bool:
+    """Whether the keys are those of all calls so far, of which later ones may bring one query."""
+    decoding = w.numbers.plans.program.decoding
+    return decoding is not None and decoding.length in node.k.type.axis(node.k_axis).size.symbols
 
 
 def keys(w: BodyWriter, value: Value, axes: AttendAxes, k_axis: Label, last: Dim) -> Code:

@@ -15,6 +15,7 @@ from ..python.name_parameters import native_of
 from ..python.natives import Embedding, Linear, Norm
 from ..python.write_body import BodyWriter
 from .bank_inputs import BANK_INPUTS, state_inputs, training_inputs
+from .cache.parts import counts, handed_on, keeps
 from .pointwise import training_mode
 
 
@@ -34,6 +35,7 @@ def lower_call(w: BodyWriter, node: ir.Node) -> None:
         if plan.of.bank is not None:
             numbers = [Text(v) for v in BANK_INPUTS]
         numbers += [Text(v) for v in state_inputs(module)]
+        numbers += cache_arguments(w, node, module)
     code = Call(function, (*bound.args, *numbers))
     kind = node.target if isinstance(node.target, str) else module.name
     layouts = [out_layout(w, f, a, bound) for f, a in zip(module.outputs, node.outs, strict=True)]
@@ -41,6 +43,12 @@ def lower_call(w: BodyWriter, node: ir.Node) -> None:
         w.define(node.out, code, layouts[0], kind=kind)
     else:
         w.define_several(node.outs, code, layouts, [f.hint or kind for f in module.outputs])
+
+
+def cache_arguments(w: BodyWriter, node: ir.Call | ir.Fold, module: ir.Module, index: Code | None = None) -> list[Code]:
+    """The part of the cache that a module is given, and where the tokens of the call stand."""
+    part = [handed_on(w.module, w.numbers.is_root, node, index)] if keeps(module) else []
+    return [*part, *([w.slots] if counts(module) else [])]
 
 
 def _child_module(w: BodyWriter, name: str) -> ir.Module:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...compiler import ir
-from ...compiler.dims import ONE, Expr
+from ...compiler.dims import ONE, ZERO
 from ..python.choose_slots import choose_by_slot
 from ..python.code import Attribute, Call, Choice, Code, Each, Items, Text, Unary, Var, call, lines, method, wrap
 from ..python.name_parameters import native_of
-from ..python.natives import Embedding, Linear, Native, Norm
+from ..python.natives import Embedding, Linear, Norm
 from ..python.write_body import Numbers
+from .initial_weights import own_start
 
 
 def constructor_lines(module: ir.Module, numbers: Numbers, helpers: set[str]) -> list[str]:
@@ -75,8 +76,13 @@ def construct(module: ir.Module, numbers: Numbers) -> Code:
         return grouped_linear(module, native, numbers)
     match native:
         case Linear():
-            named = {} if native.bias is not None else {"bias": Text("False")}
-            return call("nn.Linear", numbers.init(native.size_in), numbers.init(native.size_out), **named)
+            named: dict[str, Code] = {} if native.bias is not None else {"bias": Text("False")}
+            start = own_start(native, numbers.plans)
+            if start is not None:
+                numbers.helpers |= {"scaled_linear"}
+                named["std"] = numbers.init(start.numbers[0] if start.numbers else ZERO)
+            kind = "nn.Linear" if start is None else "ScaledLinear"
+            return call(kind, numbers.init(native.size_in), numbers.init(native.size_out), **named)
         case Embedding():
             return call("nn.Embedding", numbers.init(native.rows), numbers.init(native.width))
         case Norm():
@@ -157,11 +163,3 @@ def initial(init: ir.Init, sizes: Sequence[Code], param: ir.Param, numbers: Numb
             return method(call("torch.empty", *shape), "uniform_", *a)
         case "table":
             raise AssertionError("a table has lines of its own")
-
-
-def init_rule(native: Native) -> tuple[str, tuple[Expr, ...]] | None:
-    """How the spec starts a native module's weight, where that is not what torch does anyway."""
-    init = native.weight.init
-    if isinstance(native, Norm) and init.kind == "ones":
-        return None
-    return init.kind, init.numbers

@@ -10,6 +10,7 @@ from ..python.bind_calls import apart_from
 from ..python.code import Assign, Attribute, Binary, Block, Call, Code, Subscript, Text, call, method, number
 from ..python.layouts import Dim, Layout, Tensor, common_layout, flat, has
 from ..python.write_body import BodyWriter
+from .cache.nodes import continue_recurrence, recurrence_start
 from .convolutions import lower_convolution
 from .pointwise import reference, to_dtype
 
@@ -130,6 +131,11 @@ def lower_linear_recurrence(w: BodyWriter, node: ir.Node) -> None:
     layout = common_layout([t.layout for t in tensors], node.out.type.labels)
     at = layout.index((node.over,))
     codes = [_with_time(w, t, layout, node.over) for t in tensors]
-    w.helpers.add("linear_recurrence")
-    code = call("linear_recurrence", *codes, number(at))
+    if not node.entry:
+        w.helpers.add("linear_recurrence")
+        w.define(node.out, call("linear_recurrence", *codes, number(at)), layout, kind="h")
+        return
+    w.helpers.add("linear_recurrence_from")
+    code = call("linear_recurrence", *codes, number(at), recurrence_start(w, node, layout))
     w.define(node.out, code, layout, kind="h")
+    continue_recurrence(w, node)

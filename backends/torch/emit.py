@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable
 from functools import cache
-from itertools import groupby
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -24,10 +22,15 @@ from ..python.name_parameters import name_parameters, native_of
 from ..python.natives import Linear
 from ..python.numbers import expression
 from ..python.order_biases import order_biases
-from ..python.plan_classes import Plans, plan_classes
+from ..python.plan_classes import plan_classes
 from ..python.prepare_masks import prepare_masks
-from .constructors import init_rule
+from .cache.helpers import cache_helpers
+from .cache.prepare import prepare_cache
+from .cache.thread_slots import thread_slots
+from .chunk_losses import chunk_losses
+from .generation import find_generation
 from .helpers import chosen_helpers
+from .initial_weights import init_rules
 from .write_class import ClassView, write_class
 from .write_model import write_model
 
@@ -52,6 +55,7 @@ RESERVED = frozenset(
         "self",
         "config",
         "float32",
+        "linear_cross_entropy",
         "linear_recurrence",
         "route",
         "pairwise",
@@ -64,8 +68,11 @@ def emit(program: ir.Program) -> str:
     """Requires: a verified program, after the passes. Ensures: a file that needs torch alone, formatted, the same bytes for the same program.
 
     Raises SpecError (E601) where this backend cannot write an operation."""
-    program, masks = prepare_masks(order_biases(keep_whole_axes(inline_functions(program))))
-    program, merged = merge_heads(name_parameters(remove_dead_nodes(program)))
+    given = program
+    program, kept = prepare_cache(order_biases(keep_whole_axes(inline_functions(program))))
+    program, masks = prepare_masks(program)
+    program = thread_slots(program)
+    program, merged = merge_heads(chunk_losses(name_parameters(remove_dead_nodes(program))))
     plans = plan_classes(program, _is_native(program), merged, masks.inputs)
     functions = {p.name for p in plans.plans if p.is_function}
     reserved = RESERVED | functions
@@ -74,16 +81,24 @@ def emit(program: ir.Program) -> str:
         write_class(p, plans, masks.maybe_none, reserved, helpers) for p in plans.plans if not p.is_native and program.root not in p.of.uses
     ]
     outputs = "Output" if len(program.root.outputs) > 1 else ""
-    model = write_model(program, plans.of(program.root), plans, masks, reserved, helpers, outputs)
-    rules = _init_rules(plans)
+    model = write_model(program, plans.of(program.root), plans, masks, kept, reserved, helpers, outputs)
+    generation = find_generation(given, any("logits_to_keep" in line for line in model.signature))
+    rules = init_rules(plans)
     checkpoint = checkpoint_view(program, model.name)
     text = _template().render(
-        config=_config(program), asserts=_asserts(program), helpers=chosen_helpers(helpers),
+        generation=generation, config=_config(program), asserts=_asserts(program), helpers=chosen_helpers(helpers),
         classes=views, model=model, init_rules=rules,
-        outputs={"name": outputs, "fields": program.root.output_names} if outputs else None,
+        outputs={"name": outputs, "fields": _output_fields(program)} if outputs else None,
+        caches=[v.cache for v in (*views, model) if v.cache is not None], cache_helpers=cache_helpers(program, helpers),
         checkpoint=write_checkpoint(checkpoint, "torch"), builds_on_meta=not checkpoint.has_tables,
     )  # fmt: skip
     return _assemble(_header(program), text)
+
+
+def _output_fields(program: ir.Program) -> list[str]:
+    """Those of a whole sequence are none where there is a cache."""
+    decoded = range(len(program.root.outputs)) if program.decoding is None else program.decoding.outputs
+    return [f"{name}: Tensor{'' if k in decoded else ' | None'}" for k, name in enumerate(program.root.output_names)]
 
 
 def _is_native(program: ir.Program) -> Callable[[ir.Module], bool]:
@@ -154,78 +169,45 @@ def _bracket(text: str) -> str:
     return f"({text})" if " " in text and not re.fullmatch(r"\w+\([^()]*\)", text) else text
 
 
-def _init_rules(plans: Plans) -> list[str]:
-    """How linear and embedding weights start: the commonest rule for each kind of module."""
-    rules: dict[str, Counter[str]] = {}
-    for plan in plans.plans:
-        native = native_of(plan.first) if plan.is_native else None
-        if native is None:
-            continue
-        for use in plan.of.uses:
-            used = native_of(use)
-            rule = init_rule(used) if used is not None else None
-            if rule is not None:
-                kind = "nn.Linear" if type(native).__name__ == "Linear" else f"nn.{type(native).__name__}"
-                rules.setdefault(kind, Counter())[_init_call(rule)] += 1
-    chosen = {kind: counts.most_common(1)[0][0] for kind, counts in rules.items()}
-    found: list[str] = []
-    for call, kinds in groupby(sorted(chosen, key=lambda k: chosen[k]), key=lambda k: chosen[k]):
-        found += [f"if isinstance(module, {' | '.join(sorted(kinds))}):", f"    {call}"]
-    if "nn.Linear" in chosen:
-        found += ["if isinstance(module, nn.Linear) and module.bias is not None:", "    nn.init.zeros_(module.bias)"]
-    return found
-
-
-def _init_call(rule: tuple[str, tuple[Expr, ...]]) -> str:
-    kind, numbers = rule
-    values = [n.value() for n in numbers]
-    text = [render(number(v), lambda v: v.hint) for v in values if v is not None]
-    match kind:
-        case "normal":
-            return f"nn.init.normal_(module.weight, std={text[0]})"
-        case "uniform":
-            return f"nn.init.uniform_(module.weight, {text[0]}, {text[1]})"
-        case "constant":
-            return f"nn.init.constant_(module.weight, {text[0]})"
-        case _:
-            return f"nn.init.{kind}_(module.weight)"
-
-
 IMPORTS = (
-    (r"^from __future__", ""),
-    (r"\bjson\.", "import json"),
-    (r"\bmath\.", "import math"),
-    (r"\boperator\.", "import operator"),
-    (r"\bre\.", "import re"),
-    (r"\bCollection\[", "from collections.abc import Collection, Sequence"),
-    (r"\bSequence\[", "from collections.abc import Sequence"),
-    (r"@dataclass", "from dataclasses import dataclass"),
-    (r"\bfnmatch\(", "from fnmatch import fnmatch"),
-    (r"\baccumulate\(", "from itertools import accumulate"),
-    (r"\bPath\b", "from pathlib import Path"),
-    (r"\bNamedTuple\b", "from typing import NamedTuple"),
+    ("json", "", r"\bjson\."),
+    ("math", "", r"\bmath\."),
+    ("operator", "", r"\boperator\."),
+    ("re", "", r"\bre\."),
+    ("collections.abc", "Collection", r"\bCollection\["),
+    ("collections.abc", "Iterator", r"\bIterator\["),
+    ("collections.abc", "Sequence", r"\bSequence\["),
+    ("dataclasses", "dataclass", r"@dataclass"),
+    ("dataclasses", "field", r"\bfield\(init="),
+    ("dataclasses", "fields", r"\bfields\(part\)"),
+    ("dataclasses", "is_dataclass", r"\bis_dataclass\("),
+    ("fnmatch", "fnmatch", r"\bfnmatch\("),
+    ("itertools", "accumulate", r"\baccumulate\("),
+    ("pathlib", "Path", r"\bPath\b"),
+    ("typing", "NamedTuple", r"\bNamedTuple\b"),
 )
+"""Modules, names of theirs (none: the module itself), and what uses them, in the formatter's order."""
 THIRD = (
-    (r"\btorch\.", "import torch"),
-    (r"\bF\.", "import torch.nn.functional as F"),
-    (r"\bTensor\b", "from torch import Tensor, nn"),
+    ("torch", "", r"\btorch\."),
+    ("torch.nn.functional as F", "", r"\bF\."),
+    ("torch", "Tensor", r"\bTensor\b"),
+    ("torch", "nn", r"\bnn\."),
 )
 
 
-def _used(group: tuple[tuple[str, str], ...], body: str) -> list[str]:
-    """The import lines whose pattern occurs; the first of those for one module."""
-    found = {
-        line.partition(" import ")[0] if line.startswith("from") else line: line
-        for pattern, line in reversed(group)
-        if re.search(pattern, body)
-    }
-    return [line for _, line in group if line in found.values()]
+def _used(group: tuple[tuple[str, str, str], ...], body: str) -> list[str]:
+    """The import lines that the body needs."""
+    found: dict[str, list[str]] = {}
+    for module, name, pattern in group:
+        if re.search(pattern, body):
+            found.setdefault(f"from {module} import " if name else f"import {module}", []).append(name)
+    return [line + ", ".join(names) for line, names in found.items()]
 
 
 def _assemble(header: str, body: str) -> str:
     """The header, the imports that the body uses in the formatter's order, and the body with two empty lines between its parts."""
     lines = ["from __future__ import annotations", ""]  # annotations name classes that stand further down
-    for group in (IMPORTS[1:], THIRD):
+    for group in (IMPORTS, THIRD):
         lines += [*_used(group, body), ""]
     body = re.sub(r"\n{4,}", "\n\n\n", body.strip("\n"))
     return f'"""{header}"""\n\n' + "\n".join(lines) + "\n\n" + body + "\n"

@@ -1,5 +1,7 @@
 """Functions that a generated file brings along, each only where it is used."""
 
+from .chunk_losses import HELPER as LINEAR_CROSS_ENTROPY
+
 HELPERS = {
     "float32": '''def float32(x: Tensor) -> Tensor:
     """At least float32: float64 stays."""
@@ -7,6 +9,7 @@ HELPERS = {
     "float32_like": '''def float32(x: Tensor, like: Tensor | None = None) -> Tensor:
     """At least float32: float64 stays, and integers become it where `like` is it."""
     return x.to(torch.promote_types(x.dtype if like is None else like.dtype, torch.float32))''',
+    "linear_cross_entropy": LINEAR_CROSS_ENTROPY,
     "linear_recurrence": '''def linear_recurrence(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """h[t] = a[t] * h[t - 1] + b[t] along `dim`, by doubling: after step n each entry has gathered 2n steps."""
     b = b.expand(torch.broadcast_shapes(a.shape, b.shape)).movedim(dim, 0)
@@ -17,6 +20,35 @@ HELPERS = {
         a = torch.cat((a[:step], a[step:] * a[:-step]))
         step *= 2
     return b.movedim(0, dim)''',
+    "linear_recurrence_from": '''def linear_recurrence(a: Tensor, b: Tensor, dim: int, start: Tensor | None) -> Tensor:
+    """h[t] = a[t] * h[t - 1] + b[t] along `dim` from h[-1] = start, by doubling: after step n each entry has gathered 2n steps."""
+    b = b.expand(torch.broadcast_shapes(a.shape, b.shape)).movedim(dim, 0)
+    a = a.movedim(dim, 0)
+    if start is not None:
+        b = torch.cat((b[:1] + a[:1] * start, b[1:]))
+    step = 1
+    while step < b.shape[0]:
+        b = torch.cat((b[:step], b[step:] + a[step:] * b[:-step]))
+        a = torch.cat((a[:step], a[step:] * a[:-step]))
+        step *= 2
+    return b.movedim(0, dim)''',
+    "grouped_attention": '''def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
+    """q [b, heads, t, e] on k [b, kv_heads, s, e]; for one token, the heads of a group are as many queries: no key is repeated."""
+    if q.shape[2] == 1:
+        q = q.unflatten(1, (k.shape[1], -1)).squeeze(3)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale).flatten(1, 2)[:, :, None]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True)''',
+    "scaled_linear": '''class ScaledLinear(nn.Linear):
+    """A linear map whose weight starts with a standard deviation of its own."""
+
+    def __init__(self, size_in: int, size_out: int, bias: bool = True, *, std: float) -> None:
+        self.std = std
+        super().__init__(size_in, size_out, bias)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=self.std)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)''',
     "grouped_linear": '''class GroupedLinear(nn.Module):
     """A linear map for each expert; rows come sorted by expert."""
 
@@ -30,14 +62,19 @@ HELPERS = {
         return y if self.bias is None else y + self.bias[expert]''',
     "grouped_mm": '''def grouped_mm(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     """x [n, in] by weight [experts, out, in]: expert e takes the rows before ends[e] that no expert took yet."""
-    if x.dtype == torch.bfloat16 and hasattr(F, "grouped_mm") and weight.shape[1] % 8 == weight.shape[2] % 8 == 0:
-        return F.grouped_mm(x, weight.transpose(1, 2), offs=ends)
-    return matmul_by_expert(x, weight, ends)
+    traced = torch.compiler.is_compiling()
+    native = x.dtype == torch.bfloat16 or (x.dtype == torch.float32 and not traced)
+    if not native or not hasattr(F, "grouped_mm") or weight.shape[1] % 8 or weight.shape[2] % 8:
+        return matmul_by_expert(x, weight, ends)
+    y = F.grouped_mm(x, weight.transpose(1, 2), offs=ends)
+    if y.requires_grad and not traced:
+        y.register_hook(Tensor.contiguous)  # an expanded gradient is refused
+    return y
 
 
 @torch.library.custom_op("experts::matmul_by_expert", mutates_args=())
 def matmul_by_expert(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
-    """The same for other types, one expert after the other; torch.compile does not look inside."""
+    """The same for other types and sizes, one expert after the other; torch.compile does not look inside."""
     out = x.new_empty(x.shape[0], weight.shape[1])
     start = 0
     for w, end in zip(weight, ends.tolist(), strict=True):
@@ -89,4 +126,6 @@ def chosen_helpers(wanted: set[str]) -> list[str]:
     names = wanted | {n for w in wanted for n in NEEDS.get(w, ())}
     if "float32_like" in names:
         names = names - {"float32"}
+    if "linear_recurrence_from" in names:
+        names = names - {"linear_recurrence"}
     return [HELPERS[n] for n in HELPERS if n in names]

@@ -8,10 +8,11 @@ from ...compiler import ir
 from ..python.shapes import lower_flatten, lower_rename, lower_slice, lower_squeeze, lower_transpose, lower_unflatten
 from ..python.write_body import BodyWriter
 from .attention import lower_attend
+from .cache.nodes import lower_cached_along, lower_cached_concat, lower_cached_pad, lower_keep
 from .calls import lower_call
+from .chunk_losses import LinearCrossEntropy, lower_linear_cross_entropy
 from .contractions import lower_einsum, lower_linear_recurrence
 from .pointwise import (
-    lower_along,
     lower_cast,
     lower_cross_entropy,
     lower_dropout,
@@ -27,10 +28,8 @@ from .pointwise import (
 from .routing import lower_pairwise, lower_route
 from .shapes import (
     lower_child_param,
-    lower_concat,
     lower_expand,
     lower_one_hot,
-    lower_pad,
     lower_scatter_add,
     lower_split,
     lower_stack,
@@ -47,7 +46,7 @@ LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     ir.Elementwise: lower_elementwise,
     ir.Cast: lower_cast,
     ir.Reduce: lower_reduce,
-    ir.Along: lower_along,
+    ir.Along: lower_cached_along,
     ir.Roll: lower_roll,
     ir.Top: lower_top,
     ir.Einsum: lower_einsum,
@@ -60,8 +59,8 @@ LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     ir.Squeeze: lower_squeeze,
     ir.StackTensors: lower_stack,
     ir.Unstack: lower_unstack,
-    ir.Concat: lower_concat,
-    ir.Pad: lower_pad,
+    ir.Concat: lower_cached_concat,
+    ir.Pad: lower_cached_pad,
     ir.Slice: lower_slice,
     ir.Take: lower_take,
     ir.ScatterAdd: lower_scatter_add,
@@ -72,9 +71,11 @@ LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     ir.Dropout: lower_dropout,
     ir.StopGradient: lower_stop_gradient,
     ir.CrossEntropy: lower_cross_entropy,
+    LinearCrossEntropy: lower_linear_cross_entropy,
     ir.Call: lower_call,
     ir.Fold: lower_fold,
     ir.Scan: lower_scan,
+    ir.Keep: lower_keep,
     ir.Training: lower_training,
     ir.Route: lower_route,
     ir.Pairwise: lower_pairwise,

@@ -284,6 +284,9 @@ def lower_index(w: BodyWriter, node: ir.Node) -> None:
     """One `arange` for each size."""
     out = node.outs[0]
     axis = out.type.axes[0]
+    if out in w.places:
+        w.env[out] = Tensor(w.places[out], ((axis.label,),))
+        return
     w.indices[out] = axis.size
     if axis.size in w.ranges:
         w.alias(out, Tensor(w.ranges[axis.size], ((axis.label,),)))

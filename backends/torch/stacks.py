@@ -27,9 +27,12 @@ from ..python.code import (
     method,
     number,
 )
+from ..python.fold_values import reads_of
 from ..python.layouts import Layout, Tensor, sizes_of
 from ..python.write_body import BodyWriter
 from .bank_inputs import state_inputs, training_inputs
+from .cache.nodes import end_scan, start_scan
+from .calls import cache_arguments
 from .pointwise import training_mode
 
 
@@ -59,11 +62,12 @@ def lower_fold(w: BodyWriter, node: ir.Node) -> None:
     layer, i = Var(hint="layer"), Var(hint="i")
     slots: list[tuple[Code, ...]] = []
     for s, (module, _) in enumerate(stack.slots):
-        slots.append((*_slot_arguments(w, node, s, module, carried), *(Text(n) for n in state_inputs(module))))
+        args = _slot_arguments(w, node, s, module, carried)
+        slots.append((*args, *(Text(n) for n in state_inputs(module)), *cache_arguments(w, node, module, i)))
     gives = [tuple(c.outputs[s] for c in node.collected) for s in range(len(stack.slots))]
-    body, counts = _layer_calls(w, node, stack, layer, i, slots, gives, carried, lists)
+    body = _layer_calls(w, node, stack, layer, i, slots, gives, carried, lists)
     layers: Code = Attribute(Text("self"), node.target)
-    head, binds = (call("enumerate", layers), (i, layer)) if counts else (layers, (layer,))
+    head, binds = (call("enumerate", layers), (i, layer)) if any(i in reads_of(s) for s in body) else (layers, (layer,))
     w.statements.append(Block(head, "for", body, loop=True, binds=binds))
     for out, var in zip(node.outs, carried, strict=False):
         w.env[out] = Tensor(var, _apart(out), sizes_of(out.type))
@@ -86,23 +90,23 @@ def _slot_arguments(w: BodyWriter, node: ir.Fold, slot: int, module: ir.Module, 
 def _layer_calls(
     w: BodyWriter, node: ir.Fold, stack: ir.Stack, layer: Var, i: Var, slots: Sequence[tuple[Code, ...]],
     gives: Sequence[tuple[int | None, ...]], carried: list[Var], lists: list[Var],
-) -> tuple[tuple[Statement, ...], bool]:  # fmt: skip
+) -> tuple[Statement, ...]:  # fmt: skip
     def one(slot: int, args: tuple[Code, ...]) -> tuple[Statement, ...]:
         return _one_call(node, stack.slots[slot][0].outputs, layer, args, gives[slot], carried, lists)
 
     if all(args == slots[0] for args in slots) and len(set(gives)) == 1:
-        return one(0, slots[0]), False
+        return one(0, slots[0])
     chosen = choose_by_slot(stack, list(zip(slots, gives, strict=True)), i, w.number)
     if len(chosen) == 2 and len(slots[chosen[0][1]]) == len(slots[chosen[1][1]]) and chosen[0][0] is not None and len(set(gives)) == 1:
         condition = chosen[0][0]
         args = tuple(a if a == b else Choice(condition, a, b) for a, b in zip(slots[chosen[0][1]], slots[chosen[1][1]], strict=True))
         if sum(isinstance(a, Choice) for a in args) == 1:
-            return one(0, args), True
+            return one(0, args)
     body: list[Statement] = []
     for k, (test, slot) in enumerate(chosen):
         keyword = "if" if k == 0 else "elif" if test is not None else "else"
         body.append(Block(Text("") if test is None else test, keyword, one(slot, slots[slot])))
-    return tuple(body), True
+    return tuple(body)
 
 
 def _one_call(
@@ -127,6 +131,8 @@ def lower_scan(w: BodyWriter, node: ir.Node) -> None:
     lists = [Var(hint=f"{out.hint or name}s") for out, name in zip(node.outs[node.carried :], names, strict=True)]
     for var in lists:
         w.statements.append(Assign((var,), Items((), square=True), pure=False))
+    if node.entry:
+        start_scan(w, node, carried)
     at = Var(hint=node.over.name if node.over.name.isidentifier() else "i")
     outer, w.statements = w.statements, []
     args: list[Code] = list(carried)
@@ -148,6 +154,8 @@ def lower_scan(w: BodyWriter, node: ir.Node) -> None:
     body, w.statements = tuple(w.statements), outer
     steps = call("reversed", call("range", w.number(size))) if node.reverse else call("range", w.number(size))
     w.statements.append(Block(steps, "for", body, loop=True, binds=(at,)))
+    if node.entry:
+        end_scan(w, node, carried)
     for out, var in zip(node.outs, carried, strict=False):
         w.env[out] = Tensor(var, _apart(out), sizes_of(out.type))
     for out, var in zip(node.outs[node.carried :], lists, strict=True):

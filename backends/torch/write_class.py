@@ -14,6 +14,9 @@ from ..python.name_variables import name_variables
 from ..python.plan_classes import Plan, Plans
 from ..python.write_body import BodyWriter, Numbers
 from .bank_inputs import BANK_INPUTS, state_inputs, training_inputs
+from .cache.classes import CacheView, class_view, init_method
+from .cache.first import write_in_turn
+from .cache.parts import cache_inputs, first_of, signature_types
 from .constructors import constructor_lines
 from .lowerings import LOWERINGS
 from .moves import TorchMoves
@@ -35,6 +38,7 @@ class ClassView:
     forward: list[str]
     signature: list[str]
     methods: list[str]
+    cache: CacheView | None = None
 
 
 def signature_lines(start: str, arguments: list[str], result: str, indent: int) -> list[str]:
@@ -132,22 +136,25 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
     if plan.of.bank is not None and not plan.is_function:
         start_bank(w)
     last = only_updates(module)
-    w.write([n for n in module.body if n not in last])
+    write_in_turn(w, [n for n in module.body if n not in last])
     outs = [w.arranged(w.read(v), _out_layout(v)) for v in module.outputs]
     write_effects(w, last)
     w.statements.append(Return(outs[0] if len(outs) == 1 else Items(tuple(outs))))
     helpers |= w.helpers
     taken = {*reserved, *BANK_INPUTS} if plan.of.bank is not None else reserved
+    taken = {*taken, *cache_inputs(module)}
     body, names = finish(w, taken, {}, 4 if plan.is_function else 8)
     indent = 4 if plan.is_function else 8
     nullable = {k for use in plan.of.uses for k, v in enumerate(use.inputs) if v in maybe_none}
+    nullable |= {k for k, v in enumerate(module.inputs) if v in first_of(module).inputs}
     arguments = [f"{names[w.inputs[v]]}: Tensor{' | None' if k in nullable else ''}" for k, v in enumerate(module.inputs)]
+    cache = None if plan.is_function else class_view(w, plan, helpers)
     if plan.is_function:
         init: list[str] = []
         kept: list[str] = []
         methods: list[str] = []
     else:
-        methods = state_methods(module, numbers, helpers)
+        methods = [*state_methods(module, numbers, helpers), *init_method(w, plan, plans, helpers)]
         kept = [line for n, code in numbers.kept.items() for line in wrap(f"self.{n} = ", code, lambda v: v.hint, 8)]
         init = kept + constructor_lines(module, numbers, helpers)
         helpers |= numbers.helpers
@@ -163,6 +170,7 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
         if plan.of.bank is not None:
             arguments += [f"{v}: Tensor" for v in BANK_INPUTS]
         arguments += [f"{v}: dict[str, Tensor]" for v in state_inputs(module)]
+        arguments += signature_types(module, plans)
         signature = signature_lines("def forward", ["self", *arguments], result_type(module), 4)
         config = ["config: Config"] if plan.takes_config else []
         init_signature = signature_lines("def __init__", ["self", *config, *explicit], "None", 4)
@@ -170,7 +178,7 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
         written, signature = [], []
     return ClassView(
         name=plan.name, is_function=plan.is_function, doc=doc_of(module), buffers=buffers_of(module), init=init, init_signature=init_signature,
-        forward=written, signature=signature, methods=methods,
+        forward=written, signature=signature, methods=methods, cache=cache,
     )  # fmt: skip
 
 
@@ -181,7 +189,7 @@ def _out_layout(value: ir.Value):  # type: ignore[no-untyped-def]
 def finish(w: BodyWriter, reserved: Collection[str], given: dict[Var, str], indent: int) -> tuple[tuple[Statement, ...], dict[Var, str]]:
     """Shapes read once at the top, values folded, names given."""
     inputs = tuple(w.inputs.values())
-    statements = (*w.shape_statements(), *w.statements)
+    statements = (*w.checks, *w.shape_statements(), *w.statements)
     numbers = {*w.numbers.kept, *(n for n, _ in w.numbers.plan.numbers)}
     folded = trim_notes(fold_values(statements, inputs, indent, simplifier(numbers)))
     taken = {v: v.hint for v in inputs} | given

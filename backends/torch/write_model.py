@@ -32,6 +32,12 @@ from ..python.layouts import Tensor, sizes_of
 from ..python.plan_classes import Plan, Plans, camel
 from ..python.prepare_masks import MaskPlan, Masks
 from ..python.write_body import BodyWriter, Numbers
+from .cache.classes import root_init, root_view
+from .cache.first import write_in_turn
+from .cache.parts import First, first_of
+from .cache.prepare import KeptInputs
+from .cache.root import end_call, first_inputs, keep_once, start_call
+from .chunk_losses import LinearCrossEntropy
 from .constructors import constructor_lines
 from .lowerings import LOWERINGS
 from .moves import TorchMoves
@@ -47,52 +53,79 @@ class _Model:
     program: ir.Program
     masks: Masks
     w: BodyWriter
+    kept: KeptInputs
+    first: First
     outputs: set[Value] = field(default_factory=set)
 
-    def needed(self, targets: Collection[Value]) -> set[ir.Node]:
-        """Nodes that some of the values are computed by."""
-        made = {out: n for n in self.program.root.body for out in n.outs}
-        found: set[ir.Node] = set()
-        todo = list(targets)
-        while todo:
-            node = made.get(todo.pop())
-            if node is not None and node not in found:
-                found.add(node)
-                todo += ir.operands(node)
-        return found
+
+def _needed_by(root: ir.Module, targets: Collection[Value]) -> set[ir.Node]:
+    """Nodes that some of the values are computed by."""
+    made = {out: n for n in root.body for out in n.outs}
+    found: set[ir.Node] = set()
+    todo = list(targets)
+    while todo:
+        node = made.get(todo.pop())
+        if node is not None and node not in found:
+            found.add(node)
+            todo += ir.operands(node)
+    return found
 
 
 def write_model(
-    program: ir.Program, plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str], helpers: set[str], outputs: str
+    program: ir.Program,
+    plan: Plan,
+    plans: Plans,
+    masks: Masks,
+    kept: KeptInputs,
+    reserved: Collection[str],
+    helpers: set[str],
+    outputs: str,
 ) -> ClassView:
     root = program.root
     numbers = Numbers(plans, plan, is_root=True)
     optional = {i.value for i in program.inputs if not i.required}
-    w = BodyWriter(module=root, numbers=numbers, moves=TorchMoves(), lower=LOWERINGS, optional=set(optional))
+    undecoded = _undecoded(program)
+    first = first_of(
+        root, undecoded, frozenset(_needed_by(root, [x.value for x in program.losses]) - _needed_by(root, list(ir.results(root))))
+    )
+    w = BodyWriter(module=root, numbers=numbers, moves=TorchMoves(), lower=LOWERINGS, optional=optional | first.inputs, defaulted=optional)
     w.start()
     for given in program.inputs:
         var = Var(hint=given.name)
         w.inputs[given.value] = var
         w.env[given.value] = Tensor(var, tuple((label,) for label in given.value.type.labels), sizes_of(given.value.type))
-    model = _Model(program, masks, w)
+    model = _Model(program, masks, w, kept, first)
+    if program.decoding is not None:
+        start_call(w, program, masks, kept)
+        w.checks += first_inputs(program, first.inputs)
     keep = _keeps_logits(program)
     remembered = read_states(w)
     main, losses = _parts(model)
+    read = _read_in_full(model, main)
+    by_value = {i.value: i for i in program.inputs}
+    keep_once(w, kept, first, lambda value: _default(model, by_value[value], read))
     early = _early_masks(model, main)
-    _defaults(model, main)
+    _defaults(model, read)
     last = only_updates(root)
-    _write_main(model, [n for n in main if n not in early and n not in last], keep)
+    alone = _needed_by(root, undecoded) - _needed_by(root, set(ir.results(root)) - undecoded) - first.nodes
+    late = _beside_the_loss(model, main, losses)
+    _write_main(model, [n for n in main if n not in early and n not in last and n not in alone and n not in late], None if late else keep)
+    _write_undecoded(model, undecoded, alone)
     if any(m.states for m in ir.walk(root)):
         w.statements = [*_start_state(w), *remembered, *w.statements]
     write_effects(w, last)
     _write_loss(model, losses)
+    if late:
+        _keep_last(model, keep)
+        _write_main(model, [n for n in main if n in late], keep)
+    if program.decoding is not None:
+        end_call(w, program)
     _write_return(model, outputs)
     helpers |= w.helpers
-    body, names = finish(w, {*reserved, "logits_to_keep", "state"}, {w.inputs[i.value]: i.name for i in program.inputs}, 8)
-    arguments = [
-        f"{i.name}: Tensor" if i.required else f"{i.name}: Tensor | None = None"
-        for i in sorted(program.inputs, key=lambda i: not i.required)
-    ]
+    body, names = finish(w, {*reserved, "logits_to_keep", "state", "cache"}, {w.inputs[i.value]: i.name for i in program.inputs}, 8)
+    arguments = _arguments(model)
+    if program.decoding is not None:
+        arguments.append("cache: Cache | None = None")
     if keep is not None:
         arguments.append("logits_to_keep: int = 0")
     if returns_loss(program):
@@ -105,8 +138,46 @@ def write_model(
         name=plan.name, is_function=False, doc=" ".join(root.doc.split()), buffers=buffers_of(root, is_root=True), init=constructor_lines(root, numbers, helpers) + path_lines(plans),
         init_signature=signature_lines("def __init__", ["self", "config: Config | None = None"], "None", 4),
         forward=lines(body, names.__getitem__, 8), signature=signature_lines("def forward", ["self", *arguments], result, 4),
-        methods=model_state_methods(plans, numbers, helpers),
+        methods=[*model_state_methods(plans, numbers, helpers), *(root_init(w, kept, helpers) if program.decoding is not None else [])],
+        cache=root_view(w, kept) if program.decoding is not None else None,
     )  # fmt: skip
+
+
+def _undecoded(program: ir.Program) -> frozenset[Value]:
+    """Outputs that calls with a cache do not give."""
+    outputs = program.root.outputs
+    if program.decoding is None:
+        return frozenset()
+    return frozenset(outputs) - {outputs[k] for k in program.decoding.outputs}
+
+
+def _write_undecoded(model: _Model, values: Collection[Value], nodes: Collection[ir.Node]) -> None:
+    """Without a cache, outputs that are of a whole sequence."""
+    w, root = model.w, model.program.root
+    if not nodes:
+        return
+    outer, w.statements = w.statements, []
+    ranges = dict(w.ranges)
+    _write_nodes(model, [n for n in root.body if n in nodes], None)
+    made = {out for n in nodes for out in n.outs}
+    nothing: list[Statement] = []
+    for value in (v for v in root.outputs if v in values and v in made):
+        layout = tuple((label,) for label in value.type.labels)
+        var = Var(hint=value.hint, kind="whole")
+        w.statements.append(Assign((var,), w.arranged(w.read(value), layout)))
+        nothing.append(Assign((var,), Text("None")))
+        w.env[value] = Tensor(var, layout, sizes_of(value.type))
+    w.statements = [*outer, *nothing, Block(Binary("is", Text("cache"), Text("None")), "if", tuple(w.statements))]
+    w.ranges = ranges
+
+
+def _arguments(model: _Model) -> list[str]:
+    """The inputs, required ones first; where later calls with a cache leave some out, none has to be given by its place."""
+    given = [i for i in model.program.inputs if i.value not in model.kept.beside]
+    if any(i.required and i.value in model.first.inputs for i in given):
+        return [f"{i.name}: Tensor | None = None" for i in given]
+    given.sort(key=lambda i: not i.required)
+    return [f"{i.name}: Tensor" if i.required else f"{i.name}: Tensor | None = None" for i in given]
 
 
 def returns_loss(program: ir.Program) -> bool:
@@ -121,18 +192,27 @@ def _start_state(w: BodyWriter) -> list[Statement]:
     return [Block(Binary("is", Text("state"), Text("None")), "if", (start,))]
 
 
+def _beside_the_loss(model: _Model, main: Sequence[ir.Node], losses: Sequence[ir.Node]) -> set[ir.Node]:
+    """What only the outputs need, to be computed after the loss, where the loss does without the logits."""
+    if not any(isinstance(n, LinearCrossEntropy) for n in losses):
+        return set()
+    root = model.program.root
+    needed = _needed_by(root, [loss.value for loss in model.program.losses]) | _needed_by(root, set(ir.results(root)) - set(root.outputs))
+    return set(main) - needed
+
+
 def _parts(model: _Model) -> tuple[list[ir.Node], list[ir.Node]]:
     """Nodes for the outputs, and those that only the losses need."""
     root = model.program.root
-    losses = model.needed([loss.value for loss in model.program.losses]) - model.needed(list(ir.results(root)))
+    losses = _needed_by(root, [loss.value for loss in model.program.losses]) - _needed_by(root, list(ir.results(root)))
     return [n for n in root.body if n not in losses], [n for n in root.body if n in losses]
 
 
 # ---------------------------------------------------------------- optional inputs
 
 
-def _defaults(model: _Model, main: Sequence[ir.Node]) -> None:
-    """`if position_ids is None: ...`, for inputs that something else than a mask reads."""
+def _read_in_full(model: _Model, main: Sequence[ir.Node]) -> set[Value]:
+    """Inputs that something else than a mask reads."""
     only_masks = model.masks.only_for_masks
     read = {v for n in main if n not in only_masks for v in ir.operands(n)}
     read |= set(model.program.root.outputs)
@@ -140,23 +220,35 @@ def _defaults(model: _Model, main: Sequence[ir.Node]) -> None:
     for given in reversed(model.program.inputs):
         if given.default is not None and given.value in read:
             read |= {v for n in given.default.body for v in ir.operands(n)}
+    return read
+
+
+def _defaults(model: _Model, read: Collection[Value]) -> None:
+    """`if position_ids is None: ...`, for inputs that something else than a mask reads."""
     for given in model.program.inputs:
-        if given.default is None or given.value not in read:
-            continue
-        w = model.w
-        outer, w.statements = w.statements, []
-        w.write(given.default.body)
-        value = w.read(given.default.result)
-        var = w.inputs[given.value]
-        code = _full_default(model, given, value)
-        body = (*w.statements, Assign((var,), code))
-        w.statements = [*outer, Block(Binary("is", var, Text("None")), "if", body)]
-        w.optional.discard(given.value)
+        if given.value not in model.kept.once:
+            _default(model, given, read)
+
+
+def _default(model: _Model, given: ir.ModelInput, read: Collection[Value]) -> None:
+    if given.default is None or given.value not in read:
+        return
+    w = model.w
+    outer, w.statements = w.statements, []
+    w.write(given.default.body)
+    value = w.read(given.default.result)
+    var = w.inputs[given.value]
+    code = _full_default(model, given, value)
+    body = (*w.statements, Assign((var,), code))
+    w.statements = [*outer, Block(Binary("is", var, Text("None")), "if", body)]
+    w.optional.discard(given.value)
 
 
 def _full_default(model: _Model, given: ir.ModelInput, value: Tensor) -> Code:
     """The default in the declared shape."""
     w, kind = model.w, given.value.type
+    if given.value in model.kept.rows and given.default is not None:
+        kind = given.default.result.type
     sizes = [w.number(a.size) for a in kind.axes]
     node = given.default.body[-1] if given.default is not None and given.default.body else None
     if isinstance(node, ir.Full) and not value.layout:
@@ -183,7 +275,7 @@ def _early_masks(model: _Model, main: Sequence[ir.Node]) -> set[ir.Node]:
     early: dict[ir.Node, MaskPlan] = {}
     for node in main:
         plan = model.masks.made.get(node.outs[0])
-        if plan is not None and plan.given:
+        if plan is not None and plan.given and node not in model.first.nodes:
             own = {o for n in plan.nodes for o in n.outs}
             if all(v in inputs or v in own for n in plan.nodes for v in ir.operands(n)):
                 early[node] = plan
@@ -205,9 +297,20 @@ def _without_inputs(model: _Model, value: Value, plan: MaskPlan) -> Var:
         w.statements.append(Assign((var,), Text("None")))
         return var
     w.order = value.type.labels
-    w.write([n for n in plan.nodes if n not in plan.optional_nodes])
+    w.write([n for n in plan.nodes if n in _for_always(plan)])
     w.statements.append(Assign((var,), _all([w.spread(w.read(v), layout) for v in plan.always])))
     return var
+
+
+def _for_always(plan: MaskPlan) -> set[ir.Node]:
+    """What the terms that are always there are computed by."""
+    found: set[ir.Node] = set()
+    live = set(plan.always)
+    for node in reversed(plan.nodes):
+        if live & set(node.outs):
+            found.add(node)
+            live.update(ir.operands(node))
+    return found
 
 
 def _branch(model: _Model, given: frozenset[Value], masks: Sequence[tuple[Var, MaskPlan, Value]]) -> None:
@@ -220,7 +323,7 @@ def _branch(model: _Model, given: frozenset[Value], masks: Sequence[tuple[Var, M
         layout = tuple((label,) for label in value.type.labels)
         alone = plan.absent != "tensor"
         w.order = value.type.labels
-        w.write([n for n in plan.nodes if alone or n in plan.optional_nodes])
+        w.write([n for n in plan.nodes if alone or n not in _for_always(plan)])
         terms = [w.spread(w.read(v), layout) for v in ((*plan.always, *plan.given) if alone else plan.given)]
         w.statements.append(Assign((var,), _all(terms if alone else [var, *terms])))
     w.optional |= given
@@ -233,22 +336,30 @@ def _branch(model: _Model, given: frozenset[Value], masks: Sequence[tuple[Var, M
 
 
 def _write_main(model: _Model, main: Sequence[ir.Node], keep: Value | None) -> None:
+    write_in_turn(model.w, main, lambda nodes: _write_nodes(model, nodes, keep), model.first)
+
+
+def _write_nodes(model: _Model, nodes: Sequence[ir.Node], keep: Value | None) -> None:
     masks, w = model.masks, model.w
-    for node in main:
+    for node in nodes:
         if node in masks.only_for_masks and node.outs[0] not in masks.made:
             continue
         if node.outs[0] in masks.made:
             _write_mask(model, node.outs[0])
             continue
         w.write([node])
-        if keep is not None and keep in node.outs:
-            t = w.read(keep)
-            at = next(k for k, dim in enumerate(t.layout) if dim[0] is _token_axis(model.program))
-            items = (*(Range(),) * at, Range(Unary("-", Text("logits_to_keep"))))
-            if isinstance(t.code, Var) and not t.code.hint:
-                w.env[keep] = Tensor(Subscript(t.code, items), t.layout, t.sizes)
-            else:
-                w.env[keep] = Tensor(Subscript(t.code, items), t.layout, t.sizes)
+        if keep in node.outs:
+            _keep_last(model, keep)
+
+
+def _keep_last(model: _Model, keep: Value | None) -> None:
+    """From here on, the value has its last positions only (all of them for 0)."""
+    if keep is None or keep not in model.w.env:
+        return
+    t = model.w.read(keep)
+    at = next(k for k, dim in enumerate(t.layout) if dim[0] is _token_axis(model.program))
+    items = (*(Range(),) * at, Range(Unary("-", Text("logits_to_keep"))))
+    model.w.env[keep] = Tensor(Subscript(t.code, items), t.layout, t.sizes)
 
 
 def _write_mask(model: _Model, value: Value) -> None:
@@ -257,6 +368,19 @@ def _write_mask(model: _Model, value: Value) -> None:
     var = _without_inputs(model, value, plan)
     if plan.given:
         _branch(model, plan.inputs, [(var, plan, value)])
+    elif plan.absent != "tensor":
+        _branch_later(model, var, plan, value)
+
+
+def _branch_later(model: _Model, var: Var, plan: MaskPlan, value: Value) -> None:
+    """What a kernel does without a mask in a first call is a mask in later ones."""
+    w = model.w
+    outer, w.statements = w.statements, []
+    w.order = value.type.labels
+    w.write(plan.nodes)
+    layout = tuple((label,) for label in value.type.labels)
+    w.statements.append(Assign((var,), _all([w.spread(w.read(v), layout) for v in plan.always])))
+    w.statements = [*outer, Block(Binary("is not", w.slots, Text("None")), "if", tuple(w.statements))]
 
 
 def _all(codes: Sequence[Code]) -> Code:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 SHIPPED = {"torch": "xfc.backends.torch", "numpy": "xfc.backends.numpy"}
 """Backends that are found without reading the metadata of every installed package."""
+
+
+KEEPING = ("torch",)
+"""Backends that write what a derived program keeps."""
 
 
 @click.command("compile")
@@ -54,12 +59,24 @@ def _written(spec: str, sets: Sequence[str], diagnostics: Diagnostics, target: s
     checked = check_program(spec, sets, diagnostics)
     if checked is None:
         return None
-    program = run(checked.program)
     if target is not None:
-        return (emitter or _shipped(target))(program)
+        return emitted(checked, emitter or _shipped(target), keeps=target in KEEPING)
     from ..print_ir import print_program
 
-    return print_program(program) + _derived(checked)
+    return print_program(run(checked.program)) + _derived(checked)
+
+
+def emitted(checked: Checked, emitter: Emitter, *, keeps: bool) -> str:
+    """The code of a checked program, which decodes with a cache where its backend keeps one, and can."""
+    from ..diagnostics import SpecError
+    from ..passes.derive_decoding import Refusal, derive_decoding
+    from ..pipeline import run
+
+    derived = derive_decoding(checked.program, checked.flow) if keeps else None
+    if derived is not None and not isinstance(derived, Refusal):
+        with suppress(SpecError):
+            return emitter(run(derived))
+    return emitter(run(checked.program))
 
 
 def _derived(checked: Checked) -> str:

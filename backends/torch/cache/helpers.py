@@ -1,0 +1,74 @@
+"""What a generated file brings along to keep tokens and states, each only where it is used."""
+
+from __future__ import annotations
+
+from ....compiler import ir
+
+CACHE_HELPERS = {
+    "Rows": '''@dataclass
+class Rows:
+    """What the tokens so far left behind, [b, length, ...]."""
+
+    tensor: Tensor
+
+    def keep(self, x: Tensor, slots: Tensor | None) -> Tensor:
+        """Write the tokens of a call, and give all there are so far: in a first call, which has no slots, x itself."""
+        if slots is None:
+            self.tensor[:, : x.shape[1]] = x
+            return x
+        return self.tensor.index_copy_(1, slots, x.to(self.tensor.dtype))''',
+    "OptionalRows": '''@dataclass
+class OptionalRows(Rows):
+    """The same of an input that may be left out: it stands for ones then."""
+
+    def keep_given(self, x: Tensor | None, slots: Tensor | None) -> Tensor | None:
+        if x is not None:
+            return self.keep(x, slots)
+        if slots is None:
+            self.tensor.fill_(1)
+            return None
+        return self.tensor.index_fill_(1, slots, 1)''',
+    "Ring": '''@dataclass
+class Ring(Rows):
+    """The same of the last tokens alone, as many as a window sees; a new one takes the place of the oldest."""
+
+    def keep(self, x: Tensor, slots: Tensor | None) -> Tensor:
+        """One token and those before it stand as they lie in the ring; several stand after what was there."""
+        size = self.tensor.shape[1]
+        one = x.shape[1] == 1
+        y = x if slots is None else self.tensor if one else torch.cat((self.tensor, x), 1)
+        at = torch.arange(x.shape[1], device=x.device) if slots is None else slots
+        self.tensor.index_copy_(1, at[-size:] % size, x[:, -size:].to(self.tensor.dtype))
+        return y
+
+
+def ring_slots(slots: Tensor, window: int, size: int) -> Tensor:
+    """The slots of what a ring of this size gives; -window, which no query sees, where it holds nothing yet."""
+    last = slots[:1] if len(slots) == 1 else slots[:1] - 1
+    held = last - (last - torch.arange(size, device=slots.device)) % size
+    held = torch.where(held < 0, -window, held)
+    return held if len(slots) == 1 else torch.cat((held, slots))''',
+    "follow": '''def follow(before: Tensor, x: Tensor) -> Tensor:
+    """x [b, t, ...] after the last entries of the calls before, which then give way to its own."""
+    y = torch.cat((before, x), 1)
+    before.copy_(y[:, -before.shape[1] :])
+    return y''',
+    "tensors": '''def tensors(part: object) -> Iterator[Tensor]:
+    """All tensors of a cache that have a row for each sequence."""
+    if isinstance(part, Tensor) and part.ndim > 0:
+        yield part
+    elif isinstance(part, list):
+        for one in part:
+            yield from tensors(one)
+    elif is_dataclass(part):
+        for each in fields(part):
+            yield from tensors(getattr(part, each.name))''',
+}
+
+
+def cache_helpers(program: ir.Program, wanted: set[str]) -> list[str]:
+    """Their source, in order; `tensors` serves every cache."""
+    if program.decoding is None:
+        return []
+    names = wanted | {"tensors"} | ({"Rows"} if wanted & {"Ring", "OptionalRows"} else set())
+    return [CACHE_HELPERS[n] for n in CACHE_HELPERS if n in names]

@@ -1,0 +1,125 @@
+"""A derived program in the form that is written: which windows are rings, which inputs of the model are kept as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from ....compiler import ir
+from ....compiler.dims import Expr
+from ....compiler.ir import Module, Program, Value
+from ...python.attention_axes import dropout_rate
+from ...python.prepare_masks import can_hoist
+
+
+@dataclass
+class KeptInputs:
+    """Optional inputs of the model that their readers see as they have been so far: by the input's value, the name of the cache's entry.
+
+    `rows` have the tokens of all calls, `once` are those of the first call. `beside`: the input whose tokens of this call are read too, and
+    stand apart."""
+
+    rows: dict[Value, str] = field(default_factory=dict)
+    once: dict[Value, str] = field(default_factory=dict)
+    beside: dict[Value, Value] = field(default_factory=dict)
+
+
+def prepare_cache(program: Program) -> tuple[Program, KeptInputs]:
+    """Requires: a program before its masks are made; functions that keep something stand where they are called. Ensures: a window is left only
+    on what can be a ring; optional inputs that are kept have the type of what is kept. Leaves alone: programs without a decoding."""
+    kept = KeptInputs()
+    if program.decoding is None:
+        return program, kept
+    return _lift_inputs(_choose_rings(program), kept), kept
+
+
+# ---------------------------------------------------------------- rings
+
+
+def _choose_rings(program: Program) -> Program:
+    """Only what attention alone reads can be a ring, if the mask can be made for the slots in a ring's order; in one module all rings are of one length."""
+    test = can_hoist(program)
+    cleared: set[ir.Node] = set()
+    for module in ir.walk(program.root):
+        keeps = [n for n in module.body if isinstance(n, ir.Keep) and n.window is not None]
+        fit = {n: _fits(n, module, test) for n in keeps}
+        same = len({n.window for n in keeps if fit[n]}) == 1
+        cleared.update(n for n in keeps if not (fit[n] and same))
+    if not cleared:
+        return program
+
+    def change(module: Module) -> Module:
+        body = tuple(replace(n, window=None) if isinstance(n, ir.Keep) and n in cleared else n for n in module.body)
+        return replace(module, body=body) if cleared & set(module.body) else module
+
+    return replace(program, root=ir.rewrite(program.root, change))
+
+
+def _fits(keep: ir.Keep, module: Module, hoists: Callable[[ir.Attend, Module], bool]) -> bool:
+    if keep.x.type.dtype in ("int", "bool"):
+        return False
+    reached, attends = {keep.out}, 0
+    for node in module.body:
+        if node is keep or not any(v in reached for v in ir.operands(node)):
+            continue
+        if isinstance(node, ir.Attend):
+            free = {v for r in ir.regions(node) for v in ir.free_values(r)}
+            if node.q in reached or free & reached or not hoists(node, module) or not _blind(node):
+                return False
+            attends += 1
+        elif isinstance(node, ir.Fold | ir.Keep) or any(True for _ in ir.regions(node)):
+            return False
+        else:
+            reached.update(node.outs)
+    return attends > 0 and not reached & set(module.outputs)
+
+
+def _blind(node: ir.Attend) -> bool:
+    """Whether scores and weights do not depend on where the keys stand."""
+    key = node.key
+    if node.score is not None:
+        used = {v for n in node.score.body for v in ir.operands(n)}
+        if used & set(node.score.params[2:]) or any(v.type.has(key) for v in ir.free_values(node.score)):
+            return False
+    if node.weights is None or dropout_rate(node.weights) is not None:
+        return True
+    ordered = (ir.Index, ir.Take, ir.Roll, ir.Unfold, ir.Call, ir.Pad)
+    return not any(isinstance(n, ordered) or (isinstance(n, ir.Along) and "softmax" not in n.function) for n in node.weights.body)
+
+
+# ---------------------------------------------------------------- inputs of the model
+
+
+def _lift_inputs(program: Program, kept: KeptInputs) -> Program:
+    """Where a constant stands for an optional input that is left out, what is kept of it takes its place."""
+    root, inputs = program.root, {i.value: i for i in program.inputs}
+    mapping: dict[Value, Value] = {}
+    gone: set[ir.Node] = set()
+    further: list[ir.ModelInput] = []
+    for node in root.body:
+        if not isinstance(node, ir.Keep | ir.Once) or not (given := inputs.get(node.x)) or _constant(given) is None:
+            continue
+        defaults = [n for i in program.inputs if i.default is not None for n in i.default.body]
+        readers = [n for n in (*root.body, *defaults) if n is not node and node.x in ir.operands(n)]
+        gone.add(node)
+        if isinstance(node, ir.Once):
+            kept.once[node.x] = node.entry
+            mapping[node.out] = node.x
+        elif not readers:
+            kept.rows[node.out] = node.entry
+            inputs[node.x] = replace(given, value=node.out)
+        else:
+            kept.rows[node.out], kept.beside[node.out] = node.entry, node.x
+            further.append(replace(given, name=f"kept_{given.name}", value=node.out))
+    if not gone:
+        return program
+    found = (*inputs.values(), *further)
+    body = tuple(ir.replace_values(n, mapping) for n in root.body if n not in gone)
+    root = ir.replace_results(replace(root, inputs=tuple(i.value for i in found), body=body), mapping)
+    return replace(program, root=root, inputs=found)
+
+
+def _constant(given: ir.ModelInput) -> Expr | None:
+    """What it is full of where it is left out."""
+    last = given.default.body[-1] if given.default is not None and given.default.body else None
+    return last.value if isinstance(last, ir.Full) else None

@@ -1,0 +1,161 @@
+"""Cross entropy over many classes without all logits at once: the last linear map goes into the loss, a few rows at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+from ...compiler import ir
+from ...compiler.ir import Axis, Label, Type, Value
+from ...grammar.frozen import frozen
+from ..python.code import call, method, number
+from ..python.layouts import without
+from ..python.name_parameters import native_of
+from ..python.natives import Linear
+from ..python.write_body import BodyWriter
+
+MANY = 4096
+"""Classes from which on the logits of a batch are larger than what the layers keep."""
+
+
+@frozen(kw_only=True, eq=False)
+class LinearCrossEntropy(ir.Op):
+    """CrossEntropy of logits = x times `weight` over `inside` (plus `bias`), along the axis `over`."""
+
+    x: Value
+    weight: Value
+    bias: Value | None
+    target: Value
+    over: Label
+    inside: Label
+
+
+def chunk_losses(program: ir.Program) -> ir.Program:
+    """Requires: `name_parameters` has run. Ensures: where the model's loss is the cross entropy of a linear map to many classes, casts and slices
+    of rows apart, it is a LinearCrossEntropy of what the map is applied to. Leaves alone: the logits, for the output."""
+    root = program.root
+    made = {out: n for n in root.body for out in n.outs}
+    body: list[ir.Node] = []
+    for node in root.body:
+        body += _chunked(node, root, made) or [node] if isinstance(node, ir.CrossEntropy) else [node]
+    if len(body) == len(root.body):
+        return program
+    return replace(program, root=replace(root, body=tuple(body)))
+
+
+def _chunked(node: ir.CrossEntropy, root: ir.Module, made: dict[Value, ir.Node]) -> list[ir.Node] | None:
+    """The nodes in the place of one; none where it stays."""
+    classes = node.logits.type.axis(node.over).size.value()
+    if classes is None or classes < MANY:
+        return None
+    slices: list[ir.Slice] = []
+    bias: Value | None = None
+    value = node.logits
+    while True:
+        match made.get(value):
+            case ir.Cast(x=x):
+                value = x
+            case ir.Slice(x=x, over=over) as rows if over is not node.over:
+                slices.append(rows)
+                value = x
+            case ir.Elementwise(function="add", args=(Value() as x, Value() as term)) if bias is None and term.type.labels == (node.over,):
+                value, bias = x, term
+            case ir.Einsum(args=(x, weight), over=(inside,)) if set(weight.type.labels) == {node.over, inside}:
+                return _joined(node, slices, x, weight, bias, inside)
+            case ir.Call(target=str() as name, args=(x,)) if bias is None:
+                return _of_child(node, slices, x, name, root)
+            case _:
+                return None
+
+
+def _of_child(node: ir.CrossEntropy, slices: list[ir.Slice], x: Value, name: str, root: ir.Module) -> list[ir.Node] | None:
+    """The same where the linear map is a child."""
+    child = root.child(name)
+    native = native_of(child.module) if isinstance(child, ir.Child) else None
+    if not isinstance(native, Linear) or len(native.inside) != 1 or len(native.outside) != 1:
+        return None
+    inside = x.type.labels[-1]
+    own = {native.inside[0]: inside, native.outside[0]: node.over}
+    params = [p for p in (native.weight, native.bias) if p is not None]
+    reads = [
+        ir.ChildParam(outs=(Value(Type(tuple(Axis(own[a.label], a.size) for a in p.type.axes), p.type.dtype)),), span=node.span, path=(name, p.name))
+        for p in params
+    ]
+    joined = _joined(node, slices, x, reads[0].out, reads[1].out if len(reads) > 1 else None, inside)
+    return None if joined is None else [*reads, *joined]
+
+
+def _joined(
+    node: ir.CrossEntropy, slices: list[ir.Slice], x: Value, weight: Value, bias: Value | None, inside: Label
+) -> list[ir.Node] | None:
+    if x.type.dtype != "float" or weight.type.dtype != "float" or x.type.has(node.over) or x.type.has(ir.REST):
+        return None
+    nodes: list[ir.Node] = []
+    for rows in reversed(slices):
+        axes = tuple(rows.out.type.axis(a.label) if a.label is rows.over else a for a in x.type.axes)
+        nodes.append(replace(rows, outs=(Value(Type(axes, x.type.dtype)),), x=x))
+        x = nodes[-1].out
+    nodes.append(
+        cast(
+            ir.Node,
+            LinearCrossEntropy(
+                outs=node.outs, span=node.span, x=x, weight=weight, bias=bias, target=node.target, over=node.over, inside=inside
+            ),
+        )
+    )
+    return nodes
+
+
+def lower_linear_cross_entropy(w: BodyWriter, node: ir.Node) -> None:
+    node = cast(LinearCrossEntropy, node)
+    t = w.apart(w.read(node.x), node.inside)
+    rows = without(t.layout, [node.inside])
+    x, target = w.arranged(t, (*rows, (node.inside,))), w.arranged(w.read(node.target), rows)
+    weight = w.arranged(w.read(node.weight), ((node.over,), (node.inside,)))
+    if len(rows) != 1:
+        x, target = method(x, "flatten", number(0), number(len(rows) - 1)), method(target, "flatten")
+    bias = [] if node.bias is None else [w.arranged(w.read(node.bias), ((node.over,),))]
+    w.helpers.add("linear_cross_entropy")
+    w.define(node.out, call("linear_cross_entropy", x, target, weight, *bias), (), kind="loss")
+
+
+HELPER = '''def linear_cross_entropy(x: Tensor, target: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Cross entropy of F.linear(x, weight, bias) with the targets that are not -100; never all logits at once."""
+    loss: Tensor = LinearCrossEntropy.apply(x, target, weight, bias, torch.is_grad_enabled())
+    return loss
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """Gradients are computed on the way, while a few rows of logits are there."""
+
+    @staticmethod
+    def forward(ctx, x, target, weight, bias, differentiate):  # type: ignore[no-untyped-def]
+        exact = torch.promote_types(x.dtype, torch.float32)
+        kept = target != -100
+        place = target.where(kept, 0)[:, None]
+        share = (kept / kept.sum()).to(exact)[:, None]
+        loss = torch.zeros((), dtype=exact, device=x.device)
+        if differentiate:
+            grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight, dtype=exact)
+            grad_bias = None if bias is None else torch.zeros_like(bias, dtype=exact)
+        size = max(256, x.numel() // weight.shape[0])  # logits of a chunk are about as large as x
+        for rows in map(slice, range(0, len(x), size), range(size, len(x) + size, size)):
+            logits = F.linear(x[rows], weight, bias).to(exact)
+            total = logits.logsumexp(-1, keepdim=True)
+            loss += ((total - logits.gather(1, place[rows])) * share[rows]).sum()
+            if differentiate:
+                grad = logits.sub_(total).exp_().mul_(share[rows]).scatter_add_(1, place[rows], -share[rows])
+                if grad_bias is not None:
+                    grad_bias += grad.sum(0)
+                grad = grad.to(x.dtype)
+                grad_x[rows] = grad @ weight
+                grad_weight += grad.t() @ x[rows]
+        if differentiate:
+            grad_bias = None if grad_bias is None else grad_bias.to(bias.dtype)
+            ctx.save_for_backward(grad_x, grad_weight.to(weight.dtype), grad_bias)
+        return loss
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        grad_x, grad_weight, grad_bias = ctx.saved_tensors
+        return grad * grad_x, None, grad * grad_weight, None if grad_bias is None else grad * grad_bias, None'''
