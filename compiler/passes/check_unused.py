@@ -5,6 +5,9 @@ from __future__ import annotations
 from .. import ir
 from ..diagnostics import Diagnostics
 
+DROPPED = "_"
+"""The name of a result that is not wanted: `q, _ = rotate(q, k)`."""
+
 
 def check_unused(program: ir.Program, diagnostics: Diagnostics) -> None:
     """Report unread inputs of the model (E317) and tensors that reach no output and no loss (E318).
@@ -23,7 +26,7 @@ def check_unused(program: ir.Program, diagnostics: Diagnostics) -> None:
             read.update(used)
             if any(o in live for o in node.outs):
                 live.update(used)
-            elif not any(o in read for o in node.outs):
+            elif not any(o in read or o.hint == DROPPED for o in node.outs):
                 name = node.out.hint
                 what = f"`{name}` is" if name else "this is"
                 diagnostics.error("E318", f"{what} computed and reaches no result", node.span, help="use it, or delete it")

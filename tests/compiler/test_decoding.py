@@ -22,9 +22,9 @@ from xfc.compiler.verify_ir import verify
 
 OPEN = Path(__file__).parents[1] / "open"
 DECODED = (
-    "bamba_9b", "bart_base", "bloom_560m", "deepseek_v3", "gemma2_2b", "gemma3_1b", "gpt2", "gpt3_small", "gpt_neox_20b", "gpt_oss_20b",
+    "bamba_9b", "bart_base", "bloom_560m", "cla2_decoder", "dalle_12b", "deepseek_v3", "gemma2_2b", "gemma3_1b", "gpt2", "gpt3_small", "gpt_neox_20b", "gpt_oss_20b",
     "jamba_v0_1", "llama2_7b", "llama3_8b", "mamba2_130m", "mistral_7b", "mixtral_8x7b", "opus_mt_en_de", "qwen2_0_5b", "qwen3_0_6b",
-    "qwen3_30b_a3b", "switch_base_8", "t5_small", "whisper_tiny",
+    "qwen3_30b_a3b", "switch_base_8", "t5_small", "whisper_tiny", "yoco_3b",
 )  # fmt: skip
 DECODED_OPEN = (
     "contextual_positions", "differential", "documents", "gated_linear", "hyper_connections", "layer_scale", "multi_token", "performer",
