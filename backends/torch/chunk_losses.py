@@ -78,7 +78,9 @@ def _of_child(node: ir.CrossEntropy, slices: list[ir.Slice], x: Value, name: str
     own = {native.inside[0]: inside, native.outside[0]: node.over}
     params = [p for p in (native.weight, native.bias) if p is not None]
     reads = [
-        ir.ChildParam(outs=(Value(Type(tuple(Axis(own[a.label], a.size) for a in p.type.axes), p.type.dtype)),), span=node.span, path=(name, p.name))
+        ir.ChildParam(
+            outs=(Value(Type(tuple(Axis(own[a.label], a.size) for a in p.type.axes), p.type.dtype)),), span=node.span, path=(name, p.name)
+        )
         for p in params
     ]
     joined = _joined(node, slices, x, reads[0].out, reads[1].out if len(reads) > 1 else None, inside)
