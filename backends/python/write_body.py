@@ -99,7 +99,10 @@ class Numbers:
 
     def _keep(self, name: str, expr: Expr) -> Code:
         name = f"num_{name}" if name in self._own() or name in RESERVED_ATTRIBUTES else name
-        self.kept.setdefault(name, self.init(expr))
+        value = self.init(expr)
+        free = (n for n in (name, *(f"{name}{k}" for k in range(2, 99))) if self.kept.get(n, value) == value)  # several may be called alike
+        name = next(free)
+        self.kept[name] = value
         return Attribute(Text("self"), name)
 
 
