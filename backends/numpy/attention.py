@@ -11,7 +11,7 @@ from ..python.attention_axes import Given, attend_axes, mask_kind
 from ..python.code import Binary, Code, Subscript, Text, Unary, Var, call, method, number
 from ..python.layouts import Layout, Tensor, has, note_of
 from ..python.write_body import BodyWriter
-from .pointwise import FunctionWriter, to_dtype
+from .pointwise import FunctionWriter, counted, to_dtype
 
 
 def lower_attend(w: BodyWriter, node: ir.Node) -> None:
@@ -44,7 +44,7 @@ def _slots(w: BodyWriter, region: ir.Region, i: Value, j: Value, node: ir.Attend
     for value, size in ((i, node.q.type.axis(node.query).size), (j, node.k.type.axis(node.k_axis).size)):
         w.see(value)
         if value in used and value not in w.env:
-            w.define(value, call("np.arange", w.number(size)), ((value.type.axes[0].label,),))
+            w.define(value, counted(w, value, size), ((value.type.axes[0].label,),))
 
 
 def _scored(w: BodyWriter, node: ir.Attend, score: ir.Region, scores: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from ..python.name_parameters import native_of
 from ..python.natives import Embedding, Linear
 from ..python.plan_classes import Plan
 from ..python.write_body import BodyWriter
+from .cache_arguments import handed_on
 from .helpers import free_name
 from .pointwise import dtype_code
 
@@ -49,7 +50,7 @@ def lower_call(w: BodyWriter, node: ir.Node) -> None:
         _call_native(w, node, node.target, module)
         return
     bound = bind(w, module, node.args)
-    code = applied(w, module, params, bound.args)
+    code = applied(w, module, params, bound.args, node)
     layouts = [out_layout(w, f, a, bound) for f, a in zip(module.outputs, node.outs, strict=True)]
     if len(node.outs) == 1:
         w.define(node.out, code, layouts[0], kind=kind)
@@ -69,7 +70,7 @@ def _write_inline(w: BodyWriter, node: ir.Call, module: ir.Module) -> None:
         w.env[out] = Tensor(t.code, relabel(t.layout, formal.type.labels, out.type.labels), sizes_of(out.type))
 
 
-def applied(w: BodyWriter, module: ir.Module, params: Code | None, args: Sequence[Code]) -> Code:
+def applied(w: BodyWriter, module: ir.Module, params: Code | None, args: Sequence[Code], node: ir.Node | None = None) -> Code:
     """`gated(part(params, "ffn"), x, config)`."""
     plan = w.numbers.plans.of(module)
     if plan.is_native:
@@ -78,7 +79,9 @@ def applied(w: BodyWriter, module: ir.Module, params: Code | None, args: Sequenc
     numbers = [w.number(e) for n, e in w.numbers.plans.arguments(module) if n in used]
     own = [] if plan.is_function or params is None else [params]
     config = [Text("config")] if plan.takes_config and "config" in used else []
-    return Call(Text(function_name(plan)), (*own, *args, *_memory(w, module, params), *numbers, *config))
+    return Call(
+        Text(function_name(plan)), (*own, *args, *_memory(w, module, params), *_cached(w, plan, module, params, node), *numbers, *config)
+    )
 
 
 def _memory(w: BodyWriter, module: ir.Module, params: Code | None) -> tuple[Code, ...]:
@@ -89,6 +92,13 @@ def _memory(w: BodyWriter, module: ir.Module, params: Code | None) -> tuple[Code
         w.refuse("a memory inside experts or a scan")
     name = params.args[1].text
     return Text("state"), Text(name if w.numbers.is_root else f'f"{{path}}.{name[name.index(chr(34)) + 1 :]}')
+
+
+def _cached(w: BodyWriter, plan: Plan, module: ir.Module, params: Code | None, node: ir.Node | None) -> tuple[Code, ...]:
+    name = function_name(plan)
+    if isinstance(params, Call) and params.function == Text("part") and isinstance(params.args[1], Text):
+        name = params.args[1].text.removeprefix("f").strip('"')
+    return handed_on(w, module, node, name)
 
 
 def keeps_state(module: ir.Module) -> bool:

@@ -86,7 +86,8 @@ def _letter(dim: Dim, taken: set[str]) -> str:
     return next(c for c in name + "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in taken)
 
 
-def lower_linear_recurrence(w: BodyWriter, node: ir.Node) -> None:
+def lower_linear_recurrence(w: BodyWriter, node: ir.Node, *start: Code) -> None:
+    """`start`: the state before the first step, if it is not 0."""
     node = cast(ir.LinearRecurrence, node)
     for value in (node.a, node.b):
         if node.over in w.read(value).labels:
@@ -95,4 +96,5 @@ def lower_linear_recurrence(w: BodyWriter, node: ir.Node) -> None:
     if not any(dim == (node.over,) for dim in layout):
         layout = apart_from(layout, {node.over})
         codes = [w.spread(w.read(v), layout) for v in (node.a, node.b)]
-    w.define(node.out, call("linear_recurrence", *codes, along(layout, node.over)), layout, kind="h")
+    code = call("linear_recurrence", *codes, along(layout, node.over), *start)
+    w.define(node.out, code, layout, kind="h", pure=not start)

@@ -20,6 +20,7 @@ from ..python.natives import Embedding, Linear
 from ..python.parameter_shapes import shape_lines
 from ..python.plan_classes import plan_classes
 from ..python.prepare_masks import prepare_masks
+from .cache import without_onces
 from .calls import function_name, keeps_state
 from .evaluation import without_training
 from .helpers import HELPERS, used_helpers
@@ -27,14 +28,31 @@ from .inline_tables import inline_tables
 from .write_functions import write_forward, write_function
 
 RESERVED = frozenset(
-    (*dir(builtins), "np", "math", "Path", "Array", "Params", "Config", "NamedTuple", "Output", "load", "forward", "init_state", "shapes")
+    (
+        *dir(builtins),
+        "np",
+        "math",
+        "Path",
+        "Array",
+        "Params",
+        "Config",
+        "NamedTuple",
+        "Output",
+        "load",
+        "forward",
+        "init_state",
+        "shapes",
+        "Cache",
+        "init_cache",
+    )
 )
 
 
 def emit(program: ir.Program) -> str:
     """Requires: a verified program, after the passes. Ensures: a file that needs numpy alone (safetensors inside `load`), formatted, the same
     bytes for the same program. Raises SpecError (E601) where this backend cannot write an operation."""
-    program, masks = prepare_masks(keep_whole_axes(inline_functions(remove_dead_nodes(without_training(program)))))
+    program = without_onces(keep_whole_axes(inline_functions(remove_dead_nodes(without_training(program)))))
+    program, masks = prepare_masks(program)
     program = name_parameters(remove_dead_nodes(inline_tables(program)))
     plans = plan_classes(program, lambda m: isinstance(native_of(m), Linear | Embedding))
     own = [p for p in plans.plans if not p.is_native and program.root not in p.of.uses and p.first.outputs]
@@ -50,11 +68,18 @@ def emit(program: ir.Program) -> str:
         helpers=used_helpers(written),
         functions=views,
         forward=forward,
-        outputs=program.root.output_names if outputs else (),
+        outputs=_fields(program) if outputs else (),
+        decodes=program.decoding is not None,
         remembers=keeps_state(program.root),
         checkpoint=write_checkpoint(checkpoint_view(program, "", shape_lines(program, stored_shapes)), "numpy"),
     )
     return re.sub(r"\n{4,}", "\n\n\n", _with_imports(text)).rstrip("\n") + "\n"
+
+
+def _fields(program: ir.Program) -> list[str]:
+    """The outputs and their types: with a cache, what is not decoded is none."""
+    decoded = range(len(program.root.outputs)) if program.decoding is None else program.decoding.outputs
+    return [f"{name}: Array{'' if k in decoded else ' | None'}" for k, name in enumerate(program.root.output_names)]
 
 
 def stored_shapes(module: ir.Module) -> tuple[tuple[str, tuple[Expr, ...]], ...]:
@@ -93,7 +118,7 @@ def _with_imports(text: str) -> str:
     lines = ["from __future__ import annotations", ""]
     lines += [f"import {name}" for name in ("json", "math", "operator", "re") if re.search(rf"\b{name}\.", text)]
     lines.append("from collections.abc import Sequence")
-    lines.append("from dataclasses import dataclass")
+    lines.append("from dataclasses import dataclass, field" if "= field(" in text else "from dataclasses import dataclass")
     lines += ["from fnmatch import fnmatch"] if "fnmatch(" in text else []
     lines.append("from itertools import accumulate")
     lines.append("from pathlib import Path")

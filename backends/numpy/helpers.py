@@ -75,14 +75,48 @@ HELPERS = {
     base = base.copy()
     np.add.at(base, index, values)
     return base""",
-    "linear_recurrence": '''def linear_recurrence(a: Array, b: Array, axis: int) -> Array:
-    """h[t] = a[t] * h[t - 1] + b[t], from 0."""
+    "linear_recurrence": '''def linear_recurrence(a: Array, b: Array, axis: int, start: Array | None = None) -> Array:
+    """h[t] = a[t] * h[t - 1] + b[t], from 0 or `start`."""
     a, b = np.broadcast_arrays(a, b)
     h, a, b = np.zeros_like(np.moveaxis(b, axis, 0)), np.moveaxis(a, axis, 0), np.moveaxis(b, axis, 0)
-    state = np.zeros_like(h[0])
+    state = np.zeros_like(h[0]) if start is None else start
     for t in range(len(h)):
         h[t] = state = a[t] * state + b[t]
     return np.moveaxis(h, 0, axis)''',
+    "before": '''def before(cache: Cache | None) -> int:
+    """The number of tokens before this call."""
+    return 0 if cache is None else cache.position''',
+    "keep": '''def keep(cache: Cache | None, name: str, x: Array, axis: int) -> Array:
+    """x after what the calls before have kept under a name."""
+    if cache is None:
+        return x
+    if name in cache.kept:
+        x = np.concatenate([cache.kept[name], x], axis)
+    cache.kept[name] = x
+    return x''',
+    "follow": '''def follow(cache: Cache | None, name: str, x: Array, count: int, axis: int, beyond: int = 0) -> Array:
+    """x, whose first entries, `count` of them, are in later calls those that came before its tokens."""
+    if cache is None:
+        return x
+    if name in cache.kept:
+        x = np.concatenate([cache.kept[name], np.take(x, range(count, x.shape[axis]), axis)], axis)
+    last = x.shape[axis] - beyond
+    cache.kept[name] = np.take(x, range(last - count, last), axis)
+    return x''',
+    "go_on": '''def go_on(cache: Cache | None, name: str, x: Array, axis: int) -> Array:
+    """A running total, from where the call before ended."""
+    if cache is None:
+        return x
+    if name in cache.kept:
+        x = x + cache.kept[name]
+    cache.kept[name] = np.take(x, [-1], axis)
+    return x''',
+    "recall": '''def recall(cache: Cache | None, name: str, start: Array | None) -> Array | None:
+    """How the call before ended; `start` if there was none."""
+    return start if cache is None else cache.kept.get(name, start)''',
+    "remember": """def remember(cache: Cache | None, name: str, x: Array) -> None:
+    if cache is not None:
+        cache.kept[name] = x""",
 }
 
 

@@ -8,10 +8,10 @@ from ...compiler import ir
 from ..python.shapes import lower_flatten, lower_rename, lower_slice, lower_squeeze, lower_transpose, lower_unflatten
 from ..python.write_body import BodyWriter
 from .attention import lower_attend
+from .cache import lower_cached_along, lower_cached_concat, lower_cached_pad, lower_cached_recurrence, lower_keep
 from .calls import lower_call, lower_pairwise, lower_route
-from .contractions import lower_einsum, lower_linear_recurrence
+from .contractions import lower_einsum
 from .pointwise import (
-    lower_along,
     lower_cast,
     lower_cross_entropy,
     lower_elementwise,
@@ -24,10 +24,8 @@ from .pointwise import (
 )
 from .shapes import (
     lower_child_param,
-    lower_concat,
     lower_expand,
     lower_one_hot,
-    lower_pad,
     lower_scatter_add,
     lower_split,
     lower_stack,
@@ -44,7 +42,7 @@ LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     ir.Elementwise: lower_elementwise,
     ir.Cast: lower_cast,
     ir.Reduce: lower_reduce,
-    ir.Along: lower_along,
+    ir.Along: lower_cached_along,
     ir.Roll: lower_roll,
     ir.Top: lower_top,
     ir.Einsum: lower_einsum,
@@ -57,15 +55,16 @@ LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     ir.Squeeze: lower_squeeze,
     ir.StackTensors: lower_stack,
     ir.Unstack: lower_unstack,
-    ir.Concat: lower_concat,
-    ir.Pad: lower_pad,
+    ir.Concat: lower_cached_concat,
+    ir.Pad: lower_cached_pad,
     ir.Slice: lower_slice,
     ir.Take: lower_take,
     ir.ScatterAdd: lower_scatter_add,
     ir.OneHot: lower_one_hot,
     ir.Unfold: lower_unfold,
-    ir.LinearRecurrence: lower_linear_recurrence,
+    ir.LinearRecurrence: lower_cached_recurrence,
     ir.Attend: lower_attend,
+    ir.Keep: lower_keep,
     ir.Dropout: lower_unchanged,
     ir.StopGradient: lower_unchanged,
     ir.CrossEntropy: lower_cross_entropy,

@@ -16,6 +16,7 @@ from ..python.code import Attribute, Binary, Call, Code, Items, Subscript, Text,
 from ..python.layouts import Layout, axis_number, place, without
 from ..python.shapes import along
 from ..python.write_body import BodyWriter
+from .cache_arguments import CACHE, starts_later
 
 FLOATS = ("float", "float32")
 OPERATORS = {
@@ -199,9 +200,15 @@ def lower_unchanged(w: BodyWriter, node: ir.Node) -> None:
     w.alias(node.out, w.read(node.x))
 
 
+def counted(w: BodyWriter, value: Value, size: Expr) -> Code:
+    """0, 1, ... along an axis; along the tokens of a call, from the number of those before."""
+    code = call("np.arange", w.number(size))
+    return Binary("+", call("before", CACHE), code) if starts_later(w, value) else code
+
+
 def lower_index(w: BodyWriter, node: ir.Node) -> None:
     axis = node.outs[0].type.axes[0]
-    w.define(node.outs[0], call("np.arange", w.number(axis.size)), ((axis.label,),), kind="index")
+    w.define(node.outs[0], counted(w, node.outs[0], axis.size), ((axis.label,),), kind="index")
 
 
 def lower_full(w: BodyWriter, node: ir.Node) -> None:

@@ -12,6 +12,7 @@ from ..python.choose_slots import choose_by_slot
 from ..python.code import Assign, Block, Code, Do, Items, Range, Statement, Subscript, Text, Var, call, method, number
 from ..python.layouts import Layout, Tensor, sizes_of
 from ..python.write_body import BodyWriter
+from .cache import carried_end, carried_start
 from .calls import PARAMS, applied
 
 
@@ -24,7 +25,8 @@ def _carried(w: BodyWriter, node: ir.Fold | ir.Scan) -> list[Var]:
     found: list[Var] = []
     for out, arg in zip(node.outs[: node.carried], node.args, strict=False):
         var = Var(hint=out.hint or arg.hint, kind="x")
-        w.statements.append(Assign((var,), w.arranged(w.read(arg), _apart(arg))))
+        start = w.arranged(w.read(arg), _apart(arg))
+        w.statements.append(Assign((var,), carried_start(w, node, len(found), start) if isinstance(node, ir.Scan) else start))
         found.append(var)
     return found
 
@@ -50,7 +52,7 @@ def lower_fold(w: BodyWriter, node: ir.Node) -> None:
     choices: list[tuple[Code, tuple[int | None, ...]]] = []
     for slot, (module, _) in enumerate(stack.slots):
         args = [_argument(w, node, at, formal, carried) for at, formal in zip(node.inputs[slot], module.inputs, strict=True)]
-        choices.append((applied(w, module, params, args), tuple(c.outputs[slot] for c in node.collected)))
+        choices.append((applied(w, module, params, args, node), tuple(c.outputs[slot] for c in node.collected)))
     chosen = choose_by_slot(stack, choices, Text("i"), w.number)
     body: list[Statement] = []
     for k, (test, slot) in enumerate(chosen):
@@ -117,13 +119,14 @@ def lower_scan(w: BodyWriter, node: ir.Node) -> None:
     lists = _lists(w, node.outs[node.carried :], names)
     new = [Var(hint=name) for name in names]
     body: tuple[Statement, ...] = (
-        Assign((*carried, *new), applied(w, module, params, args), pure=False),
+        Assign((*carried, *new), applied(w, module, params, args, node), pure=False),
         *(Do(method(var, "append", one)) for var, one in zip(lists, new, strict=True)),
     )
     steps = call("range", w.number(length))
     w.statements.append(Block(call("reversed", steps) if node.reverse else steps, "for", body, loop=True, binds=(position,)))
     for out, var in zip(node.outs, carried, strict=False):
         w.env[out] = Tensor(var, _apart(out), sizes_of(out.type))
+    w.statements += [end for k, var in enumerate(carried) for end in carried_end(w, node, k, var)]
     for out, var in zip(node.outs[node.carried :], lists, strict=True):
         in_order: Code = Subscript(var, (Text("::-1"),)) if node.reverse else var
         w.define(out, call("np.stack", in_order, number(out.type.labels.index(node.over))), _apart(out))

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from ...compiler import ir
-from ...compiler.dims import Expr
+from ...compiler.dims import Expr, sym
 from ...compiler.ir import Value
 from ...grammar.frozen import frozen
-from ..python.code import Assign, Binary, Block, Call, Code, Items, Return, Store, Subscript, Text, Var, binary, call, lines, number
+from ..python.code import (
+    Assign,
+    Attribute,
+    Binary,
+    Block,
+    Call,
+    Choice,
+    Code,
+    Items,
+    Return,
+    Statement,
+    Store,
+    Subscript,
+    Text,
+    Var,
+    binary,
+    call,
+    lines,
+    number,
+)
 from ..python.fold_values import fold_values, trim_notes
 from ..python.layouts import Layout, Tensor, sizes_of
 from ..python.name_variables import name_variables
 from ..python.plan_classes import Plan, Plans
 from ..python.prepare_masks import Masks
 from ..python.write_body import BodyWriter, Numbers
+from .cache_arguments import CACHE, NONE, aside
+from .cache_arguments import arguments as cache_arguments
 from .calls import function_name, keeps_state
 from .lowerings import LOWERINGS
 from .moves import NumpyMoves
@@ -25,7 +46,7 @@ from .pointwise import FunctionWriter, full
 
 def _local(module: ir.Module) -> set[str]:
     """Names that a function uses besides its variables."""
-    found = {"params", "config", "state", "path"}
+    found = {"params", "config", "state", "path", "cache"}
     if any(isinstance(n, ir.Fold) for n in module.body):
         found.add("i")
     if any(isinstance(n, ir.Route | ir.Pairwise) for n in module.body):
@@ -86,7 +107,8 @@ def write_function(plan: Plan, plans: Plans, reserved: Collection[str], used: di
     own = [] if plan.is_function else ["params: Params"]
     config = ["config: Config"] if plan.takes_config and "config" in words else []
     memory = ["state: Params", "path: str"] if keeps_state(module) else []
-    arguments = [*own, *(f"{names[w.inputs[v]]}: Array" for v in module.inputs), *memory, *explicit, *config]
+    cached = cache_arguments(plan, plans.program)
+    arguments = [*own, *(f"{names[w.inputs[v]]}: Array" for v in module.inputs), *memory, *cached, *explicit, *config]
     count = len(module.outputs)
     result = "Array" if count == 1 else f"tuple[{', '.join(['Array'] * count)}]"
     doc = " ".join(module.doc.split())
@@ -169,11 +191,14 @@ def write_forward(
     if keeps_state(root):
         w.statements.append(Block(Text("state is None"), "if", (Store(Text("state"), Text("{}")),)))
     _states(w)
-    for node in (n for n in root.body if n not in only_losses):
+    if program.decoding is not None:
+        w.dynamic[sym(program.decoding.length)] = Binary("+", call("before", CACHE), w.number(sym(program.decoding.rows)))
+    undecoded = [n for n in root.body if n not in only_losses and aside(w, n)]
+    for node in (n for n in root.body if n not in only_losses and n not in undecoded):
         _write(w, node, masks)
     _next_states(w)
-    _losses(w, program, only_losses)
-    codes = [w.arranged(w.read(v), _apart(v)) for v in root.outputs]
+    _losses(w, program, only_losses | (_needed(root, [loss.value for loss in program.losses]) & set(undecoded)))
+    codes = _outputs(w, program, undecoded)
     w.statements.append(Return(codes[0] if len(codes) == 1 else Call(Text(outputs), tuple(codes))))
     body, _ = _finish(w, {*reserved, *_local(root)}, {w.inputs[i.value]: i.name for i in program.inputs})
     ordered = sorted(program.inputs, key=lambda i: not i.required)
@@ -182,11 +207,41 @@ def write_forward(
         arguments.append("return_loss: bool = False")
     if keeps_state(root):
         arguments.append("state: Params | None = None")
+    if program.decoding is not None:
+        arguments.append("cache: Cache | None = None")
     result = outputs or "Array"
     if program.losses and outputs:
         result += " | Array"
     signature = signature_lines("def forward", ["params: Params", *arguments, "config: Config = Config()"], result)
     return FunctionView(doc=" ".join(root.doc.split()), signature=signature, body=body)
+
+
+def _outputs(w: BodyWriter, program: ir.Program, undecoded: Sequence[ir.Node]) -> list[Code]:
+    """With a cache its position moves on, and what is not decoded is none."""
+    outputs, decoding = program.root.outputs, program.decoding
+    if decoding is None:
+        return [w.arranged(w.read(v), _apart(v)) for v in outputs]
+    found: dict[int, Code] = {}
+    made = {v for n in undecoded for v in n.outs}
+    for k, value in enumerate(outputs):
+        if value not in made:
+            code = w.arranged(w.read(value), _apart(value))
+            found[k] = code if k in decoding.outputs else Choice(Binary("is", CACHE, NONE), code, NONE)
+    outer, w.statements = w.statements, []
+    w.write(undecoded)
+    variables = {k: Var(hint=v.hint, kind="y") for k, v in enumerate(outputs) if v in made}
+    w.statements += [Assign((var,), w.arranged(w.read(outputs[k]), _apart(outputs[k]))) for k, var in variables.items()]
+    inside, w.statements = tuple(w.statements), outer
+    position = Attribute(CACHE, "position")
+    later: tuple[Statement, ...] = (
+        *(Assign((var,), NONE) for var in variables.values()),
+        Store(position, Binary("+", position, w.number(sym(decoding.rows)))),
+    )
+    if inside:
+        w.statements += [Block(Binary("is", CACHE, NONE), "if", inside), Block(Text(""), "else", later)]
+    else:
+        w.statements.append(Block(Binary("is not", CACHE, NONE), "if", later))
+    return [(found | variables)[k] for k in range(len(outputs))]
 
 
 def returns_loss(program: ir.Program) -> bool:

@@ -25,7 +25,7 @@ SHIPPED = {"torch": "xfc.backends.torch", "numpy": "xfc.backends.numpy"}
 """Backends that are found without reading the metadata of every installed package."""
 
 
-KEEPING = ("torch",)
+KEEPING = ("torch", "numpy")
 """Backends that write what a derived program keeps."""
 
 
