@@ -109,16 +109,16 @@ def _joined(
 
 
 def lower_linear_cross_entropy(w: BodyWriter, node: ir.Node) -> None:
-    node = cast(LinearCrossEntropy, node)
-    t = w.apart(w.read(node.x), node.inside)
-    rows = without(t.layout, [node.inside])
-    x, target = w.arranged(t, (*rows, (node.inside,))), w.arranged(w.read(node.target), rows)
-    weight = w.arranged(w.read(node.weight), ((node.over,), (node.inside,)))
+    loss = cast(LinearCrossEntropy, node)
+    t = w.apart(w.read(loss.x), loss.inside)
+    rows = without(t.layout, [loss.inside])
+    x, target = w.arranged(t, (*rows, (loss.inside,))), w.arranged(w.read(loss.target), rows)
+    weight = w.arranged(w.read(loss.weight), ((loss.over,), (loss.inside,)))
     if len(rows) != 1:
         x, target = method(x, "flatten", number(0), number(len(rows) - 1)), method(target, "flatten")
-    bias = [] if node.bias is None else [w.arranged(w.read(node.bias), ((node.over,),))]
+    bias = [] if loss.bias is None else [w.arranged(w.read(loss.bias), ((loss.over,),))]
     w.helpers.add("linear_cross_entropy")
-    w.define(node.out, call("linear_cross_entropy", x, target, weight, *bias), (), kind="loss")
+    w.define(loss.out, call("linear_cross_entropy", x, target, weight, *bias), (), kind="loss")
 
 
 HELPER = '''def linear_cross_entropy(x: Tensor, target: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -135,7 +135,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         exact = torch.promote_types(x.dtype, torch.float32)
         kept = target != -100
         place = target.where(kept, 0)[:, None]
-        share = (kept / kept.sum()).to(exact)[:, None]
+        share = (kept.to(exact) / kept.sum())[:, None]
         loss = torch.zeros((), dtype=exact, device=x.device)
         if differentiate:
             grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight, dtype=exact)
