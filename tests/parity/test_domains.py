@@ -5,9 +5,11 @@ Every model is small and random, its tensors drawn away from 0 and 1. Outputs ag
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +21,7 @@ from click.testing import CliRunner
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.models.esm import modeling_esmfold as folding
+from transformers.models.esm.configuration_esm import TrunkConfig
 
 from xfc.compiler.command_line import xfc as command
 
@@ -198,9 +201,7 @@ def test_triangles(tmp_path: Path) -> None:
     """Triangle multiplication and attention, both ways, in ESMFold's block."""
     from safetensors.torch import save_file
 
-    config = hf.EsmConfig(is_folding_model=True, vocab_list=["<cls>"]).esmfold_config.trunk
-    config.sequence_state_dim, config.pairwise_state_dim, config.sequence_head_width, config.pairwise_head_width = 35, 24, 5, 8
-    config.position_bins = 3
+    config = TrunkConfig(sequence_state_dim=35, pairwise_state_dim=24, sequence_head_width=5, pairwise_head_width=8, position_bins=3)
     reference = FoldingTrunk(config, 2).eval()
     redraw(reference)
     save_file({k: v.contiguous() for k, v in reference.state_dict().items()}, tmp_path / "model.safetensors")
@@ -220,6 +221,28 @@ def test_triangles(tmp_path: Path) -> None:
         for result in (got, other):
             check(result.sequence_state, want[0], kept)
             check(result.pair_state, want[1], kept[:, :, None] & kept[:, None])
+
+
+def parameters(model: str) -> int:
+    count: int = json.loads(xfc("info", model, "--format", "json"))["parameters"]
+    return count
+
+
+def test_counts() -> None:
+    """At full size: against the classes, and the numbers of table 2 of Transformer-XL and of the abstract of DALL-E."""
+    with torch.device("meta"):
+        esm = hf.EsmForMaskedLM(
+            hf.EsmConfig(
+                vocab_size=33, mask_token_id=32, pad_token_id=1, hidden_size=1280, num_hidden_layers=33, num_attention_heads=20,
+                intermediate_size=5120, position_embedding_type="rotary", token_dropout=True, layer_norm_eps=1e-5,
+            )
+        )  # fmt: skip
+        hopper = hf.DecisionTransformerModel(hf.DecisionTransformerConfig(state_dim=11, act_dim=3, bos_token_id=0, eos_token_id=0))
+    assert parameters("esm2_t33_650m") == sum(p.numel() for n, p in esm.named_parameters() if "contact_head" not in n)
+    assert parameters("decision_transformer_hopper") == sum(p.numel() for n, p in hopper.named_parameters() if not n.endswith("wte.weight"))
+    assert round(parameters("transformer_xl_enwik8") / 1e6) == 41
+    assert round(parameters("transformer_xl_enwik8_large") / 1e6) == 277
+    assert round(parameters("dalle_12b") / 1e9) == 12
 
 
 # ------------------------------------------------ formulas
@@ -306,8 +329,8 @@ def test_memorizing_transformer(tmp_path: Path) -> None:
     segments(pair, tmp_path, [ids(2, 5, high=37, seed=n) for n in range(4)], memorizing)
 
 
-def transformer_xl(w: Arrays, calls: list[Tensor]) -> list[Tensor]:
-    """Equation (d) of section 3.3, entry by entry of the distances; a layer remembers its last 7 inputs."""
+def transformer_xl(w: Arrays, calls: list[Tensor], reach: int = 99, furthest: int = 99) -> list[Tensor]:
+    """Section 3.3, entry by entry of the distances; a layer remembers its last 7 inputs."""
     past, found = [torch.zeros(2, 0, 24) for _ in range(2)], []
     frequency = 10000.0 ** (-2 * torch.arange(12) / 24)
     for tokens in calls:
@@ -319,13 +342,13 @@ def transformer_xl(w: Arrays, calls: list[Tensor]) -> list[Tensor]:
             past[n] = everything[:, -7:]
             s = everything.shape[1]
             apart = (torch.arange(t)[:, None] + s - t - torch.arange(s)).float()
-            waves = apart[..., None] * frequency
+            waves = apart.clamp(max=furthest)[..., None] * frequency
             r = project(w, f"{at}.attention.distance_proj", torch.cat([waves.sin(), waves.cos()], -1)).unflatten(-1, (3, 8))
             q = project(w, f"{at}.attention.q_proj", x).unflatten(-1, (3, 8))
             k, v = (project(w, f"{at}.attention.{name}_proj", everything).unflatten(-1, (3, 8)) for name in "kv")
             content = torch.einsum("bihe,bjhe->bhij", q + w[f"{at}.attention.content_bias"], k)
             place = torch.einsum("bihe,ijhe->bhij", q + w[f"{at}.attention.distance_bias"], r)
-            weights = ((content + place) * 8**-0.5).masked_fill(apart < 0, -torch.inf).softmax(-1)
+            weights = ((content + place) * 8**-0.5).masked_fill((apart < 0) | (apart >= reach), -torch.inf).softmax(-1)
             y = project(w, f"{at}.attention.o_proj", torch.einsum("bhij,bjhe->bihe", weights, v).flatten(2))
             x = layer_norm(w, f"{at}.attention_norm", x + y)
             y = project(w, f"{at}.ffn.down_proj", functional.relu(project(w, f"{at}.ffn.up_proj", x)))
@@ -334,12 +357,14 @@ def transformer_xl(w: Arrays, calls: list[Tensor]) -> list[Tensor]:
     return found
 
 
-def test_transformer_xl(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limits", [{}, {"reach": 7, "furthest": 4}], ids=["far", "limited"])
+def test_transformer_xl(tmp_path: Path, limits: dict[str, int]) -> None:
+    """As far as the memory goes; or the same number of keys for each query, the distances cut off."""
     pair = variant(
         tmp_path, "transformer_xl_enwik8", vocab=37, d_model=24, decoder__layers=2, decoder__attention__heads=3, decoder__attention__memory=7,
-        decoder__ffn__hidden=53,
+        decoder__ffn__hidden=53, **{f"decoder__attention__{name}": value for name, value in limits.items()},
     )  # fmt: skip
-    segments(pair, tmp_path, [ids(2, 5, high=37, seed=n) for n in range(4)], transformer_xl)
+    segments(pair, tmp_path, [ids(2, 5, high=37, seed=n) for n in range(4)], partial(transformer_xl, **limits))
 
 
 def rotate(x: Tensor, interleaved: bool) -> Tensor:
