@@ -192,7 +192,17 @@ def _names(classes: Sequence[Class], program: ir.Program) -> dict[int, str]:
     for c in classes:
         groups.setdefault(base[c.key], []).append(c)
     found: dict[int, str] = {}
-    taken = {"Model", "Config", "Cache", "Tensor", "NamedTuple", "GroupedLinear", "LinearCrossEntropy", "ScaledLinear"}
+    taken = {
+        "Model",
+        "Config",
+        "Cache",
+        "Tensor",
+        "NamedTuple",
+        "GroupedLinear",
+        "LinearCrossEntropy",
+        "BiasedCrossEntropy",
+        "ScaledLinear",
+    }
     for name, group in groups.items():
         for c in group:
             styled = (lambda n: n) if c.first.is_function and program.root not in c.uses and not c.in_list else camel

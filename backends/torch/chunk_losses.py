@@ -117,47 +117,55 @@ def lower_linear_cross_entropy(w: BodyWriter, node: ir.Node) -> None:
     if len(rows) != 1:
         x, target = method(x, "flatten", number(0), number(len(rows) - 1)), method(target, "flatten")
     bias = [] if loss.bias is None else [w.arranged(w.read(loss.bias), ((loss.over,),))]
-    w.helpers.add("linear_cross_entropy")
-    w.define(loss.out, call("linear_cross_entropy", x, target, weight, *bias), (), kind="loss")
+    function = "biased_cross_entropy" if bias else "linear_cross_entropy"
+    w.helpers.add(function)
+    w.define(loss.out, call(function, x, target, weight, *bias), (), kind="loss")
 
 
-HELPER = '''def linear_cross_entropy(x: Tensor, target: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Cross entropy of F.linear(x, weight, bias) with the targets that are not -100; never all logits at once."""
-    loss: Tensor = LinearCrossEntropy.apply(x, target, weight, bias, torch.is_grad_enabled())
+def linear_cross_entropy(biased: bool) -> str:
+    """The function as a generated file has it."""
+    bias = ", bias" if biased else ""
+    name = "biased" if biased else "linear"
+    kind = f"{name.capitalize()}CrossEntropy"
+    return f'''def {name}_cross_entropy(x: Tensor, target: Tensor, weight: Tensor{", bias: Tensor" if biased else ""}) -> Tensor:
+    """Cross entropy of F.linear(x, weight{bias}) with the targets that are not -100; never all logits at once."""
+    loss: Tensor = {kind}.apply(x, target, weight{bias}, torch.is_grad_enabled())
     return loss
 
 
-class LinearCrossEntropy(torch.autograd.Function):
+class {kind}(torch.autograd.Function):
     """Gradients are computed on the way, while a few rows of logits are there."""
 
     @staticmethod
-    def forward(ctx, x, target, weight, bias, differentiate):  # type: ignore[no-untyped-def]
+    def forward(ctx, x, target, weight{bias}, differentiate):  # type: ignore[no-untyped-def]
         exact = torch.promote_types(x.dtype, torch.float32)
         kept = target != -100
         place = target.where(kept, 0)[:, None]
         share = (kept.to(exact) / kept.sum())[:, None]
         loss = torch.zeros((), dtype=exact, device=x.device)
         if differentiate:
-            grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight, dtype=exact)
-            grad_bias = None if bias is None else torch.zeros_like(bias, dtype=exact)
+            grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight, dtype=exact){BIAS_START if biased else ""}
         size = max(256, x.numel() // weight.shape[0])  # logits of a chunk are about as large as x
         for rows in map(slice, range(0, len(x), size), range(size, len(x) + size, size)):
-            logits = F.linear(x[rows], weight, bias).to(exact)
+            logits = F.linear(x[rows], weight{bias}).to(exact)
             total = logits.logsumexp(-1, keepdim=True)
             loss += ((total - logits.gather(1, place[rows])) * share[rows]).sum()
             if differentiate:
-                grad = logits.sub_(total).exp_().mul_(share[rows]).scatter_add_(1, place[rows], -share[rows])
-                if grad_bias is not None:
-                    grad_bias += grad.sum(0)
+                grad = logits.sub_(total).exp_().mul_(share[rows]).scatter_add_(1, place[rows], -share[rows]){BIAS_SUM if biased else ""}
                 grad = grad.to(x.dtype)
                 grad_x[rows] = grad @ weight
                 grad_weight += grad.t() @ x[rows]
         if differentiate:
-            grad_bias = None if grad_bias is None else grad_bias.to(bias.dtype)
-            ctx.save_for_backward(grad_x, grad_weight.to(weight.dtype), grad_bias)
+            ctx.save_for_backward(grad_x, grad_weight.to(weight.dtype){", grad_bias.to(bias.dtype)" if biased else ""})
         return loss
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        grad_x, grad_weight, grad_bias = ctx.saved_tensors
-        return grad * grad_x, None, grad * grad_weight, None if grad_bias is None else grad * grad_bias, None'''
+        grad_x, grad_weight{", grad_bias" if biased else ""} = ctx.saved_tensors
+        return grad * grad_x, None, grad * grad_weight, {"grad * grad_bias, " if biased else ""}None'''
+
+
+BIAS_START = """
+            grad_bias = torch.zeros_like(bias, dtype=exact)"""
+BIAS_SUM = """
+                grad_bias += grad.sum(0)"""

@@ -56,6 +56,7 @@ RESERVED = frozenset(
         "config",
         "float32",
         "linear_cross_entropy",
+        "biased_cross_entropy",
         "linear_recurrence",
         "route",
         "pairwise",

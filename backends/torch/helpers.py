@@ -1,6 +1,6 @@
 """Functions that a generated file brings along, each only where it is used."""
 
-from .chunk_losses import HELPER as LINEAR_CROSS_ENTROPY
+from .chunk_losses import linear_cross_entropy
 
 HELPERS = {
     "float32": '''def float32(x: Tensor) -> Tensor:
@@ -9,7 +9,8 @@ HELPERS = {
     "float32_like": '''def float32(x: Tensor, like: Tensor | None = None) -> Tensor:
     """At least float32: float64 stays, and integers become it where `like` is it."""
     return x.to(torch.promote_types(x.dtype if like is None else like.dtype, torch.float32))''',
-    "linear_cross_entropy": LINEAR_CROSS_ENTROPY,
+    "linear_cross_entropy": linear_cross_entropy(biased=False),
+    "biased_cross_entropy": linear_cross_entropy(biased=True),
     "linear_recurrence": '''def linear_recurrence(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """h[t] = a[t] * h[t - 1] + b[t] along `dim`, by doubling: after step n each entry has gathered 2n steps."""
     b = b.expand(torch.broadcast_shapes(a.shape, b.shape)).movedim(dim, 0)

@@ -66,7 +66,7 @@ def compared(model: nn.Module, ids: Tensor, labels: Tensor, shift: int) -> None:
 @pytest.mark.parametrize("more", ["tied = true", "tied = false", "tied = true\n    head_bias = true", "head_bias = true"])
 def test_next_tokens(more: str, tmp_path: Path) -> None:
     code = generated(DECODER.format(more=more), tmp_path)
-    assert "linear_cross_entropy(x[:, :-1]" in code
+    assert f"{'biased' if 'head_bias' in more else 'linear'}_cross_entropy(x[:, :-1]" in code
     with loaded(code, "chunked_decoder") as module:
         torch.manual_seed(1)
         ids = torch.randint(0, CLASSES, (3, 200))
@@ -76,7 +76,7 @@ def test_next_tokens(more: str, tmp_path: Path) -> None:
 
 def test_every_token(tmp_path: Path) -> None:
     code = generated(TAGGER, tmp_path)
-    assert "linear_cross_entropy(" in code
+    assert "return biased_cross_entropy(" in code
     with loaded(code, "chunked_tagger") as module:
         ids = torch.randint(0, 11, (2, 150), generator=torch.Generator().manual_seed(1))
         compared(module.Model().double(), ids, ids * 300, 0)
