@@ -30,6 +30,7 @@ INDUCTOR = ("bert_base", "gpt2", "llama2_7b", "mamba2_130m", "mixtral_8x7b")
 TRACED = (*INDUCTOR, "bloom_176b", "deepseek_v3", "gemma3_1b", "t5_small", "vit_base")
 """Compiled by inductor, or traced and exported, by default; the others are marked slow."""
 FIXED_LENGTH = {
+    "lstm_lm": "a loop over the positions fixes the length",
     "gshard_moe": "a capacity that is a fraction of the length fixes the length",
     "native_sparse_attention": "a number of blocks that is the length divided and rounded fixes the range of lengths",
 }

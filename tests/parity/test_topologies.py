@@ -197,7 +197,7 @@ def test_scaled_init(stack: ExitStack) -> None:
             "attention.o_proj": 1 / (2 * layers) ** 0.5,
             "ffn.down_proj": 1 / (2 * layers) ** 0.5,
         }.items():
-            std = float(model.get_submodule(f"decoder.layers.1.{name}").weight.std())
+            std = float(model.get_submodule(f"decoder.layers.1.{name}").weight.detach().std())
             assert abs(std / (0.02 * scale) - 1) < 0.1, (layers, name, std)
     deep = make("deepnorm_decoder", (*DECODER, POSITIONS), stack)
     model = deep.module.Model(deep.module.Config(d_model=64, layers=2))
