@@ -103,7 +103,7 @@ class Shapes(Pointwise):
         whole: list[Value] = []
         for arg in self.alike(args, span):
             missing = [a for a in axes if not arg.type.has(a.label)]
-            whole.append(self.expand(arg, missing, span) if missing else arg)
+            whole.append(self.transpose(self.expand(arg, missing, span), [a.label for a in axes], span) if missing else arg)
         size = ZERO
         for _ in args:
             size = size + ONE

@@ -44,11 +44,13 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     for value, role in ((node.q, "q"), (node.k, "k"), (node.v, "v")):
         w.suggest(value, role)
     batch = tuple((label,) for label in axes.batch)
-    q = w.arranged(w.read(node.q), (*batch, *_dims(axes.heads), (node.query,), (node.feature,)))
+    rows = (*batch, *_dims(axes.heads), (node.query,), (node.feature,))
+    early = scales_early(node, rows)
+    q = w.arranged(scaled_query(w, node) if early else w.read(node.q), rows)
     k, v = (keys(w, x, axes, node.k_axis, last) for x, last in ((node.k, (node.feature,)), (node.v, axes.features)))
     q, k = (to_dtype(w, x, value.type.dtype, node.v.type.dtype) for x, value in ((q, node.q), (k, node.k)))
-    if isinstance(node.scale, Value):
-        q = Binary("*", q, w.spread(w.read(node.scale), (*batch, *_dims(axes.heads), (node.query,), (node.feature,))))
+    if isinstance(node.scale, Value) and not early:
+        q = Binary("*", q, w.spread(w.read(node.scale), rows))
     named: dict[str, Code] = mask_arguments(w, node, axes)
     if not is_default_scale(node):
         named["scale"] = number(1.0) if not isinstance(node.scale, Expr) or node.scale.constant == 1 else w.number(node.scale)
@@ -68,6 +70,20 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
         named["enable_gqa"] = Text("True")
     code = call("F.scaled_dot_product_attention", q, k, v, **named)
     w.define(node.out, code, layout)
+
+
+def scales_early(node: ir.Attend, layout: Layout) -> bool:
+    """Whether the scale has some axes of a merged dimension and not others: then queries are scaled before their heads are merged."""
+    if not isinstance(node.scale, Value):
+        return False
+    own = node.scale.type.labels
+    return any(any(label in own for label in dim) and not all(label in own for label in dim) for dim in layout)
+
+
+def scaled_query(w: BodyWriter, node: ir.Attend) -> Tensor:
+    assert isinstance(node.scale, Value)
+    layout, (q, scale) = w.aligned([node.q, node.scale], node.q.type.labels)
+    return Tensor(Binary("*", q, scale), layout, w.read(node.q).sizes)
 
 
 def _grows(w: BodyWriter, node: ir.Attend) -> bool:
@@ -184,6 +200,9 @@ def score_inputs(w: BodyWriter, node: ir.Attend, score: ir.Region) -> None:
     if h in used:
         w.see(h)
         labels = h.type.labels
+        if not labels:  # one head, which no axis counts
+            w.define(h, call("torch.tensor", number(0), **on_device(w)), ())
+            return
         w.define(h, call("torch.arange", w.size(labels), **on_device(w)), (labels,))
 
 
@@ -208,13 +227,15 @@ def lower_written(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     extra = tuple(label for label in axes.heads if label not in axes.key_heads)
     batch = (*((label,) for label in axes.batch), *_dims(axes.key_heads), *_dims(extra))
     layout = (*batch, (node.query,), (node.key,))
-    q = w.arranged(w.read(node.q), (*batch, (node.query,), (node.feature,)))
+    rows = (*batch, (node.query,), (node.feature,))
+    early = scales_early(node, rows)
+    q = w.arranged(scaled_query(w, node) if early else w.read(node.q), rows)
     k = w.spread(w.read(node.k), (*batch, (node.feature,), (node.k_axis,)))
     v = w.spread(w.read(node.v), (*batch, (node.k_axis,), axes.features))
     product = to_dtype(w, Binary("@", q, k), node.q.type.dtype, "float32")
     if isinstance(node.scale, Expr):
         product = product if node.scale.constant == 1 else Binary("*", product, w.number(node.scale))
-    else:
+    elif not early:
         product = Binary("*", product, w.spread(w.read(node.scale), layout))
     from ..python.layouts import note_of
 

@@ -122,7 +122,10 @@ def lower_elementwise(w: BodyWriter, node: ir.Node) -> None:
     if dtype in ("float", "float32") and not floats and values:
         by_value = {v: c if v is condition else to_dtype(w, c, v.type.dtype, dtype) for v, c in by_value.items()}
     args = [by_value[a] if isinstance(a, Value) else w.number(a) for a in node.args]
-    code = apply_function(node.function, args, node.args)
+    if node.function == "floor_div" and dtype in ("float", "float32"):
+        code = _floor_divided(args, node.args)
+    else:
+        code = apply_function(node.function, args, node.args)
     if condition is not None and dtype in ("float", "float32") and values == [condition] and not w.constructing:
         code = to_dtype(w, code, "int", dtype)  # numbers alone have torch's default dtype
     w.define(node.out, code, layout, kind=_kind(node.function))
@@ -164,6 +167,13 @@ def apply_function(function: str, args: list[Code], operands: tuple[ir.Operand, 
         return _bounded(function, args, operands)
     assert function == "clamp", function
     return _clamp(args, operands)
+
+
+def _floor_divided(args: list[Code], operands: tuple[ir.Operand, ...]) -> Code:
+    """`//` of floats has no derivative in torch; these have that of a step, 0."""
+    if isinstance(operands[0], Expr):
+        return method(Binary("/", *args), "floor")
+    return call("torch.div", *args, rounding_mode=Text('"floor"'))
 
 
 def _bounded(function: str, args: list[Code], operands: tuple[ir.Operand, ...]) -> Code:
@@ -213,8 +223,11 @@ def lower_reduce(w: BodyWriter, node: ir.Node) -> None:
     code = t.code
     if node.function == "mean" and node.x.type.dtype in ("int", "bool"):
         code = to_dtype(w, code, node.x.type.dtype, node.out.type.dtype)
-    if node.function == "prod" and len(dims) > 1:
-        w.refuse("a product over several axes")
+    if node.function == "prod" and len(dims) > 1:  # which torch takes one at a time
+        for dim in sorted((d % len(t.layout) for d in dims), reverse=True):
+            code = method(code, "prod", number(dim))
+        w.define(node.out, code, layout, kind=node.function)
+        return
     if not layout and node.function in ("sum", "mean", "max", "min", "any", "all"):
         w.define(node.out, method(code, REDUCTIONS.get(node.function, node.function)), (), kind=node.function)
         return

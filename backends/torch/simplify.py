@@ -9,7 +9,7 @@ from ..python.code import Attribute, Binary, Call, Code, Subscript, Text, Unary,
 REDUCTIONS = frozenset(("sum", "mean", "amax", "amin", "any", "all", "logsumexp", "prod"))
 POINTWISE = frozenset(("exp", "log", "log1p", "sqrt", "rsqrt", "abs", "square", "reciprocal", "tanh", "sigmoid"))
 LAST = Unary("-", Text("1"))
-NEW_LAST = ((Text("..."), Text("None")), (Text(":"), Text("None")))
+NEW_LAST = (Text("..."), Text("None"))
 
 
 def simplifier(numbers: Collection[str]) -> Callable[[Code], Code]:
@@ -17,7 +17,7 @@ def simplifier(numbers: Collection[str]) -> Callable[[Code], Code]:
 
     def simplify(code: Code) -> Code:
         code = map_parts(code, simplify)
-        if isinstance(code, Subscript) and code.items in NEW_LAST:
+        if isinstance(code, Subscript) and code.items == NEW_LAST:
             return kept(code.value) or code
         return code
 

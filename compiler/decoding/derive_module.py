@@ -82,7 +82,9 @@ class ModuleDeriver(NodeDeriver):
 
     def result(self) -> Derived:
         module = self.module
-        if not (self.new or self.requests or self.onces or self.entries) and tuple(self.children.values()) == module.children:
+        functions = {id(n.target) for n in module.body if isinstance(n, ir.Call) and isinstance(n.target, Module)}
+        other = any(isinstance(n, ir.Call) and isinstance(n.target, Module) and id(n.target) not in functions for n in self.body)
+        if not (self.new or self.requests or self.onces or self.entries or other) and tuple(self.children.values()) == module.children:
             return self.described(module, ())
         outputs = tuple(self.new.get(v, v) for v in module.outputs)
         kept = [r for r in self.requests.values() if r.source not in self.further_sources()]
