@@ -14,6 +14,8 @@ from xfc.backends.verify_inputs import Inputs, input_sets
 from xfc.backends.verify_shrink import Shrunk, shrink
 from xfc.compiler import ir, pipeline
 from xfc.compiler.count_cache import count_cache
+from xfc.compiler.decoding.absorb_maps import absorb_maps, find_absorbed
+from xfc.compiler.decoding.common import Length
 from xfc.compiler.diagnostics import Diagnostics
 from xfc.compiler.dims import Sym
 from xfc.compiler.elaborate import elaborate_file
@@ -359,3 +361,51 @@ def test_what_is_not_decoded_stays_without_a_cache(tmp_path: Path) -> None:
         assert a.keys() == b.keys() and a
         for name in a:
             np.testing.assert_allclose(b[name], a[name], atol=1e-10, rtol=1e-10, err_msg=name)
+
+
+# ---------------------------------------------------------------- attention on what is kept
+
+
+def compare_absorbed(program: ir.Program, count: int) -> None:
+    """The absorbed form of `count` attends gives what the plain one does, without a cache and with one."""
+    chosen = shrink(program)
+    step = derived(chosen.program)
+    assert step.decoding is not None
+    length = Length(step.decoding.rows, step.decoding.length)
+    assert sum(len(find_absorbed(m, length)) for m in ir.walk(step.root)) == count
+    other = absorb_maps(step)
+    verify(other)
+    under = {s: v for s, v in chosen.under.items() if s.value is not None}
+    params = interpreter.initial_params(chosen.program, 0, np.float64, under)
+    total = int(chosen.under[step.decoding.rows])
+    for inputs in list(input_sets(chosen.program, chosen.under, 0).values())[:2]:
+        want = interpreter.run(step, params, inputs, under=under)["logits"]
+        np.testing.assert_allclose(interpreter.run(other, params, inputs, under=under)["logits"], want, atol=1e-10, rtol=1e-10)
+        held = interpreter.init_cache(other)
+        parts = calls(other, inputs, chunks(total, 3, 2))
+        found = [interpreter.run(other, params, part, under=under, cache=held)["logits"] for part in parts]
+        np.testing.assert_allclose(np.concatenate(found, axis=1), want, atol=1e-10, rtol=1e-10)
+
+
+def test_latent_attention_is_absorbed() -> None:
+    compare_absorbed(elaborated("deepseek_v3"), 2)
+
+
+def test_low_rank_attention_is_absorbed(tmp_path: Path) -> None:
+    compare_absorbed(source(tmp_path, LOW_RANK.format(down="down = linear(rank)", c="down(x)")), 1)
+
+
+def test_the_absorbed_form_is_for_few_queries() -> None:
+    step = derived(elaborated("deepseek_v3"))
+    assert step.decoding is not None
+    length = Length(step.decoding.rows, step.decoding.length)
+    found = [a for m in ir.walk(step.root) for a in find_absorbed(m, length).values()]
+    assert [str(a.more) for a in found] == ["2 * kv_rank - nope_dim - v_dim"] * 2
+    assert [(a.once.value(), a.more.value()) for a in found] == [(512 * 256, 768)] * 2  # cheaper for up to 170 queries
+
+
+def test_keys_and_values_that_are_kept_are_not_absorbed() -> None:
+    step = derived(elaborated("llama3_8b"))
+    assert step.decoding is not None
+    length = Length(step.decoding.rows, step.decoding.length)
+    assert not any(find_absorbed(m, length) for m in ir.walk(step.root))
