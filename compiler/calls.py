@@ -34,14 +34,22 @@ class Calls(Applier):
                 return self.apply(target, args, named, node.span, frame)
             case _ if target is NONE:
                 name = node.function.id if isinstance(node.function, tree.Name) else "this"
-                raise self.error(
+                given = self.given_by(node.function, frame)
+                remedy = "give a component, such as `identity`"
+                if given and not given[-1][0].explicit:
+                    parameter = given[-1][0].parameter
+                    remedy = f"give `{given[-1][1].title}` its `{parameter}`: `{parameter} = ...`"
+                raise self.wrong_value(
                     "E374",
                     f"`{name}` is none here, and applying nothing is an error",
-                    node.span,
+                    node.function,
+                    frame,
                     help=f"test it first: `if {name} != none:`, or give a component such as `identity`",
+                    remedy=remedy,
                 )
             case _:
-                raise self.error("E336", f"{describe(target)} cannot be called", node.function.span)
+                remedy = "give a component: `name = component(...)`"
+                raise self.wrong_value("E336", f"{describe(target)} cannot be called", node.function, frame, remedy=remedy)
 
     def arguments(
         self, node: tree.Call, frame: Frame, first: Static | None = None

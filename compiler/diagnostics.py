@@ -46,10 +46,12 @@ class Diagnostics:
     places: dict[Sym, Span] = field(default_factory=dict)
     _led_here: list[Span] = field(default_factory=list)
 
-    def error(self, code: str, message: str, span: Span | None, *notes: Note, help: str | None = None) -> None:
+    def error(self, code: str, message: str, span: Span | None, *notes: Note, help: str | None = None, remedy: str | None = None) -> None:
+        """`help` says what to write at these words; `remedy` what to write wherever the words stand that led there."""
         anchored, notes = self._anchored(span, notes)
         if anchored != span:
             span, help = anchored, None  # what to write there instead was said to the library's author
+        help = remedy if help is None else help
         new = Diagnostic(code, message, span, notes, help)
         if not any(old.code == code and old.span == span and old.message == message for old in self.found):
             self.found.append(new)
@@ -68,7 +70,7 @@ class Diagnostics:
     @contextmanager
     def within(self, span: Span | None) -> Iterator[None]:
         """What is found inside was led to by these words of a spec."""
-        if span is None or self._is_shipped(span):
+        if span is None or self.is_shipped(span):
             yield
             return
         self._led_here.append(span)
@@ -82,12 +84,13 @@ class Diagnostics:
         symbols = sorted({s for n in numbers for s in n.symbols}, key=lambda s: s.order)
         return [Note(f"{s.name} is {s.value}", self.places[s]) for s in symbols if s in self.places]
 
-    def _is_shipped(self, span: Span) -> bool:
+    def is_shipped(self, span: Span) -> bool:
+        """Whether these words are the library's."""
         return self.shipped is not None and span.source.path.startswith(self.shipped)
 
     def _anchored(self, span: Span | None, notes: tuple[Note, ...]) -> tuple[Span | None, tuple[Note, ...]]:
         notes = tuple(n for n in notes if n.span is None or n.span != span)
-        if span is None or not self._is_shipped(span) or not self._led_here:
+        if span is None or not self.is_shipped(span) or not self._led_here:
             return span, notes
         return self._led_here[-1], (Note("found here", span), *notes)
 

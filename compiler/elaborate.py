@@ -15,7 +15,7 @@ from . import builtins, ir
 from .bodies import Givens
 from .builder import Builder
 from .checkpoint import resolve_checkpoint
-from .diagnostics import Diagnostics
+from .diagnostics import Diagnostics, Note
 from .dims import Sym, sym
 from .find_model import find_model
 from .name_config import name_config
@@ -148,12 +148,20 @@ class Elaborator(Statements):
             place = thunk.node.span
             within = any(s.source.path == place.source.path and s.start <= place.start and place.end <= s.end for s in idle)
             if thunk.explicit and not thunk.used and not within and not self.inherited(place, model):
-                self.error(
-                    "E315",
-                    f"`{thunk.parameter}` reaches nothing: the model would be the same without it",
-                    place,
-                    help="delete it, or use it where it was meant",
-                )
+                self.reaches_nothing(thunk)
+
+    def reaches_nothing(self, thunk: Thunk) -> None:
+        """An argument that nothing read: at its words, or where the spec's own component takes it from the library and ignores it."""
+        place, name, receiver = thunk.node.span, thunk.parameter, thunk.receiver
+        ignoring = next((p.name.span for p in receiver.parameters if p.name.id == name), None) if receiver is not None else None
+        if receiver is None or ignoring is None or not self.diagnostics.is_shipped(place) or self.diagnostics.is_shipped(ignoring):
+            message = f"`{name}` reaches nothing: the model would be the same without it"
+            self.error("E315", message, place, help="delete it, or use it where it was meant")
+            return
+        owner = ".".join(thunk.path[:-1])
+        instead = f", or leave it out and give `{owner}` yourself, without it" if owner else ""
+        self.error("E315", f"`{receiver.name.id}` is given `{name}` and never reads it", ignoring, Note("it is given here", place),
+                   help=f"read `{name}` in the body{instead}")  # fmt: skip
 
 
 def drop_unread(root: ir.Module, inputs: list[ir.ModelInput]) -> tuple[ir.Module, list[ir.ModelInput]]:

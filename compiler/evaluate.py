@@ -109,7 +109,7 @@ class Evaluator(Names):
     def number(self, node: tree.Expr, frame: Frame) -> Expr:
         value = self.evaluate(node, frame)
         if not isinstance(value, Expr):
-            raise self.error("E323", f"a number is needed here, found {describe(value)}", node.span)
+            raise self.wrong_value("E323", f"a number is needed here, found {describe(value)}", node, frame)
         return value
 
     def condition(self, node: tree.Expr, frame: Frame) -> bool:
@@ -123,7 +123,7 @@ class Evaluator(Names):
                 help="choose by data with `where(condition, a, b)`",
             )
         if not isinstance(value, bool):
-            raise self.error("E326", f"a condition is needed here, found {describe(value)}", node.span)
+            raise self.wrong_value("E326", f"a condition is needed here, found {describe(value)}", node, frame)
         return value
 
     # ------------------------------------------------ operators
@@ -240,11 +240,10 @@ class Evaluator(Names):
         slots = self.slots(node.pattern, frame)
         total = count.value()
         if total is not None and total > MOST_LAYERS:
-            raise self.error("E331", f"a stack has at most {MOST_LAYERS:,} layers, found {total:,}", node.count.span)
+            raise self.wrong_value("E331", f"a stack has at most {MOST_LAYERS:,} layers, found {total:,}", node.count, frame)
         if total is None or total <= 0 or not isinstance(total, int):
-            raise self.error(
-                "E331", f"a number of layers is needed before `of`, found {count if total is None else total}", node.count.span
-            )
+            shown = count if total is None else total
+            raise self.wrong_value("E331", f"a number of layers is needed here, 1 or more, found {shown}", node.count, frame)
         return Pattern(slots, count, cycle=True)
 
     def slots(self, node: tree.Expr, frame: Frame) -> tuple[tuple[Recipe, Expr], ...]:
@@ -260,7 +259,7 @@ class Evaluator(Names):
             case Pattern() if not value.cycle:
                 return value.slots
             case _:
-                raise self.error("E332", f"a component is needed in a pattern of layers, found {describe(value)}", node.span)
+                raise self.wrong_value("E332", f"a component is needed in a pattern of layers, found {describe(value)}", node, frame)
 
     def attribute(self, node: tree.Attribute, frame: Frame) -> Static:
         path = [node.name]

@@ -33,10 +33,48 @@ class Names:
     def evaluate(self, node: tree.Expr, frame: Frame) -> Static:
         raise NotImplementedError
 
-    def error(self, code: str, message: str, span: tree.Span | None, *notes: Note, help: str | None = None) -> Poison:
+    def error(
+        self, code: str, message: str, span: tree.Span | None, *notes: Note, help: str | None = None, remedy: str | None = None
+    ) -> Poison:
         """Report; the caller raises what this returns."""
-        self.diagnostics.error(code, message, span, *notes, help=help)
+        self.diagnostics.error(code, message, span, *notes, help=help, remedy=remedy)
         return Poison()
+
+    def wrong_value(
+        self, code: str, message: str, node: tree.Expr, frame: Frame, *, help: str | None = None, remedy: str | None = None
+    ) -> Poison:
+        """Report a value that is wrong where it is read: at the words of the spec that gave it, when the library reads it."""
+        chain = self.given_by(node, frame)
+        spec = [(t, f) for t, f in chain if not self.diagnostics.is_shipped(t.node.span)]
+        written = chain[-1][0].node if chain else node
+        if isinstance(written, tree.String) and written.value.isdigit():
+            remedy = f"a number has no quotes: `{written.value}`"
+        if not spec or not self.diagnostics.is_shipped(node.span):
+            notes = [Note("its value is given here", t.node.span) for t, _ in spec[-1:]]
+            return self.error(code, message, node.span, *notes, help=help, remedy=remedy)
+        thunk, reader = spec[0]
+        notes = [Note("it is read here", node.span)]
+        if spec[-1][0] is not thunk:
+            notes.append(Note("its value is given here", spec[-1][0].node.span))
+        known = self.library.component(reader.title, node.span.source.path)
+        source, start = thunk.node.span.source, thunk.node.span.start
+        by_place = not source.text[:start].rstrip().endswith(("=", ":"))
+        if remedy is None and by_place and known is not None and thunk.parameter in (names := [p.name.id for p in known.parameters]):
+            remedy = f"this is `{thunk.parameter}` of `{reader.title}({', '.join(names)})`"
+        return self.error(code, message, thunk.node.span, *notes, remedy=remedy)
+
+    def given_by(self, node: tree.Expr, frame: Frame) -> list[tuple[Thunk, Frame]]:
+        """The arguments that a name stands for, through names to the one that is written out; each with the scope that has it."""
+        found: list[tuple[Thunk, Frame]] = []
+        while isinstance(node, tree.Name):
+            seen = [t for t, _ in found]
+            known = ((s.names[node.id], s) for s in frame.outward() if node.id in s.names)
+            here = next(((t, s) for t, s in known if isinstance(t, Thunk) and t not in seen), None)
+            if here is None:
+                break
+            found.append(here)
+            node, frame = here[0].node, here[0].frame
+        return found
 
     # ------------------------------------------------ names
 
@@ -133,7 +171,9 @@ class Names:
                 help="name a component: `type:` in YAML, `= component:` in .xf",
             )
         if not isinstance(base, Recipe):
-            raise self.error("E314", f"arguments need a component, found {describe(base)}", block.base.span if block.base else block.span)
+            place = block.base.span if block.base else block.span
+            raise self.error("E314", f"arguments need a component, found {describe(base)}", place,
+                             remedy=f"name one: `{thunk.parameter or 'name'} = component:`")  # fmt: skip
         given = {a.name or "": frame.names[a.name or ""] for a in block.arguments}
         return self.refined(
             base,
@@ -167,6 +207,8 @@ class Names:
                 self.error("E312", f"`{recipe.name}` has no argument `{name}`", place, Note("declared here", recipe.component.name.span),
                            help=suggest(name, known) or f"its arguments: {listed}")  # fmt: skip
         kept = {n: t for n, (t, _) in arguments.items() if n in known}
+        for thunk in kept.values():
+            thunk.receiver = recipe.component
         for name in kept.keys() & recipe.arguments.keys():
             recipe.arguments[name].used = True  # replaced on purpose
         return replace(recipe, arguments={**recipe.arguments, **kept}, span=span or recipe.span)
@@ -237,7 +279,7 @@ class Names:
                 raise Poison
             other = other or value  # an instance may share its name with an axis further out
         if other is not None:
-            raise self.error("E321", f"an axis is needed here, and `{node.id}` is {describe(other)}", node.span)
+            raise self.wrong_value("E321", f"an axis is needed here, found {describe(other)}", node, frame)
         raise self.error(
             "E322",
             f"there is no axis `{node.id}` here",
@@ -275,14 +317,17 @@ class Names:
         return tuple(a.label for a in self.axes(node, frame))
 
     def prime(self, label: ir.Label, frame: Frame) -> ir.Label:
-        if label not in frame.primed:
-            frame.primed[label] = ir.Label(label.name + "'")
+        """A second axis like one in scope: the one that a signature or a body around named before, or a new one."""
+        for scope in frame.outward():
+            if label in scope.primed:
+                return scope.primed[label]
+        frame.primed[label] = ir.Label(label.name + "'")
         return frame.primed[label]
 
     def size(self, node: tree.Expr, frame: Frame) -> Expr:
         value = self.evaluate(node, frame)
         if not isinstance(value, Expr):
-            raise self.error("E323", f"a size is needed here, found {describe(value)}", node.span)
+            raise self.wrong_value("E323", f"a size is needed here, found {describe(value)}", node, frame)
         return value
 
     def is_instance(self, value: Static) -> bool:

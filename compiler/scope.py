@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Thunk:
     """An argument: an expression with the frame it is read in, evaluated when its parameter is.
 
-    A bare number becomes a Config symbol named after the parameter. `explicit` ones must be used (nothing is silently ignored)."""
+    A bare number becomes a Config symbol named after the parameter. `explicit` ones must be used (nothing is silently ignored).
+    `receiver` is the component it was given to."""
 
     node: tree.Expr
     frame: Frame
@@ -30,6 +31,7 @@ class Thunk:
     value: Static | None = None
     running: bool = False
     used: bool = False
+    receiver: tree.Component | None = None
 
 
 @dataclass(eq=False)

@@ -133,7 +133,8 @@ def describe(value: Static) -> str:
         case str():
             return "a string"
         case Expr():
-            return f"the number {value}"
+            number = value.value()
+            return f"the number {value}" if number is None or str(number) == str(value) else f"the number {value} ({number})"
         case Absent():
             return "none"
         case ir.Value():
