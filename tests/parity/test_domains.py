@@ -414,6 +414,8 @@ def test_keys_and_values_made_once(tmp_path: Path) -> None:
     want = project(w, "head", rms_norm(w, "decoder.norm", x))
     with torch.no_grad():
         check(model(tokens), want)
+        cache = model.init_cache(2, 9)  # type: ignore[operator]
+        check(torch.cat([model(part, cache=cache) for part in tokens.split((4, 1, 3, 1), 1)], 1), want)
     check(pair.numpy.forward(params, tokens.numpy()), want)
 
 

@@ -141,7 +141,7 @@ def made_part(part: Part, path: Code, numbers: Numbers, is_root: bool) -> Code:
     owner = next(m for m in ir.walk(numbers.plans.program.root) if part.node in m.body)
     stack = owner.child(str(part.node.target))
     assert isinstance(stack, ir.Stack)
-    codes = [_made(m, Text("layer"), numbers, is_root) if keeps(m) else NONE for m in part.modules]
+    codes = [_made(m, Text("layer"), numbers, True) if keeps(m) else NONE for m in part.modules]  # windows are said here
     if len(set(codes)) == 1:
         return Items((Each(codes[0], "layer", place),), square=True)
     chosen = choose_by_slot(stack, codes, Text("i"), numbers.forward)
