@@ -18,10 +18,11 @@ Support = tuple[tuple[Label, Form], ...]
 
 @frozen
 class Cause:
-    """The operation that lets something later in, in words."""
+    """The operation that lets something later in, in words; of a mask, `used` is the attention that has it."""
 
     what: str
     span: Span
+    used: Span | None = None
 
 
 @frozen

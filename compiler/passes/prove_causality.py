@@ -77,16 +77,20 @@ def check_causality(program: Program, diagnostics: Diagnostics) -> Flow:
     ahead = "later positions" if verdict.offset is None else f"{verdict.offset} position{'s' * (verdict.offset != 1)} ahead"
     reason = f": {cause.what}" if cause else ""
     span = cause.span if cause else program.span
-    note = Note("the model is trained to predict the next token, so that no position may see later ones", program.span)
-    help_ = 'make it causal, or state `assume causal: "reason"` in the model'
+    notes = [Note("the model is trained to predict the next token, so that no position may see later ones", program.span)]
+    remedy = 'make it causal, or state `assume causal: "reason"` in the model'
+    if cause is not None and cause.used is not None:
+        remedy = 'combine it with one that says `j <= i` (`causal and ...`), or state `assume causal: "reason"` in the model'
+        if diagnostics.is_shipped(span):  # the mask is right as it is: what counts is where it is used
+            span, notes = cause.used, [Note("the mask", span), *notes]
     with ExitStack() as led_here:
         for place in _led_to(program.root, span):
             led_here.enter_context(diagnostics.within(place))
         if verdict.answer == "refuted":
-            diagnostics.error("E401", f"`{verdict.output}` sees {ahead} of `{verdict.input}`{reason}", span, note, help=help_)
+            diagnostics.error("E401", f"`{verdict.output}` sees {ahead} of `{verdict.input}`{reason}", span, *notes, remedy=remedy)
         else:
             diagnostics.warning(
-                "E402", f"whether `{verdict.output}` sees later positions of `{verdict.input}` cannot be told{reason}", span, help=help_
+                "E402", f"whether `{verdict.output}` sees later positions of `{verdict.input}` cannot be told{reason}", span, help=remedy
             )
     return flow
 

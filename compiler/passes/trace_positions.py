@@ -417,7 +417,7 @@ class Tracer:
         what = "the mask of `attend`"
         if unlimited:
             what = "a mask that depends on data" if found is None else f"the mask lets query {found[0]} see key {found[1]}"
-        return replace(bound, certain=bound.certain and found is not None, cause=Cause(what, node.mask.result.span or node.span))
+        return replace(bound, certain=bound.certain and found is not None, cause=Cause(what, node.mask.result.span or node.span, node.span))
 
 
 def _bounds(env: Mapping[Value, Info], values: Iterable[Value]) -> Bounds:
