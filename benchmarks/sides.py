@@ -1,0 +1,176 @@
+"""The implementations that are compared, each able to run a prompt, decode tokens and make a training step of one family."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from by_hand import ByHand, Shape
+from families import FAMILIES, hugging_face_config, hugging_face_model
+from torch import Tensor, nn
+
+XFC = Path(sys.executable).with_name("xfc")
+
+
+class Side:
+    """One model. `compiled`: its prompt, its token and its loss go through torch.compile."""
+
+    def __init__(self, name: str, model: nn.Module, given: dict[str, Tensor], causal: bool, compiled: bool) -> None:
+        self.name, self.model, self.given, self.causal, self.compiled = name, model, given, causal, compiled
+        self.ids = given["input_ids"]
+        self.labels = self.ids if "attention_mask" not in given else self.ids.where(given["attention_mask"] == 1, -100)
+
+    def wrapped(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return torch.compile(function, dynamic=False) if self.compiled else function
+
+    def loss(self) -> Tensor:
+        """The training loss of all tokens."""
+        raise NotImplementedError
+
+    def prompt(self) -> Callable[[], Tensor]:
+        """The logits of the last token (a model that does not decode: of all)."""
+        raise NotImplementedError
+
+    def decoding(self, tokens: int) -> Callable[[], Tensor]:
+        """The last tokens one at a time, all before them being known."""
+        raise NotImplementedError
+
+    def training(self) -> Callable[[], Tensor]:
+        """Forward, backward and the optimiser."""
+        self.model.train()
+        optimiser = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
+        loss = self.wrapped(self.loss)
+
+        def step() -> Tensor:
+            optimiser.zero_grad(set_to_none=True)
+            value = loss()
+            value.backward()
+            optimiser.step()
+            return value.detach()
+
+        return step
+
+
+class HuggingFace(Side):
+    def loss(self) -> Tensor:
+        options = {"use_cache": False} if self.causal else {}
+        return self.model(**self.given, labels=self.labels, **options).loss
+
+    def prompt(self) -> Callable[[], Tensor]:
+        if not self.causal:
+            return self.wrapped(lambda: self.model(**self.given).logits)
+        return self.wrapped(lambda: self.model(**self.given, use_cache=not self.compiled, logits_to_keep=1).logits[:, -1])
+
+    def decoding(self, tokens: int) -> Callable[[], Tensor]:
+        from transformers import DynamicCache
+
+        start = self.ids.shape[1] - tokens
+        cache = DynamicCache(config=self.model.config)
+        self.model(self.ids[:, :start], past_key_values=cache, use_cache=True)
+
+        def run() -> Tensor:
+            for k in range(tokens):
+                y = self.model(self.ids[:, start + k : start + k + 1], past_key_values=cache, use_cache=True).logits[:, -1]
+            cache.crop(-tokens)
+            return y
+
+        return run
+
+
+class Hand(Side):
+    model: ByHand
+
+    def loss(self) -> Tensor:
+        return self.model.loss(self.ids)
+
+    def prompt(self) -> Callable[[], Tensor]:
+        cache = self.model.new_cache(*self.ids.shape)
+        return self.wrapped(lambda: self.model.last(self.ids, cache))
+
+    def decoding(self, tokens: int) -> Callable[[], Tensor]:
+        start = self.ids.shape[1] - tokens
+        cache = self.model.new_cache(*self.ids.shape)
+        self.model.last(self.ids[:, :start], cache)
+
+        def run() -> Tensor:
+            for k in range(start, start + tokens):
+                y = self.model.last(self.ids[:, k : k + 1], cache, k)
+            return y
+
+        return run
+
+
+class Generated(Side):
+    model: Any
+
+    def loss(self) -> Tensor:
+        return self.model(**self.given, labels=self.labels)
+
+    def prompt(self) -> Callable[[], Tensor]:
+        if not self.causal:
+            return self.wrapped(lambda: self.model(**self.given))
+        if self.compiled:  # as Hugging Face's here: without a cache
+            return self.wrapped(lambda: self.model(self.ids, logits_to_keep=1)[:, -1])
+        cache = self.model.init_cache(*self.ids.shape)
+
+        def run() -> Tensor:
+            cache.position.fill_(0)
+            return self.model(self.ids, cache=cache, logits_to_keep=1)[:, -1]
+
+        return run
+
+    def decoding(self, tokens: int) -> Callable[[], Tensor]:
+        start = self.ids.shape[1] - tokens
+        cache = self.model.init_cache(*self.ids.shape)
+        self.model(self.ids[:, :start], cache=cache)
+        step = self.wrapped(lambda ids: self.model(ids, cache=cache, logits_to_keep=1)[:, -1])
+
+        def run() -> Tensor:
+            cache.position.fill_(start)
+            for k in range(start, start + tokens):
+                y = step(self.ids[:, k : k + 1])
+            return y
+
+        return run
+
+
+def make(name: str, family: str, size: str, given: dict[str, Tensor]) -> Side:
+    """A side by name: hf_eager, hf_sdpa, hand or generated, with `+compile` its compiled twin."""
+    kind, _, compiled = name.partition("+")
+    causal = FAMILIES[family].causal
+    if kind.startswith("hf_"):
+        return HuggingFace(name, hugging_face_model(family, size, kind[3:]), given, causal, bool(compiled))
+    if kind == "hand":
+        model = ByHand(Shape.of(hugging_face_config(family, size)))
+        return Hand(name, model.take(hugging_face_model(family, size, "sdpa").state_dict()), given, causal, bool(compiled))
+    return Generated(name, generated(family, size), given, causal, bool(compiled))
+
+
+def generated(family: str, size: str) -> nn.Module:
+    """The module that xfc makes of the config, with the weights of the model of Hugging Face, loaded by their published names."""
+    with tempfile.TemporaryDirectory() as folder:
+        hugging_face_model(family, size, "sdpa").save_pretrained(folder)
+        config = Path(folder) / "benchmark.json"
+        config.write_text(json.dumps(hugging_face_config(family, size).to_dict()))
+        code = Path(folder) / f"{family}_{size}.py"
+        for words in (
+            ["import", str(config), "-o", str(config.with_suffix(".yaml"))],
+            ["compile", str(config.with_suffix(".yaml")), "-o", str(code)],
+        ):
+            done = subprocess.run([XFC, *words], capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(done.stdout + done.stderr)
+        spec = importlib.util.spec_from_file_location(code.stem, code)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        model: nn.Module = module.Model.from_pretrained(folder)
+        return model
