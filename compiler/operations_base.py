@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -139,7 +140,7 @@ class BodyBase:
         """`a / b`: exact for whole numbers (E210 if it is not), plain for reals."""
         below = b.value()
         if below == 0:
-            self.fail("E219", f"{a} / {b} divides by zero", span)
+            self.fail("E219", f"{a} / {b} divides by zero", span, *self.diagnostics.written(b))
         quotient = a.divide(b)
         if a.is_real or b.is_real or _is_whole_polynomial(quotient):
             return quotient
@@ -152,7 +153,7 @@ class BodyBase:
                     f"{shown}{above} is not divisible by {below}",
                     span,
                     *self.diagnostics.written(a, b),
-                    help="use `//` for the quotient rounded down",
+                    help=_instead_of_quotient(span, above // below),
                 )
             if quotient.constant is not None:
                 return quotient
@@ -206,3 +207,13 @@ def product(axes: Iterable[Axis]) -> Expr:
 def _is_whole_polynomial(e: Expr) -> bool:
     """Whether it is whole by its form alone: integer coefficients, no negative powers."""
     return all(isinstance(c, int) and all(p > 0 for _, p in m) for m, c in e.terms)
+
+
+def _instead_of_quotient(span: Span, floor: int | float) -> str:
+    """What to write for a quotient of whole numbers that leaves a rest."""
+    text = span.source.text[span.start : span.end]
+    number = re.match(r"\d+(?=\s*/)", text)
+    fraction = f"{number.group()}.0{text[number.end() :]}" if number else f"1.0 * {text}"
+    if floor == 0:
+        return f"`/` of whole numbers must leave no rest; the fraction is `{fraction}`"
+    return f"use `//` for the quotient rounded down, {floor}; the fraction is `{fraction}`"
