@@ -18,6 +18,7 @@ from .checkpoint import resolve_checkpoint
 from .diagnostics import Diagnostics, Note
 from .dims import Sym, sym
 from .find_model import find_model
+from .library import Library
 from .name_config import name_config
 from .operations import Poison
 from .passes.check_unused import check_unused
@@ -122,7 +123,8 @@ class Elaborator(Statements):
             else:
                 size = self.number(item.size, frame)
             return (self.new_axis(item.label, size, frame),)
-        if isinstance(item, tree.Name) and item.id not in frame.names and item.id not in frame.labels:
+        second = isinstance(item, tree.Name) and item.id.endswith("'")  # `n'` is as large as `n`
+        if isinstance(item, tree.Name) and not second and item.id not in frame.names and item.id not in frame.labels:
             return (self.new_axis(item.id, sym(Sym(item.id)), frame),)
         return self.axes(item, frame)
 
@@ -180,7 +182,11 @@ def elaborate_file(path_or_name: str, sets: list[str], diagnostics: Diagnostics)
     found = find_model(path_or_name, sets, diagnostics)
     if found is None:
         return None
-    model, library = found
+    return elaborate_model(*found, diagnostics)
+
+
+def elaborate_model(model: tree.Model, library: Library, diagnostics: Diagnostics) -> ir.Program | None:
+    """A model without `extends` as a program; none if there are errors."""
     elaborator = Elaborator(library, diagnostics)
     elaborator.builtins = builtins.table()
     try:

@@ -1,58 +1,51 @@
-"""Every argument that a shipped spec gives is live: another value changes the program, or is refused."""
+"""Every argument that a shipped spec gives is live: another value changes parameters, code or outputs, or is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from xfc.compiler.change_fields import change_fields
 from xfc.compiler.diagnostics import Diagnostics
-from xfc.compiler.elaborate import elaborate_file
-from xfc.compiler.find_model import find_model
 from xfc.compiler.library import shipped_models
-from xfc.compiler.print_ir import print_program
-from xfc.grammar import tree
-
-
-def leaves(node: tree.Expr, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Paths of numbers and bools, each with another value."""
-    match node:
-        case tree.Block(lets=lets, arguments=arguments):
-            for let in lets:
-                yield from leaves(let.value, (*path, let.targets[0].id))
-            for argument in arguments:
-                yield from leaves(argument.value, (*path, argument.name or ""))
-        case tree.Call(arguments=arguments):
-            for argument in arguments:
-                if argument.name is not None:
-                    yield from leaves(argument.value, (*path, argument.name))
-        case tree.Number():
-            yield ".".join(path), repr(node.value * 2 or 0.5)
-        case tree.Name(id="true"):
-            yield ".".join(path), "false"
-        case tree.Name(id="false"):
-            yield ".".join(path), "true"
-
-
-def printed(name: str, sets: list[str]) -> str | None:
-    program = elaborate_file(name, sets, Diagnostics())
-    return None if program is None else print_program(program)
-
 
 LAST = {path: name for name, path in shipped_models().items()}
 
 
 @pytest.mark.parametrize("name", sorted(LAST.values()))
 def test_every_argument_is_live(name: str) -> None:
-    found = find_model(name, [], Diagnostics())
+    diagnostics = Diagnostics()
+    found = change_fields(name, [], diagnostics)
+    assert found, diagnostics.found
+    assert not [str(f) for f in found if f.effect == "inert"]
+
+
+SPEC = """
+component scaled(gain, shown)(x: [..., d]) -> [..., d]:
+    return x * gain if shown else x + gain
+
+model small(width = 6, classes = 3)(x: [b, t, width]) -> (logits: [b, t, classes]):
+    scaled = scaled(gain = GAIN, shown = true)
+    head = linear(classes)
+    return head(scaled(x))
+"""
+
+
+def test_what_a_change_does_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "small.xf"
+    path.write_text(SPEC.replace("GAIN", "0.5"))
+    diagnostics = Diagnostics()
+    found = change_fields(str(path), [], diagnostics)
+    assert found is not None, diagnostics.found
+    effects = {f.path.rpartition(".")[2]: f.effect for f in found}
+    assert effects == {"width": "parameters", "classes": "parameters", "gain": "outputs", "shown": "code"}
+    assert "line 5" in str(found[0]) and "6 -> 12" in str(found[0])
+
+
+def test_what_changes_nothing_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "small.xf"
+    path.write_text(SPEC.replace("GAIN", "1.0 if 2 > 1 else 3.0"))
+    found = change_fields(str(path), [], Diagnostics())
     assert found is not None
-    model = found[0]
-    arguments = model.arguments
-    if model.component is not None:  # a model with a body: its hyperparameters have defaults
-        own = [p for p in model.component.parameters if p.default is not None]
-        arguments = (*arguments, *(tree.Argument(span=p.span, name=p.name.id, value=p.default) for p in own if p.default is not None))
-    block = tree.Block(span=model.span, base=model.base, lets=model.lets, arguments=arguments)
-    before = printed(name, [])
-    assert before is not None
-    inert = [path for path, value in leaves(block, ()) if printed(name, [f"{path}={value}"]) == before]
-    assert not inert
+    assert [f.was for f in found if f.effect == "inert"] == ["3.0"]
