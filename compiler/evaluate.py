@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..grammar import tree
 from . import ir
 from .dims import Expr, apply, const, sym
+from .habits import of_attribute
 from .names import Names, literal
 from .operations import Body, Poison
 from .scope import Frame, Thunk
@@ -275,7 +276,8 @@ class Evaluator(Names):
         if isinstance(value, Instance):
             return self.parameter_of(value, node.name, node.span, frame)
         names = ", ".join(f"`{n}`" for n in value.names) if isinstance(value, Results) else ""
-        raise self.error("E333", f"{describe(value)} has no `{node.name}`", node.span, help=f"it has {names}" if names else None)
+        help = f"it has {names}" if names else of_attribute(node.name, self.builtins) if isinstance(value, ir.Value) else None
+        raise self.error("E333", f"{describe(value)} has no `{node.name}`", node.span, help=help)
 
     def parameter_at(self, instance: Instance, path: tuple[str, ...], span: tree.Span, frame: Frame) -> ir.Value:
         raise NotImplementedError

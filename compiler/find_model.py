@@ -32,6 +32,10 @@ def find_model(path_or_name: str, sets: list[str], diagnostics: Diagnostics) -> 
         models = [d for d in file.declarations if isinstance(d, tree.Model)] if file else []
         if file is not None and not models and not diagnostics.failed:
             diagnostics.error("E307", f"{path_or_name} declares no model", None, help="add `model name = component:`")
+            from . import builtins
+            from .check_names import check_names
+
+            check_names(file, library, builtins.table(), diagnostics)
         model = models[-1] if models else None
     if model is None:
         return None

@@ -11,6 +11,7 @@ from . import ir
 from .builder import Builder
 from .diagnostics import Diagnostics, Note
 from .dims import Expr, sym
+from .habits import of_name
 from .library import Library, suggest
 from .operations import Poison
 from .scope import Frame, Symbols, Thunk
@@ -116,7 +117,10 @@ class Names:
     def unknown(self, name: tree.Name, frame: Frame) -> Poison:
         known = [n for s in frame.outward() for n in (*s.names, *s.labels)]
         where = f"`{frame.title}` has no name `{name.id}`" if frame.builder is not None else f"nothing is called `{name.id}`"
-        return self.error("E310", where, name.span, help=self.library.nearest(name.id, [*known, *self.builtins]))
+        instead = of_name(name.id)
+        if any(isinstance(found := s.names.get(name.id), Thunk) and found.running for s in frame.outward()):
+            instead = f"`{name.id}` is what is given here: write a number, or another name"
+        return self.error("E310", where, name.span, help=instead or self.library.nearest(name.id, [*known, *self.builtins]), remedy=instead)
 
     def local(self, value: ir.Value, frame: Frame) -> ir.Value:
         return frame.builder.local(value) if frame.builder is not None else value

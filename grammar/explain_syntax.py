@@ -135,6 +135,8 @@ def _operator(place: Place) -> Problem | None:
         help = "write `^` for powers"
     elif place.found == "=" and place.before in ("+", "-", "*", "/"):
         help = f"write `x = x {place.before} ...`"
+    elif place.found in ("+", "-", "*", "/", "//", "%", "^") and place.after == "=" and place.needed <= {"=", ",", ".", ":"}:
+        help = f"write `{''.join(place.line)} = {''.join(place.line)} {place.text} ...`"
     elif place.found == "=" and "==" in place.needed:
         help = (
             "compare with `==`"
