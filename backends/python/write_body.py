@@ -78,6 +78,10 @@ class Numbers:
             return self._keep(name, expr)
         return expression(expr, self._symbol)
 
+    def kept_as(self, name: str, expr: Expr) -> Code:
+        """A number that a method reads by a name of its own."""
+        return self.forward(expr) if expr.constant is not None or self.plan.is_function else self._keep(name, expr)
+
     def _symbol(self, s: Sym) -> Code:
         if s not in self.plans.fields:
             return number(s.value or 0)
@@ -149,6 +153,7 @@ class BodyWriter:
     asked: bool = False  # whether the model has asked for what a first call needs
     reads: Counter[Value] | None = None
     node: ir.Node | None = None
+    instead: dict[ir.Node, Callable[[], None]] = field(default_factory=dict)  # what writes a node, if not the table
 
     # ------------------------------------------------ values
 
@@ -184,7 +189,10 @@ class BodyWriter:
             self.node = node
             for out in node.outs:
                 self.see(out)
-            self.lower[type(node)](self, node)
+            if node in self.instead:
+                self.instead[node]()
+            else:
+                self.lower[type(node)](self, node)
 
     def is_read_often(self, value: Value) -> bool:
         """Whether several places read it, or an output is it."""

@@ -45,19 +45,22 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
         w.suggest(value, role)
     batch = tuple((label,) for label in axes.batch)
     rows = (*batch, *_dims(axes.heads), (node.query,), (node.feature,))
+    layout = (*batch, *_dims(axes.heads), (node.query,), axes.features)
     early = scales_early(node, rows)
     q = w.arranged(scaled_query(w, node) if early else w.read(node.q), rows)
     k, v = (keys(w, x, axes, node.k_axis, last) for x, last in ((node.k, (node.feature,)), (node.v, axes.features)))
     q, k = (to_dtype(w, x, value.type.dtype, node.v.type.dtype) for x, value in ((q, node.q), (k, node.k)))
     if isinstance(node.scale, Value) and not early:
         q = Binary("*", q, w.spread(w.read(node.scale), rows))
+    if not axes.key_heads and axes.heads and len(batch) == 1 and _grows(w, node) and _plain_bias(node):
+        lower_shared(w, node, axes, (q, k, v), layout)
+        return
     named: dict[str, Code] = mask_arguments(w, node, axes)
     if not is_default_scale(node):
         named["scale"] = number(1.0) if not isinstance(node.scale, Expr) or node.scale.constant == 1 else w.number(node.scale)
     rate = dropout_rate(node.weights)
     if rate is not None and rate.constant != 0:
         named["dropout_p"] = Choice(training_mode(w), w.number(rate), number(0.0))
-    layout = (*batch, *_dims(axes.heads), (node.query,), axes.features)
     if axes.grouped and _grows(w, node) and len(batch) == 1 and not has_score(node) and "dropout_p" not in named:
         w.helpers.add("grouped_attention")
         w.define(
@@ -70,6 +73,29 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
         named["enable_gqa"] = Text("True")
     code = call("F.scaled_dot_product_attention", q, k, v, **named)
     w.define(node.out, code, layout)
+
+
+def _plain_bias(node: ir.Attend) -> bool:
+    """Whether the score adds a tensor, and nothing is dropped."""
+    rate = dropout_rate(node.weights)
+    return has_score(node) and isinstance(node.scale, Expr) and (node.weights is None or (rate is not None and rate.constant == 0))
+
+
+def lower_shared(w: BodyWriter, node: ir.Attend, axes: AttendAxes, operands: tuple[Code, Code, Code], layout: Layout) -> None:
+    """Keys and values that all heads share, with a score: no key is repeated."""
+    assert node.score is not None and isinstance(node.scale, Expr)
+    scores = (*((label,) for label in axes.batch), *_dims(axes.heads), (node.query,), (node.key,))
+    added = additive_bias(node.score)
+    assert added is not None
+    score_inputs(w, node, node.score)
+    w.write([n for n in node.score.body if n.outs[0] is not node.score.result])
+    value, negative = added
+    bias = across(w, w.read(value), scores)
+    bias = to_dtype(w, Unary("-", bias) if negative else bias, value.type.dtype, node.q.type.dtype)
+    mask = mask_tensor(w, node, scores)
+    w.helpers.add("shared_attention")
+    scale = number(1.0) if node.scale.constant == 1 else w.number(node.scale)
+    w.define(node.out, call("shared_attention", *operands, Text("None") if mask is None else mask, bias, scale), layout)
 
 
 def scales_early(node: ir.Attend, layout: Layout) -> bool:

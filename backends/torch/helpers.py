@@ -39,6 +39,13 @@ HELPERS = {
         q = q.unflatten(1, (k.shape[1], -1)).squeeze(3)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale).flatten(1, 2)[:, :, None]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True)''',
+    "shared_attention": '''def shared_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor, scale: float) -> Tensor:
+    """q [b, heads, t, e] on keys and values [b, 1, s, e] that all heads share: the heads are as many queries."""
+    if mask is not None:
+        bias = bias.masked_fill(~mask, float("-inf"))
+    bias = bias.expand(*q.shape[:3], -1).flatten(1, 2)[:, None]
+    y = F.scaled_dot_product_attention(q.flatten(1, 2)[:, None], k, v, attn_mask=bias, scale=scale)
+    return y.squeeze(1).unflatten(1, q.shape[1:3])''',
     "scaled_linear": '''class ScaledLinear(nn.Linear):
     """A linear map whose weight starts with a standard deviation of its own."""
 

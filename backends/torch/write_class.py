@@ -14,6 +14,7 @@ from ..python.name_variables import name_variables
 from ..python.plan_classes import Plan, Plans
 from ..python.write_body import BodyWriter, Numbers
 from .bank_inputs import BANK_INPUTS, state_inputs, training_inputs
+from .cache.absorbed import take_apart
 from .cache.classes import CacheView, class_view, init_method
 from .cache.first import write_in_turn
 from .cache.parts import cache_inputs, first_of, signature_types
@@ -133,6 +134,7 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
     w = BodyWriter(module=module, numbers=numbers, moves=TorchMoves(), lower=LOWERINGS)
     w.start()
     w.statements += read_states(w)
+    take_apart(w)
     if plan.of.bank is not None and not plan.is_function:
         start_bank(w)
     last = only_updates(module)

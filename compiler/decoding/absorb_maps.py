@@ -165,7 +165,7 @@ class _Absorber:
             case ir.Slice():
                 return (body.slice(x, node.over, node.start, node.stop, span),)
             case ir.Split():
-                return body.split(x, node.over, node.sizes, node.labels, span)
+                return body.split(x, node.over, node.sizes, node.labels, span, [f"{v.hint}_map" if v.hint else "" for v in node.outs])
             case _:
                 return (x,)
 
@@ -277,7 +277,7 @@ class _Absorber:
     def towards(self, query: Value, piece: _Kept) -> Value:
         """Queries mapped to where the keys come from."""
         assert piece.weight is not None
-        return self.body.einsum((query, piece.weight), (self.node.feature,), self.node.span)
+        return self.body.einsum((query, piece.weight), (self.node.feature,), self.node.span, "q_latent")
 
     def term(self, query: Value, piece: _Kept) -> Value:
         """A further part of the scores, scaled."""
@@ -286,16 +286,15 @@ class _Absorber:
         if piece.inner is not None:
             query, over = self.towards(query, piece), piece.inner
         keys = body.rename(piece.value, (node.k_axis,), (node.key,), span)
-        return body.elementwise("mul", (body.einsum((query, keys), (over,), span), node.scale), span)
+        return body.elementwise("mul", (body.einsum((query, keys), (over,), span), node.scale), span, "bias")
 
     def score(self, extra: Value) -> Region:
         """What the score says, of all parts of it."""
         node, old = self.node, self.node.score
         inner = self.body.inner()
-        wide = self.body.cast(extra, "float32", node.span)
         first, *others = self.parameters() if old is None else old.params
         s = Value(first.type, first.hint, first.span)
-        total = inner.elementwise("add", (s, wide), node.span)
+        total = inner.elementwise("add", (s, extra), node.span)
         if old is None:
             return Region(params=(s, *others), body=tuple(inner.nodes), result=total)
         rest = ir.replace_region(Region(params=(), body=old.body, result=old.result), {first: total})
