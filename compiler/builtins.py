@@ -59,9 +59,9 @@ def _unary(name: str) -> Operation:
         node = a.need(0, "x")
         value = a.e.evaluate(node, a.frame)
         if isinstance(value, Expr) and name in STATIC:
-            return apply(STATIC[name], value)
+            return a.e.finite(lambda: apply(STATIC[name], value), a.node)
         if isinstance(value, Expr) and name == "rsqrt":
-            return apply("pow", value, const(-0.5))
+            return a.e.finite(lambda: apply("pow", value, const(-0.5)), a.node)
         return a.body.elementwise(name, [a.e.as_tensor(value, node.span, a.frame)], a.span)
 
     return run
@@ -142,7 +142,7 @@ def _int(a: Args) -> Static:
     node = a.need(0, "x")
     value = a.e.evaluate(node, a.frame)
     if isinstance(value, Expr):
-        return apply("int", value)
+        return a.e.finite(lambda: apply("int", value), a.node)
     return a.body.cast(a.e.as_tensor(value, node.span, a.frame), "int", a.span)
 
 

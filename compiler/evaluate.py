@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import isfinite
+
 from ..grammar import tree
 from . import ir
 from .dims import Expr, apply, const, sym
@@ -13,6 +16,7 @@ from .values import NONE, POISON, Absent, BankRecipe, Builtin, Instance, ListVal
 
 COMPARE = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 MOST_LAYERS = 100_000
+LARGEST = 2**63
 ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floor_div", "%": "mod", "^": "pow"}
 _TEST = {
     "==": lambda a, b: a == b,
@@ -158,7 +162,7 @@ class Evaluator(Names):
         if node.op in COMPARE:
             return self.compare(node, left, right, frame)
         if isinstance(left, Expr) and isinstance(right, Expr):
-            return self.arithmetic(node, left, right, frame)
+            return self.finite(lambda: self.arithmetic(node, left, right, frame), node)
         if node.op == "*" and isinstance(left, Recipe) and isinstance(right, Expr):
             return Times(left, right)
         a = left if isinstance(left, Expr) else self.as_tensor(left, node.left.span, frame)
@@ -220,16 +224,27 @@ class Evaluator(Names):
             case "/":
                 return self.divide(a, b, node.span)
             case "^":
-                try:
-                    result = apply("pow", a, b)
-                    result.value()
-                    return result
-                except (OverflowError, ZeroDivisionError, ValueError):
-                    raise self.error("E329", f"`{a} ^ {b}` is not a number", node.span) from None
+                return apply("pow", a, b)
             case _:
                 if b.value() == 0:
                     raise self.error("E329", f"division by zero: `{a} {node.op} {b}`", node.span)
                 return apply("floor_div" if node.op == "//" else "mod", a, b)
+
+    def finite(self, compute: Callable[[], Expr], node: tree.Expr) -> Expr:
+        """The number that these words are, or E329 where code could not hold it: `log(0)`, `1e308 * 10`."""
+        text = node.span.source.text[node.span.start : node.span.end]
+        number: int | float | None
+        try:
+            result = compute()
+            number = result.value()
+        except (OverflowError, ZeroDivisionError, ValueError):
+            raise self.error("E329", f"`{text}` is not a number", node.span) from None
+        if isinstance(number, complex | float) and (isinstance(number, complex) or not isfinite(number)):
+            raise self.error("E329", f"`{text}` is not a number", node.span, *self.diagnostics.written(result))
+        if isinstance(number, int) and abs(number) >= LARGEST:
+            help = "make it a number with a point, if it is no count: `1.0 * ...`"
+            raise self.error("E329", f"`{text}` is too large for a whole number", node.span, *self.diagnostics.written(result), help=help)
+        return result
 
     def divide(self, a: Expr, b: Expr, span: tree.Span) -> Expr:
         raise NotImplementedError
