@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 import transformers as hf
+from click.testing import CliRunner
 from torch import Tensor
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
@@ -19,8 +20,10 @@ from xfc.backends import numpy as numpy_backend
 from xfc.backends import torch as torch_backend
 from xfc.backends.verify_modules import loaded
 from xfc.backends.verify_shrink import unshrunk
+from xfc.compiler.command_line import xfc as command
 from xfc.compiler.diagnostics import Diagnostics
 from xfc.compiler.elaborate import elaborate_file
+from xfc.compiler.passes.prove_causality import prove
 from xfc.compiler.pipeline import run as run_passes
 
 from .families import Family, build, save, tokens
@@ -345,3 +348,33 @@ def test_log_buckets(tmp_path: Path) -> None:
     body = "    bucket = log_buckets(exact = 128, longest = 512)\n    return bucket(distance)\n"
     got = computed(tmp_path, f"model table(distance: [n]) -> (bucket: [n]):\n{body}", {"distance": distance})
     assert torch.equal(got, make_log_bucket_position(distance, 256, 512))
+
+
+# ---------------------------------------------------------------- what sees what
+
+
+@pytest.mark.parametrize(
+    "name", ["gpt3_small", "sparse_transformer_enwik8", "linear_transformer", "retnet_1_3b", "gla_1_3b", "cope_decoder"]
+)
+def test_proved_causal(name: str) -> None:
+    program = elaborate_file(name, [], Diagnostics())
+    assert program is not None and prove(program).causal
+
+
+@pytest.mark.parametrize(
+    ("attention", "causal"),
+    [
+        ("native_sparse(4, kv_heads = 2, head_dim = 8, window = 4, block = 4, stride = 2, chosen_block = 4, chosen = 2)", True),
+        ("relative_attention(heads = 4, reach = 3, causal = true)", True),
+        ("relative_attention(heads = 4, reach = 3)", False),
+        ("linear_attention(heads = 4, causal = false)", False),
+        ("contextual_attention(heads = 4, reach = 3, mask = padding)", False),
+    ],
+)
+def test_leaks_are_refused(attention: str, causal: bool, tmp_path: Path) -> None:
+    text = (
+        f"model tried = causal_lm:\n    vocab = 29\n    d_model = 32\n    decoder:\n        layers = 2\n        attention = {attention}\n"
+    )
+    (tmp_path / "tried.xf").write_text(text + "        ffn = gated(hidden = 53)\n", encoding="utf-8")
+    done = CliRunner().invoke(command, ["check", str(tmp_path / "tried.xf")])
+    assert ("proved causal" in done.output) == causal and (done.exit_code == 0) == causal, done.output
