@@ -19,10 +19,13 @@ from ..compiler import ir
 from ..compiler.diagnostics import SpecError
 from ..compiler.dims import Sym
 from ..compiler.ir import Program
+from ..compiler.passes.derive_decoding import Refusal, derive_decoding
 from ..compiler.passes.prove_causality import prove, sequence_axis
 from ..compiler.pipeline import run as run_passes
 from . import interpreter
+from .find_divergence import Divergence, find_divergence
 from .python.name_parameters import generated_names
+from .verify_decoding import Step, calls_of, emitted_with_cache, joined, lengths_of
 from .verify_inputs import Inputs, changed_after, input_sets, segments
 from .verify_modules import ModuleError, NumpyModule, TorchModule, loaded
 from .verify_report import Report, Row
@@ -101,8 +104,10 @@ class _Verification:
         places = [interpreter.places(p, self.under) for p in (self.emitted, renamed)]
         keys = {own.name: there.name for own, there in zip(*places, strict=True)}
         names = tuple(n or "output" for n in self.emitted.root.output_names) or ("output",)
-        torch_module = stack.enter_context(loaded(torch_backend.emit(self.emitted), "verified_torch"))
-        numpy_module = stack.enter_context(loaded(numpy_backend.emit(self.emitted), "verified_numpy"))
+        codes = {n: emitted_with_cache(self.program, b.emit) for n, b in (("torch", torch_backend), ("numpy", numpy_backend))}
+        self.decoders = {name for name, (_, decodes) in codes.items() if decodes}
+        torch_module = stack.enter_context(loaded(codes["torch"][0], "verified_torch"))
+        numpy_module = stack.enter_context(loaded(codes["numpy"][0], "verified_numpy"))
         config = chosen.config()
         if checkpoint is not None:
             self.torch = TorchModule.published(torch_module, checkpoint, dtype, names, keys)
@@ -145,7 +150,34 @@ class _Verification:
             lengths={s.name: self.chosen.under[s] for s in self.program.dynamic if s in self.chosen.under},
             rows=tuple(rows),
             skipped=tuple(self.skipped),
+            parted=tuple(map(str, self.parted(rows))),
         )
+
+    # ------------------------------------------------ where they part
+
+    def parted(self, rows: list[Row]) -> list[Divergence]:
+        """For each backend whose outputs differ, the first operation that does."""
+        found: list[Divergence | None] = []
+        for backend in ("torch", "numpy"):
+            wrong = next((n for n in self.sets if any(not r.ok and r.what.startswith(f"{backend}, {n}") for r in rows)), None)
+            if wrong is not None:
+                tolerance = max(r.tolerance for r in rows if r.what.startswith(f"{backend}, {wrong}"))
+                found.append(
+                    find_divergence(
+                        self.program, backend, lambda p, b=backend, n=wrong: self.again(p, b, n), difference, tolerance, self.under
+                    )
+                )
+        return [f for f in found if f is not None]
+
+    def again(self, program: Program, backend: str, name: str) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+        """Another program on the same weights and inputs: by a backend, and by the interpreter."""
+        with ExitStack() as stack:
+            made = _Verification(replace(self.chosen, program=program), self.dtype, self.seed, None, stack)
+            made.torch.load(self.params)
+            module = made.torch if backend == "torch" else made.numpy
+            made.numpy.params.update({n: a.astype(made.numpy.kind) if a.dtype.kind == "f" else a for n, a in made.torch.state().items()})
+            inputs = self.sets[name]
+            return module(made.given(inputs)), made.interpret(inputs, self.params)
 
     # ------------------------------------------------ outputs
 
@@ -319,22 +351,43 @@ class _Verification:
     # ------------------------------------------------ decoding
 
     def decoding(self) -> list[Row]:
-        """A prompt, then a token at a time with a cache, against all at once; for models whose one required input is what they decode."""
-        inputs = self.sets["required inputs"]
-        decoded = prove(self.program).decoded
-        if not self.torch.has_cache or decoded is None or set(inputs) != {decoded.input}:
+        """Prompts, chunks and single tokens with a cache against all at once, by the interpreter and both modules, where the model decodes."""
+        step = derive_decoding(self.program)
+        if isinstance(step, Refusal) or step.decoding is None:
             return []
-        ids = inputs[decoded.input]
-        batch, length = ids.shape
-        cut = length // 2
-        try:
-            cache = self.torch.cache(batch, length)
-            parts = [(0, cut), *((k, k + 1) for k in range(cut, length))]
-            found = [self.torch({decoded.input: ids[:, a:b]}, cache=cache)[decoded.output] for a, b in parts]
-            got = np.concatenate(found, axis=1)
-        except Exception as error:
-            return [Row(what="torch, decoding", error=float("inf"), tolerance=TOLERANCE[self.dtype], note=told(error))]
-        return [self.row("torch, decoding a token at a time", got, self.interpret(inputs)[decoded.output])]
+        rows: list[Row] = []
+        total = int(self.chosen.under[step.decoding.rows])
+        for name, inputs in self.sets.items():
+            if name != "loss":
+                want = self.interpret(inputs)
+                for lengths in lengths_of(total):
+                    rows += self.decoded(step, f"{name}, calls of {min(lengths[1:])}", inputs, lengths, want)
+        return rows
+
+    def decoded(self, step: Program, what: str, inputs: Inputs, lengths: Sequence[int], want: Mapping[str, Array]) -> list[Row]:
+        batch, total = self.batch(step, inputs), sum(lengths)
+        held = interpreter.init_cache(step)
+        runs: dict[str, Step] = {
+            "interpreter": lambda i: interpreter.run(step, self.params, i, dtype=self.dtype, under=self.under, cache=held)
+        }
+        for backend, module in (("torch", self.torch), ("numpy", self.numpy)):
+            if backend in self.decoders:
+                runs[backend] = partial(module, cache=module.cache(batch, total))
+        rows: list[Row] = []
+        for backend, run in runs.items():
+            try:
+                parts = [run(self.given(p)) for p in calls_of(step, inputs, lengths, repeats=backend == "numpy")]
+                found = joined(step, parts)
+            except Exception as error:
+                rows.append(Row(what=f"{backend}, decoding, {what}", error=float("inf"), tolerance=TOLERANCE[self.dtype], note=told(error)))
+                continue
+            got = [self.row(f"{backend}, decoding, {what}, {n}", a, want[n]) for n, a in found.items()]
+            rows += self.excused(got, inputs, {n: want[n] for n in found})
+        return rows
+
+    def batch(self, step: Program, inputs: Inputs) -> int:
+        decoded = next(i for i in step.inputs if i.name in inputs and any(step.decoding.rows in a.size.symbols for a in i.value.type.axes))  # type: ignore[union-attr]
+        return int(inputs[decoded.name].shape[0])
 
 
 def _for_outputs(module: ir.Module) -> set[ir.Node]:

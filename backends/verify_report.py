@@ -31,7 +31,8 @@ class Row:
 
 @frozen(kw_only=True)
 class Report:
-    """`changed`: fields of Config made smaller, name to (in the spec, here). `lengths`: the dynamic axes."""
+    """`changed`: fields of Config made smaller, name to (in the spec, here). `lengths`: the dynamic axes. `parted`: the first
+    operation where a backend parts from the interpreter."""
 
     model: str
     dtype: str
@@ -42,6 +43,7 @@ class Report:
     lengths: Mapping[str, Number] = field(default_factory=dict)
     rows: tuple[Row, ...] = ()
     skipped: tuple[str, ...] = ()
+    parted: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -56,6 +58,7 @@ class Report:
         if self.layers:
             found.append(f"made smaller: {self.layers}")
         found += [f"  {row}" for row in self.rows]
+        found += [f"  first: {text}" for text in self.parted]
         return found + [f"  not compared: {reason}" for reason in self.skipped]
 
     def __str__(self) -> str:
@@ -76,4 +79,5 @@ class Report:
                 for r in self.rows
             ],
             "skipped": list(self.skipped),
+            "parted": list(self.parted),
         }

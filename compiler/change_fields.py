@@ -101,7 +101,7 @@ def _at(node: tree.Node, name: str, item: int | None, rebuild: Rebuild) -> Rebui
     def place(new: tree.Node) -> tree.Node:
         old = getattr(node, name)
         value = new if item is None else (*old[:item], new, *old[item + 1 :])
-        return rebuild(replace(node, **{name: value}))
+        return rebuild(replace(node, **{name: value}))  # type: ignore[arg-type]
 
     return place
 
@@ -230,9 +230,9 @@ def _changed(
             continue
         first = next((d for d in diagnostics.found if d.code.startswith("E")), None)
         refusal = refusal or (f"{first.code}, {first.message}" if first is not None else "refused")
-    effect: Effect = "inert" if inert or not refusal else "refused"
-    note = "" if effect == "inert" else refusal
-    return Field(path=".".join(path), was=_text(leaf), now=first_tried, effect=effect, note=note, span=leaf.span)
+    if inert or not refusal:
+        return Field(path=".".join(path), was=_text(leaf), now=first_tried, effect="inert", note="", span=leaf.span)
+    return Field(path=".".join(path), was=_text(leaf), now=first_tried, effect="refused", note=refusal, span=leaf.span)
 
 
 def _effect(before: _Form, after: _Form, reads: _Reads) -> Effect:

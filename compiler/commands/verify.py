@@ -40,7 +40,7 @@ def command(
     """Run what SPEC compiles to on the same weights and inputs, three ways, and compare outputs, gradients, decoding and information flow.
 
     A large spec is made smaller first. Exits with 1 where the ways differ. The JSON document has `model`, `ok`, `dtype`, `seed`,
-    `parameters`, `sizes`, `lengths`, `rows` (`what`, `error`, `tolerance`, `ok`, `note`), `skipped`; then `diagnostics`, `errors`, `warnings`.
+    `parameters`, `sizes`, `lengths`, `rows` (`what`, `error`, `tolerance`, `ok`, `note`), `skipped`, `parted` (where a backend parts from the interpreter first); then `diagnostics`, `errors`, `warnings`.
     With --fields it has `ok` and `fields` (`path`, `line`, `was`, `now`, `effect`, `note`): an effect is parameters, code, outputs, refused or inert."""
     gc.enable()
     diagnostics = Diagnostics()
