@@ -15,9 +15,12 @@ from .evaluate import Evaluator, Results
 from .library import suggest
 from .operations import Poison
 from .scope import Frame, Thunk
+from .trace_axis import report_result
 from .values import NONE, POISON, ListValue, Recipe, Static
 
 INDEX_KINDS = ("mask", "score", "weights")
+DEEPEST = 16
+"""How often a component may stand inside itself."""
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Bodies(Evaluator):
     """`run` elaborates a component's body into a module under construction."""
 
     givens: list[Givens] = field(default_factory=list)
+    entered: list[tuple[tree.Component, tree.Span]] = field(default_factory=list)
 
     def equal(self, a: Expr, b: Expr) -> bool:
         return a == b or (a.value() is not None and a.value() == b.value())
@@ -69,8 +73,23 @@ class Bodies(Evaluator):
         rests: list[tuple[ir.Axis, ...]] | None = None,
     ) -> Static:  # fmt: skip
         """Elaborate a component's body into a builder; the result is its outputs."""
-        with self.diagnostics.within(recipe.span):
+        with self.entering(recipe, span), self.diagnostics.within(recipe.span):
             return self.run_body(recipe, builder, args, named, span, rests)
+
+    @contextmanager
+    def entering(self, recipe: Recipe, span: tree.Span) -> Iterator[None]:
+        """Inside of a component's body; refused where the component stands in itself without end."""
+        component = recipe.component
+        if sum(c is component for c, _ in self.entered) >= DEEPEST:
+            last = max(k for k, (c, _) in enumerate(self.entered) if c is component)
+            names = " \u2192 ".join(f"`{c.name.id}`" for c, _ in (*self.entered[last:], self.entered[last]))
+            raise self.error("E335", f"`{component.name.id}` contains itself without end: {names}", recipe.span or span, Note("declared here", component.name.span),
+                             remedy="repeat a component with `n of ...`, or end the recursion with an `if` over a number that gets smaller")  # fmt: skip
+        self.entered.append((component, span))
+        try:
+            yield
+        finally:
+            self.entered.pop()
 
     def run_body(
         self, recipe: Recipe, builder: Builder, args: Sequence[Static], named: Mapping[str, tuple[Static, tree.Span]], span: tree.Span,
@@ -170,9 +189,9 @@ class Bodies(Evaluator):
             raise Poison
 
     def named_at(self, recipe: Recipe, span: tree.Span) -> tree.Span:
-        for thunk in recipe.arguments.values():
-            return thunk.node.span
-        return span
+        """The words that named a recipe last, if the spec has them; else those of an argument of it, else `span`."""
+        places = [recipe.span, *(thunk.node.span for thunk in recipe.arguments.values())]
+        return next((p for p in places if p is not None and not self.diagnostics.is_shipped(p)), span)
 
     def bind_inputs(
         self, component: tree.Component, frame: Frame, args: Sequence[Static], span: tree.Span, rests: list[tuple[ir.Axis, ...]] | None
@@ -201,9 +220,9 @@ class Bodies(Evaluator):
 
     def bind_axes(
         self, component: tree.Component, name: tree.Name, axes: tree.List, value: ir.Value, frame: Frame, span: tree.Span,
-        rests: list[tuple[ir.Axis, ...]] | None,
+        rests: list[tuple[ir.Axis, ...]] | None, *, given: bool = False,
     ) -> ir.Value:  # fmt: skip
-        """Bind a signature's axes to the argument's, by position."""
+        """Bind a signature's axes to the argument's, by position; `given`: the names around count as well."""
         items = [x for item in axes.items for x in self.declared_axes(item, frame)]
         have = list(value.type.axes)
         open_at = [k for k, item in enumerate(items) if item == "..."]
@@ -221,12 +240,11 @@ class Bodies(Evaluator):
                 rests.append(rest)
             have = have[:start] + have[start + extra :]
             items = items[:start] + items[start + 1 :]
-        old: list[ir.Label] = []
-        new: list[ir.Label] = []
+        final: list[ir.Label] = []
         for item, axis in zip(items, have, strict=True):
             assert isinstance(item, tuple)
             label, size, fixed_label = item
-            known = frame.labels.get(label) if isinstance(label, str) else None
+            known = self.axis_called(label, frame, given)
             wanted = size if size is not None else (known.size if known else None)
             if wanted is not None and not self.equal(wanted, axis.size):
                 notes = [Note(f"`{name.id}` is declared here", name.span)]
@@ -237,14 +255,35 @@ class Bodies(Evaluator):
             if wanted is not None and wanted != axis.size and frame.builder is not None:
                 self.facts.append(ir.Fact(kind="equal", a=wanted, b=axis.size, span=span))
             target = fixed_label or (known.label if known else None)
-            if target is not None and target is not axis.label and not value.type.has(target):
-                old.append(axis.label)
-                new.append(target)
-            if isinstance(label, str) and known is None:
-                frame.labels[label] = ir.Axis(target or axis.label, axis.size)
-        if old and frame.builder is not None:
-            return frame.builder.body.rename(value, tuple(old), tuple(new), span)
-        return value
+            if target is None:  # labels of one signature are different axes, whatever they are to the caller
+                scopes = frame.outward() if given else (frame,)
+                bound = (*final, *(a.label for s in scopes for n, a in s.labels.items() if "|" not in n))
+                target = ir.Label(label or axis.label.name) if axis.label in bound else axis.label
+            final.append(target)
+            if label and known is None:
+                frame.labels[label] = ir.Axis(target, axis.size)
+                if label.endswith("'") and label[:-1] in frame.labels:
+                    frame.primed[frame.labels[label[:-1]].label] = target
+        return self.relabelled(value, [a.label for a in have], final, frame, span)
+
+    def axis_called(self, label: str, frame: Frame, outward: bool) -> ir.Axis | None:
+        """The axis that a signature's name has already; `n'` is as large as `n`."""
+        for scope in frame.outward() if outward else (frame,):
+            if label in scope.labels:
+                return scope.labels[label]
+        base = self.axis_called(label[:-1], frame, outward) if label.endswith("'") else None
+        return ir.Axis(self.prime(base.label, frame), base.size) if base is not None else None
+
+    def relabelled(self, value: ir.Value, old: Sequence[ir.Label], new: Sequence[ir.Label], frame: Frame, span: tree.Span) -> ir.Value:
+        """The tensor with its axes called otherwise; another axis that had one of the new labels gets one of its own."""
+        pairs = dict(zip(old, new, strict=True))
+        for label in value.type.labels:
+            if label not in pairs and label in new:
+                pairs[label] = ir.Label(label.name)
+        changed = {a: b for a, b in pairs.items() if a is not b}
+        if not changed or frame.builder is None:
+            return value
+        return frame.builder.body.rename(value, tuple(changed), tuple(changed.values()), span)
 
     def amount(self, size: Expr) -> str:
         number = size.value()
@@ -294,9 +333,10 @@ class Bodies(Evaluator):
             if any(name.id == other.id for other in given[:k]):
                 raise self.error("E305", f"the result `{name.id}` is declared twice", name.span, help="give each result a name of its own")
         if len(declared) != len(results):
-            raise self.error(
-                "E348", f"`{component.name.id}` declares {len(declared)} results and returns {len(results)}", component.name.span
-            )
+            count = f"{len(declared)} result{'s' * (len(declared) != 1)}"
+            notes = [Note("returned here", r.value.span) for r in returns(component.body)]
+            raise self.error("E348", f"`{component.name.id}` declares {count} and returns {len(results)}", component.name.span, *notes,
+                             help="declare each result: `-> (a: [...], b: [...])`, or return as many as are declared")  # fmt: skip
         checked: list[ir.Value] = []
         for output, value in zip(declared, results, strict=True):
             tensor = self.as_tensor(value, span, frame)
@@ -308,37 +348,56 @@ class Bodies(Evaluator):
         """The result in the declared order; axes that the declaration leaves open come where `...` stands."""
         assert output.axes is not None and frame.builder is not None
         left = list(value.type.axes)
-        shown = output.axes.span.source.text[output.axes.span.start : output.axes.span.end]
-        made = [Note(f"{value.hint or 'the result'} is made here", value.span)] if value.span else []
-        want: list[ir.Label | None] = []
-        for item in output.axes.items:
-            if isinstance(item, tree.Name) and item.id == "...":
-                want.append(None)
-                continue
-            if self.is_new(item, frame):
-                name = getattr(item, "id", getattr(item, "label", ""))
-                match = next((a for a in left if a.label.name == name), left[-1] if left else None)
-                axes: tuple[ir.Axis, ...] = (match,) if match is not None else ()
-            else:
-                axes = self.axes(item, frame)
-            for axis in axes:
-                match = next((a for a in left if a.label is axis.label), None) or next(
-                    (a for a in left if self.equal(a.size, axis.size)), None
-                )
-                if match is None or not self.equal(match.size, axis.size):
-                    raise self.error("E349", f"`{component.name.id}` declares {shown} and returns {value.type!r}", output.axes.span, *made)
-                left.remove(match)
-                want.append(match.label)
-        if left and None not in want:
-            raise self.error("E349", f"`{component.name.id}` declares {shown} and returns {value.type!r}", output.axes.span, *made)
+        declared = self.output_axes(output, left, frame)
+        builder, axes, returned = frame.builder, output.axes, value
+
+        def wrong() -> Poison:
+            report_result(component, axes, declared, returned, builder, self.diagnostics)
+            return Poison()
+
+        found: dict[int, ir.Axis] = {}
+        for exact in (True, False):  # an axis of the same label first, else one of the same size
+            for k, axis in enumerate(declared):
+                if axis is None or k in found:
+                    continue
+                match = next((a for a in left if (a.label is axis.label if exact else self.equal(a.size, axis.size))), None)
+                if match is not None and self.equal(match.size, axis.size):
+                    left.remove(match)
+                    found[k] = match
+                elif not exact:
+                    raise wrong()
+        open_axes = {
+            a.label
+            for i in component.inputs
+            if isinstance(v := (frame.parent or frame).names.get(i.name.id), ir.Value)
+            for a in v.type.axes
+        }
+        if left and (None not in declared or (frame.rest is not None and len(declared) > 1 and not {a.label for a in left} <= open_axes)):
+            raise wrong()
         rest = [a.label for a in frame.rest or ()]
         opened = [a.label for a in left]
         if set(opened) == set(rest):
             opened = rest
-        order = tuple(label for item in want for label in (opened if item is None else [item]))
+        order = tuple(label for k, axis in enumerate(declared) for label in (opened if axis is None else [found[k].label]))
         if order != value.type.labels:
-            return frame.builder.body.transpose(value, order, output.axes.span)
-        return value
+            value = frame.builder.body.transpose(value, order, output.axes.span)
+        named = [(found[k].label, axis.label) for k, axis in enumerate(declared) if axis is not None]
+        return self.relabelled(value, [a for a, _ in named], [b for _, b in named], frame, output.axes.span)
+
+    def output_axes(self, output: tree.Output, have: Sequence[ir.Axis], frame: Frame) -> list[ir.Axis | None]:
+        """What a declared result names: axes in scope, or one of the result's own by a new name; none for `...`."""
+        assert output.axes is not None
+        found: list[ir.Axis | None] = []
+        for item in output.axes.items:
+            if isinstance(item, tree.Name) and item.id == "...":
+                found.append(None)
+            elif self.is_new(item, frame):
+                name = getattr(item, "id", getattr(item, "label", ""))
+                free = [a for a in have if all(f is None or f.label is not a.label for f in found)]
+                found += [next((a for a in free if a.label.name == name), free[-1])] if free else []
+            else:
+                found += self.axes(item, frame)
+        return found
 
     def is_new(self, item: tree.Expr, frame: Frame) -> bool:
         name = (
@@ -352,3 +411,17 @@ class Bodies(Evaluator):
 
     def execute(self, body: tuple[tree.Statement, ...], frame: Frame) -> Static | None:
         raise NotImplementedError
+
+
+def returns(body: Sequence[tree.Statement]) -> Iterator[tree.Return]:
+    """The `return` statements of a body."""
+    for statement in body:
+        match statement:
+            case tree.Return():
+                yield statement
+            case tree.If():
+                yield from returns((*statement.then, *statement.other))
+            case tree.For():
+                yield from returns(statement.body)
+            case _:
+                pass

@@ -42,8 +42,20 @@ class Pointwise(BodyBase):
         assert function in FUNCTIONS, function
         values = [a for a in args if isinstance(a, Value)]
         dtype = self._elementwise_dtype(function, args, span)
-        out = self.value(self.align(values, span), dtype, span, hint)
+        axes = self.align(values, span)
+        self._no_namesakes(axes, values, span)
+        out = self.value(axes, dtype, span, hint)
         return self.add(ir.Elementwise(outs=(out,), span=span, function=function, args=tuple(args)))
+
+    def _no_namesakes(self, axes: Sequence[Axis], values: Sequence[Value], span: Span) -> None:
+        """E222 where two operands bring axes of one name that are not one axis: a product of all pairs, which nobody means."""
+        for k, axis in enumerate(axes):
+            other = next((a for a in axes[:k] if a.label.name == axis.label.name), None)
+            if other is not None and not any(v.type.has(axis.label) and v.type.has(other.label) for v in values):
+                sizes = " and ".join(show_size(a.size) for a in (other, axis))
+                message = f"two axes called `{axis.label.name}`, of sizes {sizes}, meet here"
+                help_ = "they align if they are one axis: name them where the tensors are bound (`y: [..., n] = ...`)"
+                self.fail("E222", message, span, *(v for v in values if v.type.has(axis.label) or v.type.has(other.label)), help=help_)
 
     def _elementwise_dtype(self, function: str, args: Sequence[Operand], span: Span) -> DType:
         if function in COMPARISONS:

@@ -119,9 +119,34 @@ class Statements(Calls):
         frame.names[name] = value
 
     def named_result(self, name: tree.Name, axes: tree.List, value: ir.Value, frame: Frame) -> ir.Value:
-        """`y: [b, t, d] = e`: the axes of a result get names here, or must be those that have them."""
-        component = tree.Component(span=name.span, kind="result", name=name, parameters=(), inputs=(), outputs=(), body=())
-        return self.bind_axes(component, name, axes, value, frame, axes.span, None)
+        """`y: [b, t, d] = e`: the axes of the result, in this order; a name that no axis has yet becomes one more name of its axis."""
+        items = [x for item in axes.items for x in self.result_axes(item, value, frame)]
+        if len(items) != len(value.type.axes):
+            raise self.error("E346", f"`{name.id}` is [{', '.join(n for n, _ in items)}] here, found {value.type!r}", axes.span)
+        known = [axis.label for _, axis in items if axis is not None]
+        if len(known) == len(items) and set(known) == set(value.type.labels):
+            place = [value.type.axis(label) for label in known]
+        else:
+            place = list(value.type.axes)
+        for (label, axis), found in zip(items, place, strict=True):
+            if axis is None:
+                frame.labels[label] = found
+            elif not self.equal(axis.size, found.size):
+                raise self.error("E347", f"axis `{label}` of `{name.id}` is {found.size}{self.amount(found.size)} and is called {axis.size}{self.amount(axis.size)} here", axes.span)  # fmt: skip
+        order = tuple(a.label for a in place)
+        if order != value.type.labels:
+            assert frame.builder is not None
+            value = frame.builder.body.transpose(value, order, axes.span)
+        called = [axis.label if axis is not None else found.label for (_, axis), found in zip(items, place, strict=True)]
+        if len(set(called)) != len(called):
+            raise self.error("E203", f"[{', '.join(n for n, _ in items)}] names one axis twice", axes.span)
+        return self.relabelled(value, order, called, frame, axes.span)
+
+    def result_axes(self, item: tree.Expr, value: ir.Value, frame: Frame) -> list[tuple[str, ir.Axis | None]]:
+        """The axes that an item of `y: [...] = e` names: those in scope, or none for a new name."""
+        if isinstance(item, tree.Name) and item.id != "..." and self.is_new(item, frame):
+            return [(item.id, None)]
+        return [(a.label.name, a) for a in self.axes(item, frame)]
 
     def unpack(self, node: tree.Bind | tree.Let, value: Static, frame: Frame) -> None:
         found = value if isinstance(value, tuple) else (value,)
@@ -151,8 +176,9 @@ class Statements(Calls):
         if found is not None:
             value = self.local(found, frame)
             component = tree.Component(span=node.span, kind="given", name=node.name, parameters=(), inputs=(), outputs=(), body=())
-            if len(value.type.axes) == len(node.axes.items):
-                value = self.bind_axes(component, node.name, node.axes, value, frame, node.span, None)
+            missing = len(node.axes.items) - len(value.type.axes)  # the first axes may lack: what is one for all rows is given once
+            axes = replace(node.axes, items=node.axes.items[max(missing, 0) :])
+            value = self.bind_axes(component, node.name, axes, value, frame, node.span, None, given=True)
             frame.names[name] = value
             return
         if node.default is None:
