@@ -9,6 +9,7 @@ from . import ir
 from .diagnostics import Note
 from .dims import Expr, const
 from .operations import scores_type
+from .operations_base import show, show_axis
 from .scope import Frame
 from .values import NONE, BankRecipe, Builtin, Initial, Instance, Recipe, Static, describe
 
@@ -154,7 +155,12 @@ def _sequence_axes(a: Args, q: ir.Value, k: ir.Value, over: tree.Expr | None) ->
         shared = [x for x in dynamic if k.type.has(x)]
         if len(shared) == 1:
             return shared[0], shared[0]
-    raise a.e.error("E371", f"which axis do queries {q.type!r} and keys {k.type!r} run along?", a.span,
+    if feature is not None and not k.type.has(feature):
+        notes = [Note(f"the {what} are made here", x.span) for what, x in (("queries", q), ("keys", k)) if x.span is not None]
+        wanted = ", ".join(show_axis(x) for x in k.type.axes if x.label in only_k)
+        raise a.e.error("E371", f"queries {show(q.type)} and keys {show(k.type)} do not meet: `{feature}` is no axis of the keys", a.span, *notes,
+                        help=f"give both the same last axes, here [{wanted}]")  # fmt: skip
+    raise a.e.error("E371", f"which axis do queries {show(q.type)} and keys {show(k.type)} run along?", a.span,
                     help="say `over = t`, or `over = [t, s]` when the keys have an axis of their own")  # fmt: skip
 
 

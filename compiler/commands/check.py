@@ -62,16 +62,30 @@ def _lines(spec: str, sets: Sequence[str], diagnostics: Diagnostics) -> list[Lin
         return None
     name = found.program.name
     lines: list[Line] = [(Piece("ok", "help"), Piece(f" {name}", "strong"), Piece("" if spec == name else f" ({spec})"))]
-    decoded = found.flow.decoded
-    if decoded is not None and decoded.answer == "proved":
-        lines.append(
-            (Piece("   proved", "help"), Piece(f" causal: no position of `{decoded.output}` sees later positions of `{decoded.input}`"))
-        )
+    lines += _flow(found)
     refusal = _refusal(found)
     if refusal is not None:
         at = f"{_file(refusal.span)}:{refusal.span.line_column()[0]}"
         lines.append((Piece("   no cache", "warning"), Piece(f" it cannot be decoded a token at a time: {refusal.what} ({at})")))
     lines += [(Piece("   assumed", "warning"), Piece(f" {a.property}: {a.reason}")) for a in found.program.assumptions]
+    return lines
+
+
+def _flow(found: Checked) -> list[Line]:
+    """What is proved of the outputs over the tokens' positions; if that holds of some only, what the others see."""
+    decoded = found.flow.decoded
+    mine = [v for v in found.flow.verdicts if decoded is not None and v.input == decoded.input]
+    proved = [f"`{v.output}`" for v in mine if v.answer == "proved"]
+    if decoded is None or not proved:
+        return []
+    lines: list[Line] = [
+        (Piece("   proved", "help"), Piece(f" causal: no position of {', '.join(proved)} sees later positions of `{decoded.input}`"))
+    ]
+    for verdict in mine:
+        if verdict.answer != "proved":
+            ahead = "sees later positions" if verdict.answer == "refuted" else "may see later positions"
+            because = f": {verdict.cause.what}" if verdict.cause else ""
+            lines.append((Piece("   not causal", "warning"), Piece(f" `{verdict.output}` {ahead} of `{verdict.input}`{because}")))
     return lines
 
 

@@ -49,7 +49,7 @@ def prove(program: Program) -> Flow:
 
     Requires: a verified program. Ensures: `proved` and `refuted` hold for every Config. Leaves alone: the program."""
     interpreter = Tracer()
-    sources = [i for i in program.inputs if not i.training and i.value.type.dtype == "int"]
+    sources = [i for i in program.inputs if not i.training and i.value.type.dtype == "int" and not _one_a_row(i, program)]
     env = {i.value: Info(_sources(i)) for i in sources}
     interpreter.module(program.root, env)
     names = program.root.output_names or ("logits",)
@@ -109,6 +109,13 @@ def _led_to(root: ir.Module, span: Span) -> list[Span]:
 
 def _sources(item: ir.ModelInput) -> tuple[Bound, ...]:
     return tuple(Bound(item.name, (position(a.label),)) for a in sequence_axis(item.value.type))
+
+
+def _one_a_row(item: ir.ModelInput, program: Program) -> bool:
+    """Whether an input has only the leading axis of the others, so that it has one value for each of their rows and no positions."""
+    axes = item.value.type.axes
+    leading = [i.value.type.axes[0].label for i in program.inputs if len(i.value.type.axes) > 1]
+    return len(axes) == 1 and axes[0].label in leading
 
 
 def sequence_axis(kind: Type) -> tuple[Axis, ...]:
