@@ -19,31 +19,22 @@ from .values import BankRecipe, Instance, MaskOp, Pattern, Recipe, Static, descr
 class Applier(Stacks):
     """`apply` applies a recipe or an instance; the rest makes regions of masks, scores and weights."""
 
-    depth: int = 0
-
     def apply(
         self, target: Static, args: Sequence[Static], named: Mapping[str, tuple[Static, tree.Span]], span: tree.Span, frame: Frame
     ) -> Static:
         """Apply a recipe or an instance to tensors."""
         assert frame.builder is not None
-        self.depth += 1
-        if self.depth > 60:
-            self.depth = 0
-            raise self.error("E335", "components apply each other without end", span, help="a component cannot contain itself")
-        try:
-            match target:
-                case Instance(recipe=Recipe()):
-                    return self.apply_instance(target, args, named, span, frame)
-                case Instance(recipe=Pattern()):
-                    return self.apply_stack(target, args, named, span, frame)
-                case Instance(recipe=BankRecipe()):
-                    return self.apply_bank(target, args, span, frame)
-                case Recipe():
-                    return self.apply_recipe(target, args, named, span, frame)
-                case _:
-                    raise self.error("E336", f"{describe(target)} cannot be applied", span)
-        finally:
-            self.depth = max(self.depth - 1, 0)
+        match target:
+            case Instance(recipe=Recipe()):
+                return self.apply_instance(target, args, named, span, frame)
+            case Instance(recipe=Pattern()):
+                return self.apply_stack(target, args, named, span, frame)
+            case Instance(recipe=BankRecipe()):
+                return self.apply_bank(target, args, span, frame)
+            case Recipe():
+                return self.apply_recipe(target, args, named, span, frame)
+            case _:
+                raise self.error("E336", f"{describe(target)} cannot be applied", span)
 
     def apply_recipe(
         self, recipe: Recipe, args: Sequence[Static], named: Mapping[str, tuple[Static, tree.Span]], span: tree.Span, frame: Frame
