@@ -96,11 +96,12 @@ class Choice:
 
 @frozen
 class Each:
-    """`item for name in values`, as the argument of a call."""
+    """`item for name in values`, perhaps `if condition`, as the argument of a call or in a list."""
 
     item: Code
     name: str
     values: Code
+    condition: Code | None = None
 
 
 Code = Text | Var | Call | Attribute | Subscript | Range | Binary | Unary | Items | Choice | Each
@@ -162,8 +163,8 @@ def parts(code: Code) -> tuple[Code, ...]:
             return items
         case Choice(condition, yes, no):
             return (yes, condition, no)
-        case Each(item, _, values):
-            return (item, values)
+        case Each(item, _, values, condition):
+            return (item, values, *(() if condition is None else (condition,)))
         case _:
             return ()
 
@@ -201,8 +202,8 @@ def map_parts(code: Code, go: Callable[[Code], Code]) -> Code:
             return Items(tuple(map(go, items)), square)
         case Choice(condition, yes, no):
             return Choice(go(condition), go(yes), go(no))
-        case Each(item, each, values):
-            return Each(go(item), each, go(values))
+        case Each(item, each, values, condition):
+            return Each(go(item), each, go(values), condition and go(condition))
         case _:
             return code
 
@@ -264,8 +265,9 @@ def render(code: Code, names: Names) -> str:
             return f"[{inner}]" if square else f"({inner}{',' if len(items) == 1 else ''})"
         case Choice(condition, yes, no):
             return f"{at(yes, 1)} if {at(condition, 1)} else {at(no, 0)}"
-        case Each(item, each, values):
-            return f"{render(item, names)} for {each} in {at(values, 1)}"
+        case Each(item, each, values, condition):
+            text = f"{render(item, names)} for {each} in {at(values, 1)}"
+            return text if condition is None else f"{text} if {at(condition, 1)}"
     raise TypeError(code)
 
 
@@ -435,14 +437,9 @@ def _broken(start: str, code: Code, end: str, names: Names, indent: int) -> list
         return [flat]
     match code:
         case Items((Each() as each,), square=True):
-            item, source = render(each.item, names), f"for {each.name} in {render(each.values, names)}"
-            inner = _broken("", each.item, "", names, indent + 4) if len(f"{pad}    {item}") > WIDTH else [f"{pad}    {item}"]
-            return [f"{pad}{start}[", *inner, f"{pad}    {source}", f"{pad}]{end}"]
+            return [f"{pad}{start}[", *_clauses(each, names, indent + 4), f"{pad}]{end}"]
         case Call(function, (Each() as each,), ()):
-            item, source = render(each.item, names), f"for {each.name} in {render(each.values, names)}"
-            head = f"{pad}{start}{render(function, names)}("
-            joined = f"{pad}    {item} {source}"
-            return [head, *([joined] if len(joined) <= WIDTH else [f"{pad}    {item}", f"{pad}    {source}"]), f"{pad}){end}"]
+            return [f"{pad}{start}{render(function, names)}(", *_clauses(each, names, indent + 4), f"{pad}){end}"]
         case Call(function, args, named):
             head = f"{pad}{start}{render(function, names)}("
             joined = f"{pad}    {', '.join(_arguments(args, named, names))}"
@@ -459,6 +456,25 @@ def _broken(start: str, code: Code, end: str, names: Names, indent: int) -> list
             return found
         case _:
             return [flat]
+
+
+def _clauses(each: Each, names: Names, indent: int) -> list[str]:
+    """`item for name in values if condition` on one line, or each clause on its own."""
+    pad = " " * indent
+    flat = f"{pad}{render(each, names)}"
+    if len(flat) <= WIDTH:
+        return [flat]
+    condition = [] if each.condition is None else [f"{pad}if {render(each.condition, names)}"]
+    return [*_choices(each.item, names, indent), f"{pad}for {each.name} in {render(each.values, names)}", *condition]
+
+
+def _choices(code: Code, names: Names, indent: int, start: str = "") -> list[str]:
+    """A choice over several lines where one does not hold it; then all that it holds are."""
+    flat = f"{' ' * indent}{start}{render(code, names)}"
+    if not isinstance(code, Choice) or (not start and len(flat) <= WIDTH):
+        return _broken(start, code, "", names, indent)
+    first = _broken(start, code.yes, "", names, indent)
+    return [*first, f"{' ' * indent}if {render(code.condition, names)}", *_choices(code.no, names, indent, "else ")]
 
 
 def _one_a_line(items: Sequence[tuple[str, Code]], names: Names, indent: int) -> list[str]:

@@ -64,6 +64,16 @@ def test_long_calls_break_as_the_formatter_breaks_them() -> None:
     ]
 
 
+def test_long_sums_in_brackets_stay_numbers() -> None:
+    long: Code = number(1)
+    for k in range(2, 40):
+        long = Binary("+", long, number(1000 + k))
+    text = "\n".join(lines((Return(Binary("//", long, number(7))),), lambda v: v.hint, 4))
+    namespace: dict[str, object] = {}
+    exec(f"def f():\n{text}", namespace)
+    assert namespace["f"]() == (1 + sum(1000 + k for k in range(2, 40))) // 7  # type: ignore[operator]
+
+
 def test_nameless_values_move_and_named_ones_stay() -> None:
     x, y, z = Var(hint="x"), Var(kind="y"), Var(hint="z")
     body = fold_values((Assign((y,), call("f", x)), Assign((z,), call("g", y)), Return(call("h", z, x))), (x,), 4)
