@@ -109,7 +109,7 @@ class Tracer:
         return {out: Info(union(bounds)) for out, bounds in found.items()}
 
     def scan(self, node: ir.Scan, module: Module, env: dict[Value, Info]) -> None:
-        """At a position, what is carried has seen all earlier ones; in reverse, all later ones."""
+        """What is carried into a position has seen all earlier ones; in reverse, all later ones."""
         target = node.target if isinstance(node.target, Module) else _one(module.child(node.target))
         axis = next(v.type.axis(node.over) for v in node.args[: node.given] if v.type.has(node.over))
         cause = Cause(f"`scan`{' backwards' if node.reverse else ''} over `{node.over.name}`", node.span)
@@ -121,8 +121,11 @@ class Tracer:
         for round_ in range(8):
             before = list(state)
             results = self.applied(target, parts, [*map(Info, state), *known[node.carried :]], outs)
+            before_this = position(node.over).shifted(ZERO - ONE)
             new = [
-                self.drop(r.bounds, axis, cause) if node.reverse else self.accumulate(r.bounds, axis, cause)
+                self.drop(r.bounds, axis, cause)
+                if node.reverse
+                else move(self.accumulate(r.bounds, axis, cause), node.over, before_this, None)
                 for r in results[: node.carried]
             ]
             state = [union((old, b)) for old, b in zip(state, new, strict=True)]
