@@ -440,6 +440,8 @@ def _broken(start: str, code: Code, end: str, names: Names, indent: int) -> list
             return [f"{pad}{start}[", *_clauses(each, names, indent + 4), f"{pad}]{end}"]
         case Call(function, (Each() as each,), ()):
             return [f"{pad}{start}{render(function, names)}(", *_clauses(each, names, indent + 4), f"{pad}){end}"]
+        case Call(Text(""), (inside,), ()):  # brackets
+            return [f"{pad}{start}(", *_broken("", inside, "", names, indent + 4), f"{pad}){end}"]
         case Call(function, args, named):
             head = f"{pad}{start}{render(function, names)}("
             joined = f"{pad}    {', '.join(_arguments(args, named, names))}"
