@@ -6,9 +6,10 @@ at the sizes of the spec."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -351,21 +352,22 @@ class _Verification:
     # ------------------------------------------------ decoding
 
     def decoding(self) -> list[Row]:
-        """Prompts, chunks and single tokens with a cache against all at once, by the interpreter and both modules, where the model decodes."""
+        """A prompt, then single tokens (by PyTorch) or chunks, with a cache against all at once, where the model decodes."""
         step = derive_decoding(self.program)
         if isinstance(step, Refusal) or step.decoding is None:
             return []
         rows: list[Row] = []
-        total = int(self.chosen.under[step.decoding.rows])
-        for name, inputs in self.sets.items():
-            if name != "loss":
-                want = self.interpret(inputs)
-                for lengths in lengths_of(total):
-                    rows += self.decoded(step, f"{name}, calls of {min(lengths[1:])}", inputs, lengths, want)
+        singly, chunks = lengths_of(int(self.chosen.under[step.decoding.rows]))
+        sets = [name for name in self.sets if name != "loss"]
+        for name in sets:
+            want = self.interpret(self.sets[name])
+            rows += self.decoded(step, name, singly, want, ("torch",))
+            rows += self.decoded(step, name, chunks, want, ("interpreter", "torch", "numpy") if name == sets[-1] else ("torch", "numpy"))
         return rows
 
-    def decoded(self, step: Program, what: str, inputs: Inputs, lengths: Sequence[int], want: Mapping[str, Array]) -> list[Row]:
-        batch, total = self.batch(step, inputs), sum(lengths)
+    def decoded(self, step: Program, name: str, lengths: Sequence[int], want: Mapping[str, Array], backends: Sequence[str]) -> list[Row]:
+        inputs, what = self.sets[name], f"{name}, {lengths[1]} at a time"
+        batch, total = next(iter(inputs.values())).shape[0], sum(lengths)
         held = interpreter.init_cache(step)
         runs: dict[str, Step] = {
             "interpreter": lambda i: interpreter.run(step, self.params, i, dtype=self.dtype, under=self.under, cache=held)
@@ -374,7 +376,7 @@ class _Verification:
             if backend in self.decoders:
                 runs[backend] = partial(module, cache=module.cache(batch, total))
         rows: list[Row] = []
-        for backend, run in runs.items():
+        for backend, run in ((b, runs[b]) for b in backends if b in runs):
             try:
                 parts = [run(self.given(p)) for p in calls_of(step, inputs, lengths, repeats=backend == "numpy")]
                 found = joined(step, parts)
@@ -384,10 +386,6 @@ class _Verification:
             got = [self.row(f"{backend}, decoding, {what}, {n}", a, want[n]) for n, a in found.items()]
             rows += self.excused(got, inputs, {n: want[n] for n in found})
         return rows
-
-    def batch(self, step: Program, inputs: Inputs) -> int:
-        decoded = next(i for i in step.inputs if i.name in inputs and any(step.decoding.rows in a.size.symbols for a in i.value.type.axes))  # type: ignore[union-attr]
-        return int(inputs[decoded.name].shape[0])
 
 
 def _for_outputs(module: ir.Module) -> set[ir.Node]:

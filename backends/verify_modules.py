@@ -166,6 +166,7 @@ class NumpyModule:
 
     def __init__(self, module: ModuleType, params: Arrays, config: object, dtype: str, names: tuple[str, ...]) -> None:
         kind = np.dtype(dtype)
+        self.module = module
         self.forward: Callable[..., object] = module.forward
         self.init_state: Callable[[Arrays, int], dict[str, Array]] | None = getattr(module, "init_state", None)
         self.params = {n: a.astype(kind) if a.dtype.kind == "f" else a for n, a in params.items()}
@@ -174,6 +175,10 @@ class NumpyModule:
     def start(self, batch: int) -> dict[str, Array]:
         assert self.init_state is not None
         return self.init_state(self.params, batch)
+
+    def cache(self, batch: int, length: int) -> object:
+        init_cache: Callable[[Arrays, int], object] = getattr(self.module, "init_cache")  # noqa: B009 -- some modules have it
+        return init_cache(self.params, batch)
 
     def __call__(self, inputs: Arrays, **options: object) -> dict[str, Array]:
         given = {n: a.astype(self.kind) if a.dtype.kind == "f" else a for n, a in inputs.items()}
