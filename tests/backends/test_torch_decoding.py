@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ from xfc.backends.verify_inputs import Inputs, input_sets
 from xfc.backends.verify_modules import TorchModule, loaded
 from xfc.backends.verify_shrink import Shrunk, shrink
 from xfc.compiler import ir
+from xfc.compiler.count_cache import count_cache
 from xfc.compiler.diagnostics import Diagnostics
 from xfc.compiler.elaborate import elaborate_file
 from xfc.compiler.passes.derive_decoding import Refusal, derive_decoding
@@ -36,32 +38,46 @@ DECODED_OPEN = (
 Calls = list[dict[str, Tensor]]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Operations of a few numbers are not worth two."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @cache
-def shrunk(name: str, *sets: str) -> Shrunk:
+def elaborated(name: str) -> ir.Program:
     path = OPEN / f"{name}.xf"
-    program = elaborate_file(str(path) if path.exists() else name, list(sets), diagnostics := Diagnostics())
+    program = elaborate_file(str(path) if path.exists() else name, [], diagnostics := Diagnostics())
     assert program is not None and not diagnostics.failed, diagnostics.found
-    return shrink(program)
+    return program
 
 
 @cache
-def derived(name: str, *sets: str) -> ir.Program:
-    found = derive_decoding(shrunk(name, *sets).program)
+def shrunk(name: str) -> Shrunk:
+    return shrink(elaborated(name))
+
+
+@cache
+def derived(name: str) -> ir.Program:
+    found = derive_decoding(shrunk(name).program)
     assert not isinstance(found, Refusal), found
     return found
 
 
 @cache
-def source(name: str, *sets: str) -> str:
-    return emit(run(derived(name, *sets)))
+def source(name: str) -> str:
+    return emit(run(derived(name)))
 
 
 @contextmanager
-def model_of(name: str, dtype: str, *sets: str) -> Iterator[tuple[torch.nn.Module, Shrunk, ModuleType]]:
+def model_of(name: str, dtype: str) -> Iterator[tuple[torch.nn.Module, Shrunk, ModuleType]]:
     """The small model with weights of its own, in evaluation."""
-    chosen = shrunk(name, *sets)
+    chosen = shrunk(name)
     program = chosen.program
-    with loaded(source(name, *sets), f"decoded_{name}_{dtype}") as module, torch.no_grad():
+    with loaded(source(name), f"decoded_{name}_{dtype}") as module, torch.no_grad():
         names = tuple(n or "output" for n in program.root.output_names)
         model = TorchModule.build(module, chosen.config(), dtype, names)
         under = {s: v for s, v in chosen.under.items() if s.value is not None}
@@ -108,29 +124,184 @@ def decoded(model: torch.nn.Module, parts: Calls, axis: int, batch: int, length:
     return found
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("name", DECODED + DECODED_OPEN)
-def test_step_equals_forward(name: str, dtype: str) -> None:
+def compare(name: str, dtype: str, prompts: dict[str, list[tuple[int, int]]]) -> None:
+    """For prompts of some lengths and chunks of some sizes after them, by kind of inputs."""
     with model_of(name, dtype) as (model, chosen, _):
         step = derived(name)
         assert step.decoding is not None
         rows = step.decoding.rows
         total = int(chosen.under[rows])
-        first = 4 if name == "top_k_attention" else 1  # it looks for the four largest of at least four
-        tolerance = 1e-10 if dtype == "float64" else 1e-5
+        out = step.root.outputs[step.root.output_names.index("logits") if "logits" in step.root.output_names else 0]
+        axis = axis_of(out, rows)
+        assert axis is not None
         for case, inputs in input_sets(chosen.program, chosen.under, 0).items():
-            if case == "loss":
-                continue
             inputs = {k: v.astype(dtype) if v.dtype.kind == "f" else v for k, v in inputs.items()}
             (whole,) = calls(step, inputs, [total])
             want = logits_of(model(**whole))
-            out = step.root.outputs[step.root.output_names.index("logits") if "logits" in step.root.output_names else 0]
-            axis = axis_of(out, rows)
-            assert axis is not None
-            for size in (1, 3, 7):
-                for prompt in {first, min(first + size // 2, 5), total - 2}:
-                    parts = calls(step, inputs, chunks(total, prompt, size))
-                    batch = next(iter(parts[0].values())).shape[0]
-                    got = decoded(model, parts, axis, batch, total)
-                    worst = float((got - want).abs().max() / (1 + want.abs().max()))
-                    assert worst < tolerance, f"{case}: a prompt of {prompt}, then {size} at a time: {worst}"
+            for prompt, size in prompts.get(case, []):
+                if prompt >= total:
+                    continue
+                parts = calls(step, inputs, chunks(total, prompt, size))
+                got = decoded(model, parts, axis, next(iter(parts[0].values())).shape[0], total)
+                worst = float((got - want).abs().max() / (1 + want.abs().max()))
+                assert worst < (1e-10 if dtype == "float64" else 1e-5), f"{case}: a prompt of {prompt}, then {size} at a time: {worst}"
+
+
+THOROUGH = ("gemma3_1b", "llama3_8b", "mistral_7b", "gated_linear", "t5_small", "token_shift")
+
+
+@pytest.mark.parametrize("name", DECODED + DECODED_OPEN)
+def test_step_equals_forward(name: str) -> None:
+    """Prompts of one token, shorter and longer than a window; then one, three, five or seven at a time."""
+    first = 4 if name == "top_k_attention" else 1  # it looks for the four largest of at least four
+    more = [(first, 7), (first, 5), (8, 1)] if name in THOROUGH else []
+    compare(name, "float64", {"required inputs": [(first, 1), *more], "all inputs": [(4, 3)]})
+
+
+@pytest.mark.parametrize("name", ["mamba2_130m", "llama3_8b", "gemma3_1b", "deepseek_v3", "t5_small"])
+def test_step_equals_forward_in_float32(name: str) -> None:
+    compare(name, "float32", {"required inputs": [(1, 1), (4, 3)]})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DECODED + DECODED_OPEN)
+def test_step_equals_forward_in_all_chunks(name: str) -> None:
+    first = 4 if name == "top_k_attention" else 1
+    pairs = [(prompt, size) for size in (1, 3, 7) for prompt in (first, 5, 8)]
+    compare(name, "float64", {"required inputs": pairs, "all inputs": pairs})
+
+
+# ---------------------------------------------------------------- batches of unequal prompts
+
+
+@pytest.mark.parametrize("name", ["llama3_8b", "gemma3_1b", "gpt2", "bloom_560m", "mistral_7b"])
+def test_left_padding_is_no_padding(name: str) -> None:
+    with model_of(name, "float64") as (model, _, _):
+        ids = torch.randint(0, 7, (1, 13))
+        padded = torch.cat((torch.zeros(1, 3, dtype=torch.long), ids[:, :10]), 1)
+        rows = torch.cat((padded, ids), 0)
+        mask = torch.ones_like(rows)
+        mask[0, :3] = 0
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        held = model.init_cache(2, 13)
+        got = [model(rows[:, :6], attention_mask=mask[:, :6], position_ids=positions[:, :6], cache=held)]
+        got += [model(rows[:, k : k + 1], position_ids=positions[:, k : k + 1], cache=held) for k in range(6, 13)]
+        found = torch.cat(got, 1)
+        torch.testing.assert_close(found[1:], model(ids), atol=1e-10, rtol=1e-10)
+        torch.testing.assert_close(found[:1, 3:], model(ids[:, :10]), atol=1e-10, rtol=1e-10)
+
+
+# ---------------------------------------------------------------- the cache itself
+
+
+def element_count(part: object) -> int:
+    if isinstance(part, Tensor):
+        return part.numel() if part.is_floating_point() else 0
+    if isinstance(part, list):
+        return sum(map(element_count, part))
+    return sum(element_count(getattr(part, f.name)) for f in fields(part)) if is_dataclass(part) else 0
+
+
+COUNTED = ("llama3_8b", "gemma3_1b", "deepseek_v3", "mamba2_130m", "bamba_9b", "gpt2", "mistral_7b", "gated_linear")
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_what_is_kept_is_what_is_counted(name: str) -> None:
+    """At full size, on no device."""
+    step = derive_decoding(elaborated(name))
+    assert not isinstance(step, Refusal)
+    counts = count_cache(step)
+    with loaded(emit(run(step)), f"counted_{name}") as module, torch.device("meta"):
+        model = module.Model()
+        for length in (3, 7000):
+            assert element_count(model.init_cache(2, length)) == 2 * sum(e.total(length) for e in counts.entries)
+
+
+def test_a_ring_is_as_long_as_its_window() -> None:
+    with model_of("gemma3_1b", "float64") as (model, _, _):
+        held = model.init_cache(2, 50)
+        lengths = [layer.k.tensor.shape[1] for layer in held.layers]
+        assert set(lengths) == {model.config.window, 50}
+        short = model.init_cache(2, 2)
+        assert {layer.k.tensor.shape[1] for layer in short.layers} == {2}
+
+
+def test_past_the_end() -> None:
+    with model_of("llama3_8b", "float64") as (model, _, _):
+        ids = torch.randint(0, 7, (1, 9))
+        with pytest.raises(ValueError, match="a cache for 8 has no room for 9 more"):
+            model(ids, cache=model.init_cache(1, 8))
+        held = model.init_cache(1, 8)
+        model(ids[:, :8], cache=held)
+        with pytest.raises(ValueError, match="after 8 tokens, a cache for 8 has no room for 1 more"):
+            model(ids[:, 8:], cache=held)
+
+
+def test_rewinding() -> None:
+    with model_of("llama3_8b", "float64") as (model, _, _):
+        ids, other = torch.randint(0, 7, (2, 9)), torch.randint(0, 7, (2, 6))
+        held = model.init_cache(2, 9)
+        model(ids, cache=held)
+        held.position.fill_(3)
+        torch.testing.assert_close(model(other, cache=held), model(torch.cat((ids[:, :3], other), 1))[:, 3:])
+        held.position.fill_(0)
+        torch.testing.assert_close(model(other, cache=held), model(other))
+
+
+@pytest.mark.parametrize("name", ["gemma3_1b", "mamba2_130m", "t5_small"])
+def test_beams(name: str) -> None:
+    """A cache whose sequences change places goes on as if they had always stood there."""
+    with model_of(name, "float64") as (model, _, _):
+        index = torch.tensor([2, 0, 0])
+        ids = torch.randint(0, 7, (3, 9))
+        if name == "t5_small":
+            source = torch.randint(0, 7, (3, 5))
+            first, moved = {"input_ids": source, "decoder_input_ids": ids}, {"input_ids": source[index]}
+        else:
+            first, moved = {"input_ids": ids}, {}
+        key = "decoder_input_ids" if name == "t5_small" else "input_ids"
+        held = model.init_cache(3, 12)
+        model(**first, cache=held)
+        held.reorder(index)
+        more = torch.randint(0, 7, (3, 3))
+        want = logits_of(model(**moved, **{key: torch.cat((ids[index], more), 1)}))[:, 9:]
+        torch.testing.assert_close(logits_of(model(**{key: more}, cache=held)), want, atol=1e-10, rtol=1e-10)
+
+
+def test_inputs_of_a_first_call() -> None:
+    with model_of("t5_small", "float64") as (model, _, _):
+        ids = torch.randint(0, 7, (1, 4))
+        with pytest.raises(ValueError, match="a first call needs input_ids"):
+            model(decoder_input_ids=ids, cache=model.init_cache(1, 8))
+        with pytest.raises(ValueError, match="decoder_input_ids is needed"):
+            model(input_ids=ids)
+
+
+# ---------------------------------------------------------------- compiled
+
+
+@pytest.mark.parametrize("name", ["llama3_8b", "gemma3_1b", "mamba2_130m", "mixtral_8x7b", "t5_small"])
+def test_a_step_is_compiled_once(name: str) -> None:
+    """In one graph, for all positions, to what it is uncompiled."""
+    with model_of(name, "float32") as (model, _, _):
+        count = 0
+
+        def backend(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+            nonlocal count
+            count += 1
+            return graph.forward
+
+        def step(ids: Tensor, held: object) -> Tensor:
+            key = "decoder_input_ids" if name == "t5_small" else "input_ids"
+            return logits_of(model(**{key: ids}, cache=held, logits_to_keep=1))
+
+        torch._dynamo.reset()
+        compiled = torch.compile(step, fullgraph=True, backend=backend)
+        ids = torch.randint(0, 7, (2, 17))
+        first = {"input_ids": ids, "decoder_input_ids": ids[:, :5]} if name == "t5_small" else {"input_ids": ids[:, :5]}
+        ones, others = model.init_cache(2, 20), model.init_cache(2, 20)
+        model(**first, cache=ones)
+        model(**first, cache=others)
+        for k in range(5, 17):
+            torch.testing.assert_close(compiled(ids[:, k : k + 1], ones), step(ids[:, k : k + 1], others), atol=1e-5, rtol=1e-5)
+        assert count == 1

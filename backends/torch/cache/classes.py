@@ -141,12 +141,22 @@ def made_part(part: Part, path: Code, numbers: Numbers, is_root: bool) -> Code:
     owner = next(m for m in ir.walk(numbers.plans.program.root) if part.node in m.body)
     stack = owner.child(str(part.node.target))
     assert isinstance(stack, ir.Stack)
-    codes = [_made(m, Text("layer"), numbers, True) if keeps(m) else NONE for m in part.modules]  # windows are said here
-    if len(set(codes)) == 1:
-        return Items((Each(codes[0], "layer", place),), square=True)
-    chosen = choose_by_slot(stack, codes, Text("i"), numbers.forward)
-    item = _same_but_last(codes, chosen)
-    return Items((Each(item, "i, layer", call("enumerate", place)),), square=True)
+    codes = [_made(m, Text("layer"), numbers, is_root) if keeps(m) else NONE for m in part.modules]
+    names = list(dict.fromkeys(numbers.plans.of(m).name for m in part.modules))
+    kinds = [next(c for c, m in zip(codes, part.modules, strict=True) if numbers.plans.of(m).name == n) for n in names]
+    condition = _is(*names)
+    if all(c == kinds[names.index(numbers.plans.of(m).name)] for c, m in zip(codes, part.modules, strict=True)):
+        item = kinds[-1]
+        for name, code in reversed([*zip(names, kinds, strict=True)][:-1]):
+            item = code if code == item else Choice(_is(name), code, item)
+        return Items((Each(item, "layer", place, condition),), square=True)
+    item = _same_but_last(codes, choose_by_slot(stack, codes, Text("i"), numbers.forward))
+    return Items((Each(item, "i, layer", call("enumerate", place), condition),), square=True)
+
+
+def _is(*names: str) -> Code:
+    """Of which class a layer is, for type checkers too."""
+    return call("isinstance", Text("layer"), Text(" | ".join(names)))
 
 
 def _same_but_last(codes: Sequence[Code], chosen: Sequence[tuple[Code | None, int]]) -> Code:
@@ -189,13 +199,14 @@ def root_view(w: BodyWriter, kept: KeptInputs) -> CacheView:
     fields = _fields(w, w.numbers.plans, set())
     once = [f for f in fields if "init=False" in f]
     fields = [f for f in fields if f not in once]
+    once += [f"{name}: Tensor = field(init=False)" for value, name in kept.once.items() if value in kept.full]
     fields += [f"{name}: OptionalRows" for name in kept.rows.values()]
     return CacheView(
         "Cache",
         "What the model remembers of the tokens so far.",
         [
             *fields, "max_length: int", "position: Tensor  # how many there were; fill_ rewinds", "empty: bool = True  # no call yet",
-            *once, *(f"{name}: Tensor | None = None" for name in kept.once.values()),
+            *once, *(f"{name}: Tensor | None = None" for value, name in kept.once.items() if value not in kept.full),
         ],
     )  # fmt: skip
 

@@ -63,9 +63,11 @@ def keep_once(w: BodyWriter, kept: KeptInputs, first: First, write_default: Call
     def write() -> None:
         for value in kept.once:
             write_default(value)
+            kept.full |= {value} - w.optional
         w.statements.append(Block(THERE_IS, "if", tuple(Store(held(name), var) for var, name in variables.items())))
 
     body = in_first_call(w, first, write)
+    w.optional -= kept.full
     loads = tuple(Assign((var,), held(name), pure=False) for var, name in variables.items())
     w.statements += [Block(continues(w), "if", loads), Block(Text(""), "else", body)]
 
