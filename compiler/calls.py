@@ -34,18 +34,13 @@ class Calls(Applier):
                 return self.apply(target, args, named, node.span, frame)
             case _ if target is NONE:
                 name = node.function.id if isinstance(node.function, tree.Name) else "this"
-                given = self.given_by(node.function, frame)
-                remedy = "give a component, such as `identity`"
-                if given and not given[-1][0].explicit:
-                    parameter = given[-1][0].parameter
-                    remedy = f"give `{given[-1][1].title}` its `{parameter}`: `{parameter} = ...`"
                 raise self.wrong_value(
                     "E374",
                     f"`{name}` is none here, and applying nothing is an error",
                     node.function,
                     frame,
                     help=f"test it first: `if {name} != none:`, or give a component such as `identity`",
-                    remedy=remedy,
+                    remedy="give a component, such as `identity`",
                 )
             case _:
                 remedy = "give a component: `name = component(...)`"

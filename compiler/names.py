@@ -50,6 +50,8 @@ class Names:
         written = chain[-1][0].node if chain else node
         if isinstance(written, tree.String) and written.value.isdigit():
             remedy = f"a number has no quotes: `{written.value}`"
+        elif chain and not chain[-1][0].explicit and isinstance(written, tree.Name) and written.id == "none":
+            remedy = f"give `{chain[-1][1].title}` its `{chain[-1][0].parameter}`: `{chain[-1][0].parameter} = ...`"
         if not spec or not self.diagnostics.is_shipped(node.span):
             notes = [Note("its value is given here", t.node.span) for t, _ in spec[-1:]]
             return self.error(code, message, node.span, *notes, help=help, remedy=remedy)

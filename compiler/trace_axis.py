@@ -78,14 +78,17 @@ def report_result(
     """E349. Where the library declares the result, it is said of the words of the spec that gave the result the axis it should not have."""
     wanted = [a for a in declared if a is not None]
     surplus = [a for a in value.type.axes if all(a.label is not w.label for w in wanted) and a.label is not ir.REST]
-    extra = surplus[-1] if surplus and len(value.type.axes) > len(wanted) else None
-    made = trace_axis(value, extra.label, builder, diagnostics.is_shipped) if extra is not None else None
+    traced = [(a, found) for a in surplus if (found := trace_axis(value, a.label, builder, diagnostics.is_shipped)) is not None]
+    extra, made = traced[-1] if traced else (surplus[-1] if surplus and len(value.type.axes) > len(declared) else None, None)
+    missing = [w for w in wanted if not value.type.has(w.label)]
     must = f"[{', '.join('...' if a is None else show_axis(a) for a in declared)}]"
     if extra is None or made is None or not diagnostics.is_shipped(axes.span):
         notes = [Note("the result is made here", value.span)] if value.span is not None else []
         notes += [Note(f"its axis `{extra.label.name}` comes from here", made.span)] if extra is not None and made is not None else []
-        diagnostics.error("E349", f"`{component.name.id}` declares {must} and returns {show(value.type)}", axes.span, *notes,
-                          help=_left_over(extra) if extra is not None else "return what is declared, or declare what is returned: `-> [...]`")  # fmt: skip
+        help = "return what is declared, or declare what is returned: `-> [...]`"
+        if extra is not None:
+            help = _by_name(extra, missing, made, diagnostics) if missing and made is not None else _left_over(extra)
+        diagnostics.error("E349", f"`{component.name.id}` declares {must} and returns {show(value.type)}", axes.span, *notes, help=help)
         return
     message = f"`{made.name or 'this'}` gives {show(made.result)}, and `{component.name.id}` must return {must}"
     notes = [Note(f"there the result is {show(value.type)}", axes.span)]
