@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 NOTHING: dict[str, object] = {"spec": None, "model": None, "ok": False, "flow": [], "decoding": None, "assumptions": []}
 """The record of a spec that has errors."""
+LONGEST_WORDS = 72
+"""Of a construct that is shown beside its place."""
 
 
 @click.command("check")
@@ -65,8 +67,10 @@ def _lines(spec: str, sets: Sequence[str], diagnostics: Diagnostics) -> list[Lin
     lines += _flow(found)
     refusal = _refusal(found)
     if refusal is not None:
-        at = f"{_file(refusal.span)}:{refusal.span.line_column()[0]}"
-        lines.append((Piece("   no cache", "warning"), Piece(f" it cannot be decoded a token at a time: {refusal.what} ({at})")))
+        words = refusal.span.source.text[refusal.span.start : refusal.span.end].partition("\n")[0].strip()
+        place = f"{_file(refusal.span)}:{refusal.span.line_column()[0]}"
+        at = f"at `{words}` ({place})" if len(words) <= LONGEST_WORDS else f"at {place}"
+        lines.append((Piece("   no cache:", "warning"), Piece(f" it cannot be decoded a token at a time: {refusal.what}, {at}")))
     lines += [(Piece("   assumed", "warning"), Piece(f" {a.property}: {a.reason}")) for a in found.program.assumptions]
     return lines
 

@@ -212,6 +212,13 @@ def test_output_that_cannot_be_written(tiny: Path, tmp_path: Path) -> None:
     assert "E902" in done.stderr
 
 
+def test_check_says_what_prevents_decoding() -> None:
+    done = xfc("check", "linformer")
+    assert done.returncode == 0
+    assert "   no cache: it cannot be decoded a token at a time: the sum over `t`, at `einsum(k_proj(x), " in done.stdout
+    assert "(low_rank.xf:" in done.stdout
+
+
 def test_info(tiny: Path) -> None:
     document = json.loads(xfc("info", tiny, "--format", "json").stdout)
     # embedding and head, three layers of attention and feed-forward, seven norms
