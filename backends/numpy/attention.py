@@ -99,10 +99,9 @@ def _mask(w: BodyWriter, node: ir.Attend, region: ir.Region, layout: Layout) -> 
     match mask_kind(region):
         case Given(value, _) if any(not has(layout, label) for label in w.read(value).labels):
             t = w.read(value)
-            ones = [k for k, dim in enumerate(t.layout) if not has(layout, dim[0])]
-            heads = len(layout) - len([dim for dim in layout[:-2] if has(t.layout, dim[0])]) - 2
-            items = [Text(":")] * (ones[0]) + [Text("None")] * (heads - len(ones))
-            return Subscript(t.code, tuple(items)) if heads > len(ones) else t.code
+            first = next(k for k, dim in enumerate(t.layout) if not has(layout, dim[0]))
+            items = [*[Text(":")] * first, *[Text("None")] * (len(layout) - len(t.layout))]
+            return Subscript(t.code, tuple(items)) if len(layout) > len(t.layout) else t.code
         case Given(value, _):
             return w.spread(w.read(value), layout)
         case _:
