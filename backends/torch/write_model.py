@@ -298,7 +298,10 @@ def _without_inputs(model: _Model, value: Value, plan: MaskPlan) -> Var:
         return var
     w.order = value.type.labels
     w.write([n for n in plan.nodes if n in _for_always(plan)])
-    w.statements.append(Assign((var,), _all([w.spread(w.read(v), layout) for v in plan.always])))
+    code = _all([w.spread(w.read(v), layout) for v in plan.always])
+    if all(v.type.labels == value.type.labels[-1:] for v in plan.always):  # kernels want a mask of two axes at least
+        code = Subscript(code, (Text("None"),))
+    w.statements.append(Assign((var,), code))
     return var
 
 
