@@ -9,8 +9,8 @@ import json
 import math
 import operator
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from fnmatch import fnmatch
 from itertools import accumulate
 from pathlib import Path
@@ -99,10 +99,13 @@ class MultiHead(nn.Module):
         self.v_proj = nn.Linear(config.d_model, config.d_model)
         self.o_proj = nn.Linear(config.d_model, config.d_model)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, cache: MultiHeadCache | None, slots: Tensor | None) -> Tensor:
         q = self.q_proj(x).unflatten(-1, (self.heads, self.head_dim))  # [b, t, heads, head_dim]
         k = self.k_proj(x).unflatten(-1, (self.heads, self.head_dim))  # [b, t, heads, head_dim]
         v = self.v_proj(x).unflatten(-1, (self.heads, self.head_dim))  # [b, t, heads, head_dim]
+        if cache is not None:
+            k = cache.k.keep(k, slots)
+            v = cache.v.keep(v, slots)
         y = F.scaled_dot_product_attention(
             q.transpose(1, 2),
             k.transpose(1, 2),
@@ -112,6 +115,12 @@ class MultiHead(nn.Module):
             dropout_p=self.rate if self.training else 0.0,
         )
         return self.o_proj(y.transpose(1, 2).flatten(2))
+
+    def init_cache(self, batch_size: int, max_length: int, like: Tensor) -> MultiHeadCache:
+        return MultiHeadCache(
+            k=Rows(like.new_zeros(batch_size, max_length, self.heads, self.head_dim)),
+            v=Rows(like.new_zeros(batch_size, max_length, self.heads, self.head_dim)),
+        )
 
 
 class Plain(nn.Module):
@@ -135,8 +144,8 @@ class PreNorm(nn.Module):
         self.ffn_norm = nn.LayerNorm(config.d_model, eps=config.eps)
         self.ffn = Plain(config)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        x = x + F.dropout(self.attention(self.attention_norm(x), mask), self.rate, self.training)
+    def forward(self, x: Tensor, mask: Tensor | None, cache: MultiHeadCache | None, slots: Tensor | None) -> Tensor:
+        x = x + F.dropout(self.attention(self.attention_norm(x), mask, cache, slots), self.rate, self.training)
         return x + F.dropout(self.ffn(self.ffn_norm(x)), self.rate, self.training)
 
 
@@ -146,9 +155,11 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(PreNorm(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.d_model, eps=config.eps)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        for layer in self.layers:
-            x = layer(x, mask)
+    def forward(
+        self, x: Tensor, mask: Tensor | None, cache: list[MultiHeadCache] | None, slots: Tensor | None
+    ) -> Tensor:
+        for i, layer in enumerate(self.layers):
+            x = layer(x, mask, None if cache is None else cache[i], slots)
         return self.norm(x)
 
 
@@ -167,21 +178,45 @@ class Gpt2(nn.Module):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        cache: Cache | None = None,
         logits_to_keep: int = 0,
     ) -> Tensor:
         B, T = input_ids.shape
+        slots = None if cache is None else cache.slots(T)
+        q_slots = torch.arange(T, device=input_ids.device) if slots is None else slots
+        k_slots = q_slots
+        if cache is not None and slots is not None:
+            k_slots = torch.arange(cache.max_length, device=slots.device)
+        if cache is not None:
+            attention_mask = cache.attention_mask.keep_given(attention_mask, slots)
         causal_mask = None
         if attention_mask is not None:
-            causal = torch.ones(T, T, dtype=torch.bool, device=input_ids.device).tril()  # [t, t']
-            causal_mask = causal & (attention_mask == 1)[:, None, None]
+            causal_mask = (k_slots <= q_slots[:, None]) & (attention_mask == 1)[:, None, None]
         if position_ids is None:
-            position_ids = torch.arange(T, device=input_ids.device).expand(B, -1)
+            position_ids = q_slots.expand(B, -1)
         x = self.embed(input_ids)  # [b, t, d_model]
         x = F.dropout(self.position(x, position_ids), self.config.embed_rate, self.training)
-        x = self.decoder(x, causal_mask)
+        x = self.decoder(x, causal_mask, None if cache is None else cache.layers, slots)
         if labels is not None:
             return linear_cross_entropy(x[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), self.embed.weight)
-        return F.linear(x[:, -logits_to_keep:], self.embed.weight)
+        logits = F.linear(x[:, -logits_to_keep:], self.embed.weight)  # [b, t, vocab]
+        if cache is not None:
+            cache.advance(T)
+        return logits
+
+    def init_cache(self, batch_size: int, max_length: int, dtype: torch.dtype | None = None) -> Cache:
+        """An empty cache with room for `max_length` tokens of each sequence; `dtype` is the model's, if not said."""
+        like = next(self.parameters()).new_empty(0, dtype=dtype)
+        return Cache(
+            layers=[
+                layer.attention.init_cache(batch_size, max_length, like)
+                for layer in self.decoder.layers
+                if isinstance(layer, PreNorm)
+            ],
+            attention_mask=OptionalRows(like.new_ones(batch_size, max_length, dtype=torch.long)),
+            max_length=max_length,
+            position=torch.zeros((), dtype=torch.long, device=like.device),
+        )
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, config: Config | None = None) -> Gpt2:
@@ -199,6 +234,71 @@ class Gpt2(nn.Module):
         save_file({k: v.contiguous() for k, v in self.state_dict().items()}, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
 
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        eos_token_id: int | Sequence[int] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """`input_ids` and the tokens that come next: the likeliest at temperature 0, else drawn, from the
+        `top_k` likeliest or from those that together have the probability `top_p`. A row that has ended goes
+        on with the (first) `eos_token_id`. Prompts of several lengths are padded on the left, where
+        `attention_mask` is 0."""
+        steps = self.stream(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            eos_token_id=eos_token_id,
+            generator=generator,
+        )
+        return torch.cat((input_ids, *(ids[:, None] for ids in steps)), 1)
+
+    @torch.no_grad()
+    def stream(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        eos_token_id: int | Sequence[int] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Tensor]:
+        """The same, a token of each row [b] at a time, until all rows have ended."""
+        check_choice(max_new_tokens, temperature, top_k, top_p)
+        if attention_mask is not None and not bool(attention_mask[:, -1].all()):
+            raise ValueError("the last token of a row has attention_mask 0: prompts are padded on the left")
+        position_ids = None if attention_mask is None else (attention_mask.cumsum(-1) - 1).clamp(min=0)
+        ids = input_ids
+        cache = self.init_cache(ids.shape[0], ids.shape[1] + max_new_tokens)
+        ends = None if eos_token_id is None else torch.tensor(eos_token_id, device=ids.device).reshape(-1)
+        ended = torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
+        for _ in range(max_new_tokens):
+            logits = self(
+                input_ids=ids, attention_mask=attention_mask, position_ids=position_ids, cache=cache, logits_to_keep=1
+            )
+            new = choose(logits[:, -1], temperature, top_k, top_p, generator)
+            if ends is not None:
+                new = torch.where(ended, ends[0], new)
+                ended = ended | torch.isin(new, ends)
+            yield new
+            if ends is not None and bool(ended.all()):
+                return
+            ids = new[:, None]
+            attention_mask = None
+            position_ids = None if position_ids is None else position_ids[:, -1:] + 1
+
 
 Model = Gpt2
 
@@ -209,6 +309,108 @@ def init_weights(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
+
+
+def check_choice(max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
+    if max_new_tokens < 0 or temperature < 0:
+        raise ValueError(f"max_new_tokens and temperature are at least 0, not {max_new_tokens} and {temperature}")
+    if temperature == 0 and (top_k is not None or top_p is not None):
+        raise ValueError("top_k and top_p restrict what is drawn: they need a temperature above 0")
+    if (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
+        raise ValueError(f"top_k is at least 1 and top_p in (0, 1], not {top_k} and {top_p}")
+
+
+def choose(
+    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator | None
+) -> Tensor:
+    """A token for each row of logits [b, vocab]."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    logits = logits.float() / temperature
+    if top_k is not None:
+        least = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if top_p is not None:
+        share, order = logits.softmax(-1).sort(descending=True)
+        surplus = share.cumsum(-1) - share >= top_p  # never the likeliest
+        logits = logits.masked_fill(surplus.scatter(1, order, surplus), -torch.inf)
+    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
+
+
+@dataclass
+class Rows:
+    """What the tokens so far left behind, [b, length, ...]."""
+
+    tensor: Tensor
+
+    def keep(self, x: Tensor, slots: Tensor | None) -> Tensor:
+        """Write the tokens of a call, and give all there are so far: in a first call, which has no slots, x itself."""
+        if slots is None:
+            self.tensor[:, : x.shape[1]] = x
+            return x
+        return self.tensor.index_copy_(1, slots, x.to(self.tensor.dtype))
+
+
+@dataclass
+class OptionalRows(Rows):
+    """The same of an input that may be left out: it stands for ones then."""
+
+    def keep_given(self, x: Tensor | None, slots: Tensor | None) -> Tensor | None:
+        if x is not None:
+            return self.keep(x, slots)
+        if slots is None:
+            self.tensor.fill_(1)
+            return None
+        return self.tensor.index_fill_(1, slots, 1)
+
+
+def tensors(part: object) -> Iterator[Tensor]:
+    """All tensors of a cache that have a row for each sequence."""
+    if isinstance(part, Tensor) and part.ndim > 0:
+        yield part
+    elif isinstance(part, list):
+        for one in part:
+            yield from tensors(one)
+    elif is_dataclass(part):
+        for each in fields(part):
+            yield from tensors(getattr(part, each.name))
+
+
+@dataclass
+class MultiHeadCache:
+    """What MultiHead keeps of the tokens so far."""
+
+    k: Rows  # [b, t, heads, head_dim]
+    v: Rows  # [b, t, heads, head_dim]
+
+
+@dataclass
+class Cache:
+    """What the model remembers of the tokens so far."""
+
+    layers: list[MultiHeadCache]
+    attention_mask: OptionalRows
+    max_length: int
+    position: Tensor  # how many there were; fill_ rewinds
+    empty: bool = True  # no call yet
+
+    def slots(self, tokens: int) -> Tensor | None:
+        """Where the tokens of a call go; none in a first call, which has all of them at hand."""
+        host = self.position.device.type == "cpu" and not torch.compiler.is_compiling()
+        start = int(self.position) if host else 0
+        if start + tokens > self.max_length:
+            raise ValueError(f"after {start} tokens, a cache for {self.max_length} has no room for {tokens} more")
+        first = self.empty or (host and start == 0)
+        return None if first else self.position + torch.arange(tokens, device=self.position.device)
+
+    def advance(self, tokens: int) -> None:
+        self.position.add_(tokens)
+        self.empty = False
+
+    def reorder(self, index: Tensor) -> None:
+        """Let sequence b go on from where sequence index[b] is, as beams do."""
+        for tensor in tensors(self):
+            tensor.copy_(tensor.index_select(0, index))
 
 
 class Joined(NamedTuple):
