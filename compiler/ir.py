@@ -20,11 +20,11 @@ everywhere. Modules of one class of generated code are found later, by comparing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import field, fields, replace
+from dataclasses import field, replace
 from itertools import count
 from typing import Literal
 
-from ..grammar.frozen import frozen
+from ..grammar.frozen import field_names, frozen
 from ..grammar.tree import Span
 from .dims import Expr, Sym
 
@@ -729,18 +729,18 @@ class Program:
 
 
 def regions(node: Op) -> Iterator[Region]:
-    for f in fields(node):
-        value = getattr(node, f.name)
+    for name in field_names(type(node)):
+        value = getattr(node, name)
         if isinstance(value, Region):
             yield value
 
 
 def operands(node: Op) -> Iterator[Value]:
     """The values a node reads, those that its regions read from around them included."""
-    for f in fields(node):
-        if f.name == "outs":
+    for name in field_names(type(node)):
+        if name == "outs":
             continue
-        value = getattr(node, f.name)
+        value = getattr(node, name)
         if isinstance(value, Value):
             yield value
         elif isinstance(value, tuple):
@@ -764,16 +764,16 @@ def free_values(region: Region) -> Iterator[Value]:
 def replace_values(node: Node, mapping: Mapping[Value, Value]) -> Node:
     """The node with operands replaced (inside its regions too); outs stay."""
     changes: dict[str, object] = {}
-    for f in fields(node):
-        if f.name == "outs":
+    for name in field_names(type(node)):
+        if name == "outs":
             continue
-        value = getattr(node, f.name)
+        value = getattr(node, name)
         if isinstance(value, Value) and value in mapping:
-            changes[f.name] = mapping[value]
+            changes[name] = mapping[value]
         elif isinstance(value, tuple) and any(isinstance(v, Value) and v in mapping for v in value):
-            changes[f.name] = tuple(mapping.get(v, v) if isinstance(v, Value) else v for v in value)
+            changes[name] = tuple(mapping.get(v, v) if isinstance(v, Value) else v for v in value)
         elif isinstance(value, Region) and any(v in mapping for v in free_values(value)):
-            changes[f.name] = replace_region(value, mapping)
+            changes[name] = replace_region(value, mapping)
     return replace(node, **changes) if changes else node  # type: ignore[arg-type]
 
 

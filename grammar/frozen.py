@@ -76,7 +76,8 @@ class _Methods:
         return f"{type(self).__qualname__}({', '.join(shown)})"
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return restore, (type(self), *(getattr(self, f.name) for f in fields(self)))  # type: ignore[arg-type]
+        kind: type = type(self)
+        return restore, (kind, *[getattr(self, name) for name in field_names(kind)])
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
@@ -94,6 +95,12 @@ _EQUALITY = ("__eq__", "__hash__")
 
 
 @cache
+def field_names(cls: type) -> tuple[str, ...]:
+    """Of a dataclass; `dataclasses.fields` makes its answer anew at each call, which walks over a whole program feel."""
+    return tuple(f.name for f in fields(cls))
+
+
+@cache
 def _compared(cls: type) -> Callable[[object], object]:
     names = [f.name for f in fields(cls) if f.compare]
     return attrgetter(*names) if names else lambda _: ()
@@ -101,7 +108,7 @@ def _compared(cls: type) -> Callable[[object], object]:
 
 @cache
 def _setters(cls: type) -> tuple[Callable[[object, object], None], ...]:
-    return tuple(getattr(cls, f.name).__set__ for f in fields(cls))
+    return tuple(getattr(cls, name).__set__ for name in field_names(cls))
 
 
 def restore(cls: type, *values: object) -> object:

@@ -89,7 +89,9 @@ def write_checkpoint(view: CheckpointView, target: str) -> str:
 @cache
 def _template(target: str) -> Template:
     loader = PackageLoader("xfc.backends.python")
-    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    environment = Environment(
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, optimized=False, autoescape=False
+    )
     return environment.get_template(f"checkpoint_{target}.py.j2")
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from ...compiler import ir
 from ...compiler.dims import Expr, Sym
-from ...grammar.frozen import frozen
+from ...grammar.frozen import field_names, frozen
 
 
 @frozen(kw_only=True, eq=False)
@@ -81,8 +81,8 @@ class _Form:
 
     def node(self, node: ir.Node) -> Hashable:
         apart = ("outs", "span", "window") if isinstance(node, ir.Keep) else ("outs", "span")  # how long a ring is, its cache knows
-        own = tuple((f.name, self.of(getattr(node, f.name))) for f in fields(node) if f.name not in apart)
-        made = isinstance(node, ir.Index | ir.Full | ir.Expand) or getattr(node, "entry", "")
+        own = tuple((name, self.of(getattr(node, name))) for name in field_names(type(node)) if name not in apart)
+        made = isinstance(node, ir.Index | ir.Full | ir.Expand) or bool(getattr(node, "entry", ""))
         sizes = tuple(self.of(a.size) for v in node.outs for a in v.type.axes) if made else ()
         return (type(node).__name__, own, self.types(node.outs), sizes)
 

@@ -116,7 +116,7 @@ def _is_native(program: ir.Program) -> Callable[[ir.Module], bool]:
 @cache
 def _template():  # type: ignore[no-untyped-def]
     loader = PackageLoader("xfc.backends.torch")
-    environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=False, autoescape=False)
+    environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, optimized=False, autoescape=False)
     return environment.get_template("module.py.j2")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import fields, replace
+from dataclasses import replace
 
+from ...grammar.frozen import field_names
 from ..ir import (
     Attend,
     Call,
@@ -44,7 +45,7 @@ def merge_common_nodes(program: Program) -> Program:
 
 def structure(node: Op) -> Hashable:
     """What a node computes: its class, operands, attributes and types; equal for two nodes only if their results are equal."""
-    attributes = tuple(getattr(node, f.name) for f in fields(node) if f.name not in ("outs", "span"))
+    attributes = tuple(getattr(node, name) for name in field_names(type(node)) if name not in ("outs", "span"))
     return type(node), attributes, tuple(v.type for v in node.outs)
 
 
