@@ -94,10 +94,14 @@ _SHARED = ("__setattr__", "__delattr__", "__repr__", "__reduce__")
 _EQUALITY = ("__eq__", "__hash__")
 
 
-@cache
+_NAMES: dict[type, tuple[str, ...]] = {}
+
+
 def field_names(cls: type) -> tuple[str, ...]:
     """Of a dataclass; `dataclasses.fields` makes its answer anew at each call, which walks over a whole program feel."""
-    return tuple(f.name for f in fields(cls))
+    if cls not in _NAMES:
+        _NAMES[cls] = tuple(f.name for f in fields(cls))
+    return _NAMES[cls]
 
 
 @cache

@@ -66,7 +66,7 @@ def _apart(nodes: list[ir.Node], body: list[ir.Node]) -> list[ir.Node]:
             while name in taken:
                 name, number = f"{base}_{number}", number + 1
             taken.add(name)
-            node = replace(node, entry=name)  # type: ignore[call-arg,arg-type]
+            node = replace(node, entry=name)  # type: ignore[arg-type]
         found.append(node)
     return found
 
