@@ -21,10 +21,12 @@ REST_OF_AXES = Text("...")
 
 @frozen(kw_only=True)
 class Indexing:
-    """`count(w, n)` is 0, 1, ..., n - 1; `gather(x, axis, index)` takes along one axis where the other axes are those of x."""
+    """`count(w, n)` is 0, 1, ..., n - 1; `gather(x, axis, index)` takes along one axis where the other axes are those of x;
+    `slice(x, axis, index)` takes the slice that a tensor without axes numbers, where indexing does not."""
 
     count: Callable[[BodyWriter, Code], Code]
     gather: Callable[[Code, Code, Code], Code]
+    slice: Callable[[Code, Code, Code], Code] | None = None
 
     def lower_take(self, w: BodyWriter, node: ir.Node) -> None:
         node = cast(ir.Take, node)
@@ -35,9 +37,17 @@ class Indexing:
             w.define(node.out, subscript(t, fixed), tuple(d for d in t.layout if d[0] not in fixed))
             return
         shared = {label for i in tensors.values() for label in i.type.labels if has(t.layout, label) and label not in tensors}
-        if len(tensors) == 1 and not fixed and self._gather(w, node, t, shared):
+        if len(tensors) == 1 and not fixed and (self._slice(w, node, t) or self._gather(w, node, t, shared)):
             return
         self._index(w, node, w.apart(t, *shared), fixed, tensors, shared)
+
+    def _slice(self, w: BodyWriter, node: ir.Take, t: Tensor) -> bool:
+        label, index = node.over[0], node.indices[0]
+        assert isinstance(index, Value)
+        if self.slice is None or index.type.labels:
+            return False
+        w.define(node.out, self.slice(t.code, along(t.layout, label), w.read(index).code), tuple(d for d in t.layout if d[0] is not label))
+        return True
 
     def _gather(self, w: BodyWriter, node: ir.Take, t: Tensor, shared: set[Label]) -> bool:
         """Where the index has every axis of x but the one it replaces by one of its own."""

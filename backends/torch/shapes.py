@@ -95,7 +95,9 @@ def lower_pad(w: BodyWriter, node: ir.Node) -> None:
 # ---------------------------------------------------------------- indexing by tensors
 
 lower_take = Indexing(
-    count=lambda w, size: call("torch.arange", size, **on_device(w)), gather=lambda x, axis, index: method(x, "gather", axis, index)
+    count=lambda w, size: call("torch.arange", size, **on_device(w)),
+    gather=lambda x, axis, index: method(x, "gather", axis, index),
+    slice=lambda x, axis, index: method(method(x, "index_select", axis, index), "squeeze", axis),  # torch.compile would ask for the number
 ).lower_take
 
 
