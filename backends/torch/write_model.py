@@ -116,8 +116,8 @@ def write_model(
     write_effects(w, last)
     _write_loss(model, losses)
     if late:
-        _keep_last(model, keep)
-        _write_main(model, [n for n in main if n in late], keep)
+        _keep_last(model, _keeps_logits(program, late))
+        _write_main(model, [n for n in main if n in late], None)
     if program.decoding is not None:
         end_call(w, program)
     _write_return(model, outputs)
@@ -437,8 +437,8 @@ def _token_axis(program: ir.Program) -> ir.Label | None:
     return None
 
 
-def _keeps_logits(program: ir.Program) -> Value | None:
-    """The value whose last positions are enough for the last logits: above it nothing mixes tokens."""
+def _keeps_logits(program: ir.Program, late: Collection[ir.Node] | None = None) -> Value | None:
+    """The value whose last positions are enough for the last logits: above it nothing mixes tokens, and (`late`) everything is still to be written."""
     axis, root = _token_axis(program), program.root
     if axis is None:
         return None
@@ -447,7 +447,7 @@ def _keeps_logits(program: ir.Program) -> Value | None:
     start = value
     while True:
         node = made.get(value)
-        below = _per_token(node, axis, root) if node is not None else None
+        below = _per_token(node, axis, root) if node is not None and (late is None or node in late) else None
         if below is None or not below.type.has(axis):
             return None if value is start else value
         value = below

@@ -105,3 +105,15 @@ def test_it_compiles_as_one_graph(tmp_path: Path) -> None:
         ids = torch.randint(0, 11, (2, 300), generator=torch.Generator().manual_seed(1))
         plain = model(ids, labels=ids)
         torch.testing.assert_close(torch.compile(model, fullgraph=True)(ids, labels=ids), plain)
+
+
+def test_the_last_logits_alone(tmp_path: Path) -> None:
+    normed = TAGGER.replace("    head =", "    norm = rms_norm()\n    head =").replace(
+        "head(embed(input_ids))", "head(norm(embed(input_ids)))"
+    )
+    for name, text in (("plain", TAGGER), ("normed", normed)):
+        with loaded(generated(text, tmp_path), f"chunked_last_{name}") as module:
+            model, ids = module.Model(), torch.arange(11)[None]
+            last = model(ids, logits_to_keep=1)
+            assert last.shape == (1, 1, CLASSES)
+            torch.testing.assert_close(last, model(ids)[:, -1:])
