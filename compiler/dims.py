@@ -271,7 +271,25 @@ def apply(function: str, *arguments: Expr) -> Expr:
         return ONE
     if function == "floor_div" and arguments[1] == ONE:
         return arguments[0]
+    if function == "floor_div":  # (k * n + rest) // n
+        parts = [Expr((term,)) for term in arguments[0].terms]
+        whole = [p for p in parts if _is_multiple(p, arguments[1])]
+        if whole:
+            rest = sum((p for p in parts if p not in whole), ZERO)
+            return sum((p.divide(arguments[1]) for p in whole), ZERO if rest == ZERO else apply(function, rest, arguments[1]))
     return Expr((((((Apply(function, tuple(arguments)), 1),)), 1),))
+
+
+def _is_multiple(term: Expr, of: Expr) -> bool:
+    """Whether a single term is a whole number times another one, whatever its symbols are."""
+    if len(of.terms) != 1:
+        return False
+    (monomial, coefficient), (base, step) = term.terms[0], of.terms[0]
+    powers = dict(monomial)
+    if not (isinstance(coefficient, int) and isinstance(step, int) and coefficient % step == 0):
+        return False
+    whole = all(power > 0 and not atom.is_real for atom, power in (*monomial, *base))
+    return whole and all(powers.get(atom, 0) >= power for atom, power in base)
 
 
 ZERO = Expr(())

@@ -449,8 +449,7 @@ def _broken(start: str, code: Code, end: str, names: Names, indent: int) -> list
                 return [head, joined, f"{pad}){end}"]
             items = [*(("", a) for a in args), *((f"{k}=", v) for k, v in named)]
             return [head, *_one_a_line(items, names, indent), f"{pad}){end}"]
-        case Binary():
-            pieces = _operands(code)
+        case Binary() if len(pieces := _operands(code)) > 1:
             found: list[str] = []
             for k, (operator, operand) in enumerate(pieces):
                 last = end if k == len(pieces) - 1 else ""

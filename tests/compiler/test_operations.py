@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from xfc.compiler.diagnostics import Diagnostics
-from xfc.compiler.dims import ONE, ZERO, Expr, Sym, const, sym
+from xfc.compiler.dims import ONE, ZERO, Expr, Sym, apply, const, sym
 from xfc.compiler.ir import REST, Axis, DType, Fact, Label, Region, Type, Value
 from xfc.compiler.operations import Body, Poison, scores_type
 from xfc.grammar.tree import Source, Span
@@ -158,3 +158,18 @@ def test_attend_refuses_a_mask_of_other_axes() -> None:
     with pytest.raises(Poison):
         attention(made, tensor(b, t, e), tensor(b, t, e), tensor(b, t, e), Region(params=(i, j), body=tuple(inner.nodes), result=result))
     assert made.diagnostics.found[0].code == "E214"
+
+
+def test_multiples_leave_a_quotient() -> None:
+    """A strided convolution over a grid of even sides halves it, and is written so."""
+    size, stride = sym(Sym("size")), sym(Sym("stride"))
+    halved = apply("floor_div", size - stride, stride) + ONE
+    assert halved == apply("floor_div", size, stride)
+    assert apply("floor_div", size * stride, stride) == size
+    assert apply("floor_div", size * const(6) + const(5), const(3)) == size * const(2) + ONE
+    for numerator in (size * const(4) - const(7), size * stride - size + const(9), stride * stride + const(3) * stride - size):
+        for denominator in (const(3), const(4), stride, stride * const(2)):
+            for under in ({size: 5, stride: 3}, {size: 17, stride: 2}, {size: 4, stride: 7}):
+                values = {next(iter(expr.symbols)): value for expr, value in under.items()}
+                left, right = numerator.value(values), denominator.value(values)
+                assert apply("floor_div", numerator, denominator).value(values) == left // right  # type: ignore[operator]
