@@ -15,6 +15,7 @@ import torch
 from xfc.backends import interpreter
 from xfc.backends.torch import emit
 from xfc.backends.verify import ENOUGH, difference, parameter_count
+from xfc.backends.verify_decoding import emitted_with_cache
 from xfc.backends.verify_inputs import input_sets
 from xfc.backends.verify_modules import TorchModule, loaded
 from xfc.backends.verify_shrink import Shrunk, shrink, unshrunk
@@ -45,6 +46,11 @@ def program_of(name: str, *sets: str) -> Program:
     return program
 
 
+def written(program: Program) -> str:
+    """As `xfc compile` writes it."""
+    return emitted_with_cache(program, emit)[0]
+
+
 def small(name: str) -> Shrunk:
     program = program_of(name)
     return shrink(program) if parameter_count(program) > ENOUGH else unshrunk(program)
@@ -56,7 +62,7 @@ def test_formatted_and_lint_clean(name: str, tmp_path: Path) -> None:
     if ruff is None:
         pytest.skip("ruff is not installed")
     file = tmp_path / f"{name}.py"
-    file.write_text(emit(run(program_of(name))))
+    file.write_text(written(program_of(name)))
     options = ["--isolated", "--line-length", "120"]
     shown = subprocess.run([ruff, "format", *options, "--diff", file], capture_output=True, text=True)
     assert shown.returncode == 0, shown.stdout
@@ -70,7 +76,7 @@ def test_means_what_the_interpreter_says(name: str, dtype: str) -> None:
     chosen = small(name)
     emitted = run(chosen.program)
     names = tuple(n or "output" for n in emitted.root.output_names)
-    with loaded(emit(emitted), f"emitted_{name}_{dtype}") as module:
+    with loaded(written(chosen.program), f"emitted_{name}_{dtype}") as module:
         model = TorchModule.build(module, chosen.config(), dtype, names)
         params = interpreter.initial_params(chosen.program, 0, dtype, chosen.under)
         model.load(params)
@@ -89,7 +95,7 @@ def test_means_what_the_interpreter_says(name: str, dtype: str) -> None:
 
 def model_of(name: str) -> tuple[torch.nn.Module, object]:
     chosen = small(name)
-    manager = loaded(emit(run(chosen.program)), f"model_{name}")
+    manager = loaded(written(chosen.program), f"model_{name}")
     module = manager.__enter__()
     fields = {n: v for n, v in chosen.config().items() if n in module.Config.__dataclass_fields__}
     torch.manual_seed(0)
