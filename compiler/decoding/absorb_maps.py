@@ -234,11 +234,7 @@ class _Absorber:
         if v.inner is not None:
             fresh = Label(v.inner.name)
             values = body.rename(values, (v.inner,), (fresh,), span)
-        score = node.score if extra is None else self.score(extra)
-        out = body.attend(
-            query, pieces[main].value, values, node.query, node.k_axis, node.key, node.scale, node.mask, score, node.weights, span,
-            feature=pieces[main].inner,
-        )  # fmt: skip
+        out = self.attended(query, pieces[main], values, node.score if extra is None else self.score(extra))
         if v.weight is not None and v.inner is not None and fresh is not None:
             out = body.einsum((out, body.rename(v.weight, (v.inner,), (fresh,), span)), (fresh,), span)
         if out.type.labels != node.out.type.labels:
@@ -249,6 +245,16 @@ class _Absorber:
         for size in plain:
             more = more - size
         return out, more
+
+    def attended(self, query: Value, keys: _Kept, values: Value, score: Region | None) -> Value:
+        """The attend on what is kept. Its mask is the plain one's, as a backend may have made it."""
+        node = self.node
+        assert keys.inner is not None
+        scores = scores_type(query.type, keys.value.type, node.query, node.k_axis, node.key, keys.inner)
+        own = [a for a in values.type.axes if a.label is not node.k_axis and not scores.has(a.label)]
+        out = Value(Type((*query.type.without(keys.inner).axes, *own), values.type.dtype), node.out.hint, node.span)
+        self.body.nodes.append(replace(node, outs=(out,), q=query, k=keys.value, v=values, feature=keys.inner, score=score))
+        return out
 
     def per_head(self, kind: Type) -> Expr:
         """Elements of one token, for one of the heads."""

@@ -6,7 +6,7 @@ hundredth of the FLOPs that scores and weighted sums then take; keys and values 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ...grammar.frozen import frozen
 from .. import ir
@@ -16,6 +16,7 @@ from .common import Kind, Length
 
 BYTES = 2
 """Of an element, as it is served."""
+MOST_CUTS = 256
 
 _VIEWS = (ir.Rename, ir.Transpose, ir.Unflatten, ir.Flatten, ir.Squeeze, ir.Concat, ir.Split, ir.Slice, ir.Unstack, ir.StackTensors)
 
@@ -32,20 +33,10 @@ class Cut:
 def choose_kept(node: ir.Attend, module: Module, kinds: Mapping[Value, Kind], length: Length) -> Cut:
     """The cheapest cut by the rule above; of equal ones that nearest the attend."""
     made = {v: n for n in module.body for v in n.outs}
-    order = {n: k for k, n in enumerate(module.body)}
-    search = _Search(node, module, made, kinds, length)
+    search = _Search(node, module, made, {n: k for k, n in enumerate(module.body)}, kinds, length)
     first = search.cut(tuple(dict.fromkeys((node.k, node.v))), ())
     best, least = first, search.cost(first) / 2
-    frontier, path = list(first.values), list[Node]()
-    while True:
-        open_ = [v for v in frontier if v in made and search.passes(made[v])]
-        if not open_:
-            break
-        last = max((made[v] for v in open_), key=lambda n: order[n])
-        path.insert(0, last)
-        frontier = [v for v in frontier if v not in last.outs]
-        frontier += [v for v in search.running(last) if v not in frontier]
-        cut = search.cut(tuple(frontier), tuple(path))
+    for cut in search.further(first):
         cost = search.cost(cut)
         if cost < least or (cost == least and best is first):
             best, least = cut, cost
@@ -59,11 +50,40 @@ class _Search:
     node: ir.Attend
     module: Module
     made: Mapping[Value, Node]
+    order: Mapping[Node, int]
     kinds: Mapping[Value, Kind]
     length: Length
 
     def cut(self, values: tuple[Value, ...], path: tuple[Node, ...]) -> Cut:
         return Cut(values, path, any(_is_linear(n, self.module) for n in path))
+
+    def further(self, first: Cut) -> Iterator[Cut]:
+        """All cuts above one, those nearest the attend first; of very many, so many."""
+        seen, pending = {frozenset(first.values)}, [first]
+        while pending:
+            cut = pending.pop(0)
+            for node in dict.fromkeys(self.made[v] for v in cut.values if v in self.made):
+                rest = tuple(v for v in cut.values if v not in node.outs)
+                if not self.passes(node) or any(self.is_made_of(v, node) for v in rest):
+                    continue
+                values = (*rest, *(v for v in self.running(node) if v not in rest))
+                if frozenset(values) not in seen and len(seen) < MOST_CUTS:
+                    seen.add(frozenset(values))
+                    pending.append(self.cut(values, tuple(sorted((node, *cut.path), key=self.order.__getitem__))))
+                    yield pending[-1]
+
+    def is_made_of(self, value: Value, node: Node) -> bool:
+        seen: set[Value] = set()
+        pending = [value]
+        while pending:
+            found = self.made.get(pending.pop())
+            if found is not None and self.order[found] > self.order[node]:
+                operands = set(ir.operands(found)) - seen
+                if any(v in node.outs for v in operands):
+                    return True
+                seen |= operands
+                pending += operands
+        return False
 
     def running(self, node: Node) -> list[Value]:
         """The operands that have the tokens' axis."""

@@ -395,6 +395,54 @@ def test_low_rank_attention_is_absorbed(tmp_path: Path) -> None:
     compare_absorbed(source(tmp_path, LOW_RANK.format(down="down = linear(rank)", c="down(x)")), 1)
 
 
+TWO_LATENTS = """
+component two_latents(heads, rank, head_dim)(x: [b, t, d]) -> [b, t, d]:
+    query = linear([heads, head_dim])
+    down = linear(rank)
+    other = linear(rank)
+    key = linear([heads, head_dim])
+    value = linear([heads, head_dim])
+    out = linear(d, over = [heads, head_dim])
+    return out(attend(query(x), key(down(x)), value(other(x)), causal and padding, scale = head_dim ^ -0.5, over = t))
+"""
+THREE_PARTS = """
+score bent(cap)(s, h, i, j) = cap * tanh((s - float(i - j) / float(h + 3)) / cap)
+
+component three_parts(heads, rank, head_dim)(x: [b, t, d]) -> [b, t, d]:
+    query = linear([heads, e: 2 * head_dim + 3])
+    down = linear(rank)
+    other = linear(rank)
+    tail = linear(e: 3)
+    key = linear([heads, head_dim])
+    further = linear([heads, head_dim])
+    value = linear([heads, head_dim])
+    out = linear(d, over = [heads, head_dim])
+    c = down(x)
+    k = concat(rename(key(c), head_dim = e), rename(further(other(x)), head_dim = e), expand(tail(x), heads), over = e)
+    return out(attend(query(x), k, value(c), sliding(5) and padding, bent(3), scale = head_dim ^ -0.5, over = t))
+"""
+OWN_MATRIX = """
+component own_matrix(heads, rank, head_dim)(x: [b, t, d]) -> [b, t, d]:
+    query = linear([kv_heads: heads / 4, group: 4, head_dim])
+    down = linear(rank)
+    up = param([kv_heads: heads / 4, kv: 2 * head_dim, rank], init = normal(0.3))
+    out = linear(d, over = [kv_heads, group, head_dim])
+    k, v = split(einsum(down(x), up, over = rank), kv = [head_dim, head_dim])
+    return out(attend(query(x), k, v, causal and padding, scale = head_dim ^ -0.5, over = t))
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"), [(TWO_LATENTS, 200), (THREE_PARTS, 203), (OWN_MATRIX, 100)], ids=["two latents", "three parts", "own matrix"]
+)
+def test_what_is_absorbed_is_found_by_structure(text: str, kept: int, tmp_path: Path) -> None:
+    name = text.partition("component ")[2].partition("(")[0]
+    model = LOW_RANK[LOW_RANK.index("model narrow") :].replace("low_rank(heads = 16, rank = 192,", f"{name}(heads = 16, rank = 100,")
+    program = source(tmp_path, text + model)
+    assert sum(n for _, (n, _) in held(program).items()) == kept
+    compare_absorbed(program, 1)
+
+
 def test_the_absorbed_form_is_for_few_queries() -> None:
     step = derived(elaborated("deepseek_v3"))
     assert step.decoding is not None
