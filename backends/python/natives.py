@@ -54,7 +54,7 @@ def match_native(module: ir.Module) -> Native | None:
     """The native module that is exactly this one, if there is one."""
     if module.children or not module.params or len(module.inputs) != 1 or len(module.outputs) != 1:
         return None
-    if len(module.params) > 2 or any(not p.trainable for p in module.params):
+    if len(module.params) > 2 or any(not p.trainable or p.init.table is not None for p in module.params):
         return None
     return next((found for match in MATCHERS if (found := match(module)) is not None), None)
 

@@ -201,7 +201,6 @@ def _names(classes: Sequence[Class], program: ir.Program) -> dict[int, str]:
         "GroupedLinear",
         "LinearCrossEntropy",
         "BiasedCrossEntropy",
-        "ScaledLinear",
     }
     for name, group in groups.items():
         for c in group:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...compiler import ir
-from ...compiler.dims import ONE, ZERO
+from ...compiler.dims import ONE
 from ..python.choose_slots import choose_by_slot
 from ..python.code import Attribute, Call, Choice, Code, Each, Items, Text, Unary, Var, call, lines, method, wrap
 from ..python.name_parameters import native_of
 from ..python.natives import Embedding, Linear, Norm
 from ..python.write_body import Numbers
-from .initial_weights import own_start
 
 
 def constructor_lines(module: ir.Module, numbers: Numbers, helpers: set[str]) -> list[str]:
@@ -40,9 +39,11 @@ def _child_lines(child: ir.Child | ir.Stack | ir.Bank, numbers: Numbers) -> list
             return _line(name, construct(module, numbers))
         case ir.Stack(name=name):
             return _line(name, call("nn.ModuleList", _stack(child, numbers)))
-        case ir.Bank(name=name, module=module):
-            plan = numbers.plans.of(module)
-            return _line(name, Call(Text(plan.name), _arguments(module, numbers)))
+        case ir.Bank(name=name, module=module, axis=axis):
+            native = native_of(module)
+            if isinstance(native, Linear) and numbers.plans.of(module).is_native:
+                return _line(name, grouped_linear(native, axis, numbers))
+            return _line(name, construct(module, numbers))
 
 
 def _stack(stack: ir.Stack, numbers: Numbers) -> Code:
@@ -72,17 +73,12 @@ def construct(module: ir.Module, numbers: Numbers) -> Code:
     """`Attention(config)`, `nn.Linear(config.d_model, config.hidden, bias=False)`."""
     plan = numbers.plans.of(module)
     native = native_of(module) if plan.is_native else None
-    if plan.of.bank is not None and isinstance(native, Linear):
-        return grouped_linear(module, native, numbers)
+    if numbers.plan.of.bank is not None and isinstance(native, Linear):
+        return grouped_linear(native, numbers.plan.of.bank, numbers)
     match native:
         case Linear():
             named: dict[str, Code] = {} if native.bias is not None else {"bias": Text("False")}
-            start = own_start(native, numbers.plans)
-            if start is not None:
-                numbers.helpers |= {"scaled_linear"}
-                named["std"] = numbers.init(start.numbers[0] if start.numbers else ZERO)
-            kind = "nn.Linear" if start is None else "ScaledLinear"
-            return call(kind, numbers.init(native.size_in), numbers.init(native.size_out), **named)
+            return call("nn.Linear", numbers.init(native.size_in), numbers.init(native.size_out), **named)
         case Embedding():
             return call("nn.Embedding", numbers.init(native.rows), numbers.init(native.width))
         case Norm():
@@ -91,10 +87,8 @@ def construct(module: ir.Module, numbers: Numbers) -> Code:
             return Call(Text(plan.name), _arguments(module, numbers))
 
 
-def grouped_linear(module: ir.Module, native: Linear, numbers: Numbers) -> Code:
+def grouped_linear(native: Linear, bank: ir.Axis, numbers: Numbers) -> Code:
     """A linear map for each expert."""
-    bank = numbers.plan.of.bank
-    assert bank is not None
     init = native.weight.init
     numbers.helpers |= {"grouped_linear"}
     named = {"std": numbers.init(init.numbers[0])} if init.kind == "normal" else {}

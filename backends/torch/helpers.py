@@ -46,17 +46,6 @@ HELPERS = {
     bias = bias.expand(*q.shape[:3], -1).flatten(1, 2)[:, None]
     y = F.scaled_dot_product_attention(q.flatten(1, 2)[:, None], k, v, attn_mask=bias, scale=scale)
     return y.squeeze(1).unflatten(1, q.shape[1:3])''',
-    "scaled_linear": '''class ScaledLinear(nn.Linear):
-    """A linear map whose weight starts with a standard deviation of its own."""
-
-    def __init__(self, size_in: int, size_out: int, bias: bool = True, *, std: float) -> None:
-        self.std = std
-        super().__init__(size_in, size_out, bias)
-
-    def reset_parameters(self) -> None:
-        nn.init.normal_(self.weight, std=self.std)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)''',
     "grouped_linear": '''class GroupedLinear(nn.Module):
     """A linear map for each expert; rows come sorted by expert."""
 

@@ -1,68 +1,154 @@
-"""How the weights of torch's own modules start: one rule for each kind of module, and linear maps with a rule of their own."""
+"""How the weights of torch's own modules start: one rule for each kind of module, and after it, in the class that owns them, what starts otherwise."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import groupby
 
 from ...compiler import ir
-from ..python.code import number, render
+from ...compiler.dims import const
+from ..python.choose_slots import slot_conditions
+from ..python.code import Attribute, Call, Code, Text, call, number, render, wrap
 from ..python.name_parameters import native_of
-from ..python.natives import Linear, Native, Norm
-from ..python.plan_classes import Plans
+from ..python.natives import Embedding, Linear, Native
+from ..python.plan_classes import Plan, Plans
+from ..python.write_body import Numbers
+
+METHOD = "start_weights"
+"""The method of a class whose parts do not all start by the rule of their kind."""
+GROUPED = ir.Init(kind="normal", numbers=(const(0.02),))
+ONES = "nn.init.ones_(module.weight)"
 
 
 def init_rules(plans: Plans) -> list[str]:
-    """The body of `init_weights`: the commonest rule for each kind of module."""
+    """The body of `init_weights`: the commonest rule for each kind of module, then what its owners set. Owners come after their parts."""
     chosen = _commonest(plans)
-    apart = any(own_start(native, plans) is not None for native in _natives(plans) if isinstance(native, Linear))
     found: list[str] = []
-    for call, kinds in groupby(sorted(chosen, key=lambda k: chosen[k]), key=lambda k: chosen[k]):
-        names = sorted(kinds)
-        test = "type(module) is nn.Linear" if apart and names == ["nn.Linear"] else f"isinstance(module, {' | '.join(names)})"
-        if apart and "nn.Linear" in names and len(names) > 1:
-            test += " and not isinstance(module, ScaledLinear)"
-        found += [f"if {test}:", f"    {call}"]
+    for line, kinds in groupby(sorted(chosen, key=lambda k: chosen[k]), key=lambda k: chosen[k]):
+        found += [f"if isinstance(module, {' | '.join(sorted(kinds))}):", f"    {line}"]
     if "nn.Linear" in chosen:
         found += ["if isinstance(module, nn.Linear) and module.bias is not None:", "    nn.init.zeros_(module.bias)"]
+    owners = [p.name for p in plans.plans if not p.is_native and any(True for _ in _parts_apart(p.first, plans))]
+    if owners:
+        test = f"if isinstance(module, {' | '.join(owners)}):"
+        found += [test] if len(test) <= 112 else ["if isinstance(", "    module,", f"    {' | '.join(owners)},", "):"]
+        found.append(f"    module.{METHOD}()")
     return found
 
 
-def own_start(native: Linear, plans: Plans) -> ir.Init | None:
-    """How a linear map's weight starts where the rule of all others does not say it: normal, with a standard deviation, or zero."""
-    init = native.weight.init
-    if init.kind not in ("normal", "zeros"):
-        return None
-    if not any(n.symbols for n in init.numbers) and _init_call(init) == _commonest(plans).get("nn.Linear"):
-        return None
-    return init
+def start_method(module: ir.Module, numbers: Numbers) -> list[str]:
+    """`start_weights` of a class, if a part of it starts otherwise than the rule of its kind says."""
+    found: list[str] = []
+    for part in _parts_apart(module, numbers.plans):
+        found += _part_lines(part, numbers)
+    if not found:
+        return []
+    return [f"    def {METHOD}(self) -> None:", '        """What starts otherwise than others of its kind."""', *found]
 
 
-def _natives(plans: Plans) -> list[Native]:
-    uses = [use for plan in plans.plans if plan.is_native for use in plan.of.uses]
-    return [native for use in uses if (native := native_of(use)) is not None]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """Parameters of a native module that start otherwise than its kind; `slot` if it is a layer of a stack."""
+
+    child: ir.Child | ir.Stack | ir.Bank
+    slot: int | None
+    params: tuple[ir.Param, ...]
+
+
+def _parts_apart(module: ir.Module, plans: Plans) -> Iterator[_Part]:
+    for child in module.children:
+        for slot, part in _modules(child):
+            plan, native = plans.of(part), native_of(part)
+            params = () if native is None or not plan.is_native else tuple(_apart(native, plan, plans))
+            if params:
+                yield _Part(child=child, slot=slot, params=params)
+
+
+def _modules(child: ir.Child | ir.Stack | ir.Bank) -> list[tuple[int | None, ir.Module]]:
+    if isinstance(child, ir.Stack):
+        return [(slot, module) for slot, (module, _) in enumerate(child.slots)]
+    return [(None, child.module)]
+
+
+def _part_lines(part: _Part, numbers: Numbers) -> list[str]:
+    def draw(owner: Code, indent: int) -> list[str]:
+        return [line for p in part.params for line in wrap("", _draw(Attribute(owner, p.name), p.init, numbers), lambda v: v.hint, indent)]
+
+    own: Code = Attribute(Text("self"), part.child.name)
+    if not isinstance(part.child, ir.Stack) or part.slot is None:
+        return draw(own, 8)
+    stack = part.child
+    if len(stack.slots) == 1:
+        return [f"        for layer in self.{stack.name}:", *draw(Text("layer"), 12)]
+    condition = slot_conditions(stack, Text("i"), numbers.forward)[part.slot]
+    return [
+        f"        for i, layer in enumerate(self.{stack.name}):",
+        f"            if {render(condition, lambda v: v.hint)}:",
+        *draw(Text("layer"), 16),
+    ]
+
+
+def _draw(tensor: Code, init: ir.Init, numbers: Numbers) -> Code:
+    """`nn.init.normal_(self.output.weight, std=self.std)`."""
+    return _init_code(tensor, init, [numbers.forward(n) for n in init.numbers])
+
+
+def _init_code(tensor: Code, init: ir.Init, values: list[Code]) -> Code:
+    if init.kind == "normal":
+        return call("nn.init.normal_", tensor, std=values[0])
+    return Call(Text(f"nn.init.{init.kind}_"), (tensor, *values))
+
+
+# ---------------------------------------------------------------- what the rules and torch's constructors leave to do
+
+
+def _apart(native: Native, plan: Plan, plans: Plans) -> Iterator[ir.Param]:
+    """The parameters of a native module that do not start as its constructor and the rule of its kind make them."""
+    chosen = _commonest(plans)
+    if _rule(native.weight.init) != _start_of_weight(native, plan, chosen):
+        yield native.weight
+    if (native.bias is not None and native.bias.init.kind != "zeros") or (
+        native.bias is not None and isinstance(native, Linear) and plan.of.bank is None and "nn.Linear" not in chosen
+    ):
+        yield native.bias
+
+
+def _start_of_weight(native: Native, plan: Plan, chosen: dict[str, str]) -> str:
+    if plan.of.bank is not None:  # GroupedLinear is told its standard deviation
+        init = native.weight.init
+        return _rule(init) if init.kind == "normal" else _rule(GROUPED)
+    return chosen.get(_kind(native)) or ("" if isinstance(native, Linear | Embedding) else ONES)
+
+
+def _kind(native: Native) -> str:
+    match native:
+        case Linear():
+            return "nn.Linear"
+        case Embedding():
+            return "nn.Embedding"
+        case _:
+            return f"nn.{native.kind}"
 
 
 def _commonest(plans: Plans) -> dict[str, str]:
-    """For each kind of module, what its weights mostly start as; of linear maps, of those that start the same for every Config."""
+    """For each kind of module, what its weights mostly start as, of those that start the same for every Config."""
     rules: dict[str, Counter[str]] = {}
-    for native in _natives(plans):
-        init = native.weight.init
-        computed = isinstance(native, Linear) and any(n.symbols for n in init.numbers)
-        if not computed and not (isinstance(native, Norm) and init.kind == "ones"):  # as torch does anyway
-            kind = "nn.Linear" if isinstance(native, Linear) else f"nn.{type(native).__name__}"
-            rules.setdefault(kind, Counter())[_init_call(init)] += 1
-    return {kind: counts.most_common(1)[0][0] for kind, counts in rules.items()}
+    for plan in plans.plans:
+        if not plan.is_native or plan.of.bank is not None:
+            continue
+        for use in plan.of.uses:
+            native = native_of(use)
+            if native is not None and not any(n.symbols for n in native.weight.init.numbers):
+                rules.setdefault(_kind(native), Counter())[_rule(native.weight.init)] += 1
+    found = {kind: counts.most_common(1)[0][0] for kind, counts in rules.items()}
+    return {kind: rule for kind, rule in found.items() if kind in ("nn.Linear", "nn.Embedding") or rule != ONES}  # norms are ones anyway
 
 
-def _init_call(init: ir.Init) -> str:
-    text = [render(number(v), lambda v: v.hint) for n in init.numbers if (v := n.value()) is not None]
-    match init.kind:
-        case "normal":
-            return f"nn.init.normal_(module.weight, std={text[0]})"
-        case "uniform":
-            return f"nn.init.uniform_(module.weight, {text[0]}, {text[1]})"
-        case "constant":
-            return f"nn.init.constant_(module.weight, {text[0]})"
-        case _:
-            return f"nn.init.{init.kind}_(module.weight)"
+def _rule(init: ir.Init) -> str:
+    """The line that starts a module's weight, or what tells it apart if its numbers depend on the Config."""
+    if any(n.symbols for n in init.numbers):
+        return f"{init.kind} {init.numbers}"
+    code = _init_code(Text("module.weight"), init, [number(v) for n in init.numbers if (v := n.value()) is not None])
+    return render(code, lambda v: v.hint)

@@ -19,6 +19,7 @@ from .cache.classes import CacheView, class_view, init_method
 from .cache.first import write_in_turn
 from .cache.parts import cache_inputs, first_of, signature_types
 from .constructors import constructor_lines
+from .initial_weights import start_method
 from .lowerings import LOWERINGS
 from .moves import TorchMoves
 from .routing import start_bank
@@ -122,6 +123,14 @@ def _update_in_turn(module: ir.Module, last: Collection[ir.Node]) -> bool:
     )
 
 
+def apart(*methods: list[str]) -> list[str]:
+    """Methods with an empty line between them."""
+    found: list[str] = []
+    for lines_of_one in filter(None, methods):
+        found += [*([""] if found else []), *lines_of_one]
+    return found
+
+
 def result_type(module: ir.Module) -> str:
     count = len(module.outputs)
     return "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
@@ -156,7 +165,7 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
         kept: list[str] = []
         methods: list[str] = []
     else:
-        methods = [*state_methods(module, numbers, helpers), *init_method(w, plan, plans, helpers)]
+        methods = apart(start_method(module, numbers), state_methods(module, numbers, helpers), init_method(w, plan, plans, helpers))
         kept = [line for n, code in numbers.kept.items() for line in wrap(f"self.{n} = ", code, lambda v: v.hint, 8)]
         init = kept + constructor_lines(module, numbers, helpers)
         helpers |= numbers.helpers

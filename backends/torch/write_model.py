@@ -40,10 +40,11 @@ from .cache.root import end_call, first_inputs, keep_once, start_call
 from .chunk_losses import LinearCrossEntropy
 from .constructors import constructor_lines
 from .lowerings import LOWERINGS
+from .initial_weights import start_method
 from .moves import TorchMoves
 from .pointwise import device, dtype_code
 from .states import model_state_methods, path_lines
-from .write_class import ClassView, buffers_of, finish, only_updates, read_states, signature_lines, write_effects
+from .write_class import ClassView, apart, buffers_of, finish, only_updates, read_states, signature_lines, write_effects
 
 
 @dataclass
@@ -135,10 +136,15 @@ def write_model(
     many = len(root.outputs) > 1
     result = (f"{outputs} | Tensor" if program.losses else outputs) if many else "Tensor"
     return ClassView(
-        name=plan.name, is_function=False, doc=" ".join(root.doc.split()), buffers=buffers_of(root, is_root=True), init=constructor_lines(root, numbers, helpers) + path_lines(plans),
+    init = constructor_lines(root, numbers, helpers)
+    helpers |= numbers.helpers
+        name=plan.name, is_function=False, doc=" ".join(root.doc.split()), buffers=buffers_of(root, is_root=True), init=init + path_lines(plans),
         init_signature=signature_lines("def __init__", ["self", "config: Config | None = None"], "None", 4),
         forward=lines(body, names.__getitem__, 8), signature=signature_lines("def forward", ["self", *arguments], result, 4),
-        methods=[*model_state_methods(plans, numbers, helpers), *(root_init(w, kept, helpers) if program.decoding is not None else [])],
+        methods=apart(
+            start_method(root, numbers), model_state_methods(plans, numbers, helpers),
+            root_init(w, kept, helpers) if program.decoding is not None else [],
+        ),
         cache=root_view(w, kept) if program.decoding is not None else None,
     )  # fmt: skip
 
@@ -409,7 +415,6 @@ def _write_loss(model: _Model, nodes: Sequence[ir.Node]) -> None:
     assert total is not None
     inner: tuple[Statement, ...] = (*w.statements, Return(total))
     w.statements = outer
-    condition: Code = Binary("is not", w.inputs[training[0].value], Text("None")) if training else Text("return_loss")
     w.statements.append(Block(condition, "if", inner))
 
 
