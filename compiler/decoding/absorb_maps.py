@@ -15,7 +15,7 @@ from ..ir import REST, Axis, Label, Module, Node, Program, Region, Type, Value
 from ..operations import Body, scores_type
 from .common import Length
 
-_VIEWS = (ir.Rename, ir.Transpose, ir.Unflatten, ir.Flatten, ir.Squeeze, ir.Split, ir.Slice)
+_VIEWS = (ir.Rename, ir.Expand, ir.Transpose, ir.Unflatten, ir.Flatten, ir.Squeeze, ir.Split, ir.Slice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +137,15 @@ class _Absorber:
         return None
 
     def view(self, node: Node, value: Value) -> _Kept | None:
-        """A view of a mapped value is one of its weight."""
+        """A view of a mapped value is one of its weight; what is repeated for the heads need not be."""
         (x,) = ir.operands(node)
         source = self.form(x)
         if source is None:
             return None
         self.path[node] = None
         if source.weight is None:
-            return None if len(node.outs) > 1 else _Kept(self.viewed(node, source.value)[0])
+            fits = len(node.outs) == 1 and all(source.value.type.has(label) for label in _named(node))
+            return _Kept(self.viewed(node, source.value)[0]) if fits else None
         if not all(source.weight.type.has(label) for label in _named(node)):
             return None
         for old, new in zip(node.outs, self.viewed(node, source.weight), strict=True):

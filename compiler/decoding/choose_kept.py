@@ -18,7 +18,19 @@ BYTES = 2
 """Of an element, as it is served."""
 MOST_CUTS = 256
 
-_VIEWS = (ir.Rename, ir.Transpose, ir.Unflatten, ir.Flatten, ir.Squeeze, ir.Concat, ir.Split, ir.Slice, ir.Unstack, ir.StackTensors)
+_VIEWS = (
+    ir.Rename,
+    ir.Expand,
+    ir.Transpose,
+    ir.Unflatten,
+    ir.Flatten,
+    ir.Squeeze,
+    ir.Concat,
+    ir.Split,
+    ir.Slice,
+    ir.Unstack,
+    ir.StackTensors,
+)
 
 
 @frozen
@@ -92,6 +104,8 @@ class _Search:
     def passes(self, node: Node) -> bool:
         """Whether a cut may move above a node: a view that leaves the tokens' axis alone, or a linear map of one operand."""
         if any(self.length.runs(a) for label in _named(node) for v in ir.operands(node) for a in v.type.axes if a.label is label):
+            return False
+        if isinstance(node, ir.Expand) and any(a.size.is_dynamic for a in node.axes):
             return False
         if isinstance(node, _VIEWS):
             return all(v in self.running(node) for v in ir.operands(node))
