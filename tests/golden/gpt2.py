@@ -207,7 +207,7 @@ class Gpt2(nn.Module):
     def init_cache(self, batch_size: int, max_length: int, dtype: torch.dtype | None = None) -> Cache:
         """An empty cache with room for `max_length` tokens of each sequence; `dtype` is the model's, if not said."""
         like = next(self.parameters()).new_empty(0, dtype=dtype)
-        return Cache(
+        cache = Cache(
             layers=[
                 layer.attention.init_cache(batch_size, max_length, like)
                 for layer in self.decoder.layers
@@ -217,6 +217,10 @@ class Gpt2(nn.Module):
             max_length=max_length,
             position=torch.zeros((), dtype=torch.long, device=like.device),
         )
+        if like.is_cuda:  # tensors that stay where they are, so that a compiled step can be replayed as a graph
+            for tensor in (cache.position, *tensors(cache)):
+                torch._dynamo.mark_static_address(tensor)
+        return cache
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, config: Config | None = None) -> Gpt2:

@@ -223,5 +223,9 @@ def root_init(w: BodyWriter, kept: KeptInputs, helpers: set[str]) -> list[str]:
         "    def init_cache(self, batch_size: int, max_length: int, dtype: torch.dtype | None = None) -> Cache:",
         '        """An empty cache with room for `max_length` tokens of each sequence; `dtype` is the model\'s, if not said."""',
         "        like = next(self.parameters()).new_empty(0, dtype=dtype)",
-        *wrap("return ", Call(Text("Cache"), (), tuple(made.items())), _hint, 8),
+        *wrap("cache = ", Call(Text("Cache"), (), tuple(made.items())), _hint, 8),
+        "        if like.is_cuda:  # tensors that stay where they are, so that a compiled step can be replayed as a graph",
+        "            for tensor in (cache.position, *tensors(cache)):",
+        "                torch._dynamo.mark_static_address(tensor)",
+        "        return cache",
     ]
