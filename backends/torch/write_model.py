@@ -415,6 +415,7 @@ def _write_loss(model: _Model, nodes: Sequence[ir.Node]) -> None:
     assert total is not None
     inner: tuple[Statement, ...] = (*w.statements, Return(total))
     w.statements = outer
+    condition: Code = Binary("is not", w.inputs[training[0].value], Text("None")) if training else Text("return_loss")
     w.statements.append(Block(condition, "if", inner))
 
 
