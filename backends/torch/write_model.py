@@ -39,8 +39,8 @@ from .cache.prepare import KeptInputs
 from .cache.root import end_call, first_inputs, keep_once, start_call
 from .chunk_losses import LinearCrossEntropy
 from .constructors import constructor_lines
-from .lowerings import LOWERINGS
 from .initial_weights import start_method
+from .lowerings import LOWERINGS
 from .moves import TorchMoves
 from .pointwise import device, dtype_code
 from .states import model_state_methods, path_lines
@@ -135,9 +135,9 @@ def write_model(
         arguments.append("state: dict[str, Tensor] | None = None")
     many = len(root.outputs) > 1
     result = (f"{outputs} | Tensor" if program.losses else outputs) if many else "Tensor"
-    return ClassView(
     init = constructor_lines(root, numbers, helpers)
     helpers |= numbers.helpers
+    return ClassView(
         name=plan.name, is_function=False, doc=" ".join(root.doc.split()), buffers=buffers_of(root, is_root=True), init=init + path_lines(plans),
         init_signature=signature_lines("def __init__", ["self", "config: Config | None = None"], "None", 4),
         forward=lines(body, names.__getitem__, 8), signature=signature_lines("def forward", ["self", *arguments], result, 4),
