@@ -12,7 +12,7 @@ from ...python.choose_slots import choose_by_slot
 from ...python.code import Attribute, Call, Choice, Code, Each, Items, Text, Var, call, method, wrap
 from ...python.plan_classes import Plan, Plans, camel
 from ...python.write_body import BodyWriter, Kept, Numbers
-from .parts import NONE, Part, fields_of, grows, keeps, part_type, parts, passes, window_of
+from .parts import NONE, Part, fields_of, grows, keeps, part_type, parts, passes, starts_empty, window_of
 from .prepare import KeptInputs
 
 LENGTH, WINDOW, LIKE = Text("max_length"), Text("window"), Text("like")
@@ -63,7 +63,7 @@ def _fields(w: BodyWriter, plans: Plans, helpers: set[str]) -> list[str]:
 def init_method(w: BodyWriter, plan: Plan, plans: Plans, helpers: set[str]) -> list[str]:
     """`init_cache` of a module with a class of its own."""
     module = w.module
-    if not owns_class(module):
+    if not owns_class(module) or starts_empty(module):
         return []
     windows = {window_of(use) is not None for use in plan.of.uses}
     arguments = ["self", "batch_size: int", *_parameters(plan), "like: Tensor"]
@@ -182,6 +182,8 @@ def _made(module: Module, path: Code, numbers: Numbers, is_root: bool) -> Code:
     if inner is not None:
         return made_part(inner, path, numbers, is_root)
     plan = numbers.plans.of(module)
+    if starts_empty(module):
+        return Call(Text(f"{camel(plan.name)}Cache"))
     args: list[Code] = [Text("batch_size")]
     for parameter in _parameters(plan):
         if parameter.startswith("max_length"):

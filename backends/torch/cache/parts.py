@@ -42,6 +42,11 @@ def has_entries(module: Module) -> bool:
     return any(entry_of(n) for n in module.body)
 
 
+def starts_empty(module: Module) -> bool:
+    """Whether all that a module keeps comes with a first call."""
+    return not parts(module) and all(isinstance(n, ir.Once) for n in module.body if entry_of(n))
+
+
 def counts(module: Module) -> bool:
     """Whether it must know where the tokens of a call stand, or whether these are all."""
     asking = (ir.Keep, ir.Once, ir.Concat, ir.Scan)
