@@ -10,6 +10,7 @@ from ...compiler import ir
 from ...compiler.dims import Expr, sym
 from ...compiler.ir import Value
 from ...grammar.frozen import frozen
+from ..python.ask_loss import ask_loss
 from ..python.code import (
     Assign,
     Attribute,
@@ -306,7 +307,8 @@ def _losses(w: BodyWriter, program: ir.Program, nodes: Collection[ir.Node]) -> N
     total = codes[0]
     for code in codes[1:]:
         total = Binary("+", total, code)
-    body = (*w.statements, Return(total))
+    asked, missing = ask_loss([(i.name, w.inputs[i.value]) for i in training])
+    body = (*missing, *w.statements, Return(total))
     w.env = env
     asked = Binary("is not", w.inputs[training[0].value], Text("None")) if training else Text("return_loss")
     w.statements = [*outer, Block(asked, "if", body)]

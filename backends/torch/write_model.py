@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ...compiler import ir
 from ...compiler.ir import Value
+from ..python.ask_loss import ask_loss
 from ..python.code import (
     Assign,
     Attribute,
@@ -413,7 +414,8 @@ def _write_loss(model: _Model, nodes: Sequence[ir.Node]) -> None:
         code = w.read(loss.value).code
         total = code if total is None else Binary("+", total, code)
     assert total is not None
-    inner: tuple[Statement, ...] = (*w.statements, Return(total))
+    condition, missing = ask_loss([(i.name, w.inputs[i.value]) for i in training])
+    inner: tuple[Statement, ...] = (*missing, *w.statements, Return(total))
     w.statements = outer
     condition: Code = Binary("is not", w.inputs[training[0].value], Text("None")) if training else Text("return_loss")
     w.statements.append(Block(condition, "if", inner))
