@@ -143,6 +143,8 @@ class Shapes(Pointwise):
             self.whole(amount, "an amount of padding", span)
             if (number := amount.value()) is not None and number < 0:
                 self.fail("E207", f"an amount of padding cannot be negative; this is {number}", span, help="use a range `x[t = a .. b]`")
+            elif any(coefficient < 0 for _, coefficient in amount.terms):
+                self.at_least(amount, ZERO, span)
         axes = [Axis(over, axis.size + before + after) if a is axis else a for a in x.type.axes]
         out = self.value(axes, x.type.dtype, span, hint)
         return self.add(ir.Pad(outs=(out,), span=span, x=x, over=over, before=before, after=after, value=value))

@@ -20,6 +20,7 @@ from xfc.backends import torch as torch_backend
 from xfc.backends.verify_modules import loaded
 from xfc.backends.verify_shrink import unshrunk
 from xfc.compiler.command_line import xfc as command
+from xfc.compiler.count import count, whole
 from xfc.compiler.diagnostics import Diagnostics
 from xfc.compiler.elaborate import elaborate_file
 from xfc.compiler.pipeline import run as run_passes
@@ -151,29 +152,41 @@ def test_formula(name: str, stack: ExitStack, record_property: pytest.RecordProp
         assert abs(float(loss - entropy - further)) < 1e-10
 
 
-# ---------------------------------------------------------------- a published pyramid
+# ---------------------------------------------------------------- published pyramids, and sizes
 
-PVT = Family(
-    "PvtForImageClassification",
-    "PvtConfig",
-    {
-        "image_size": 32, "depths": [2, 1, 3, 2], "sequence_reduction_ratios": [4, 2, 1, 1], "hidden_sizes": [6, 10, 12, 14],
-        "num_attention_heads": [1, 2, 3, 2], "mlp_ratios": [3, 2, 2, 4], "num_labels": 7, "drop_path_rate": 0.2,
-    },
-)  # fmt: skip
+PYRAMIDS = {
+    "pvt": Family(
+        "PvtForImageClassification",
+        "PvtConfig",
+        {
+            "image_size": 32, "depths": [2, 1, 3, 2], "sequence_reduction_ratios": [4, 2, 1, 1], "hidden_sizes": [6, 10, 12, 14],
+            "num_attention_heads": [1, 2, 3, 2], "mlp_ratios": [3, 2, 2, 4], "num_labels": 7, "drop_path_rate": 0.2,
+        },
+    ),
+    "cvt": Family(
+        "CvtForImageClassification",
+        "CvtConfig",
+        {"embed_dim": [6, 10, 14], "num_heads": [1, 2, 2], "depth": [1, 2, 3], "mlp_ratio": [3.0, 2.0, 4.0], "qkv_bias": [True, False, True], "num_labels": 7},
+    ),
+}  # fmt: skip
 
 
-def test_pyramid(tmp_path: Path, stack: ExitStack, record_property: pytest.RecordProperty) -> None:
+@pytest.mark.parametrize("name", PYRAMIDS)
+def test_pyramid(name: str, tmp_path: Path, stack: ExitStack, record_property: pytest.RecordProperty) -> None:
     """A config of Hugging Face's class becomes a spec, and its checkpoint the spec's weights."""
-    reference = build(PVT)
+    reference = build(PYRAMIDS[name])
+    for buffer, value in reference.named_buffers():
+        if "running" in buffer:
+            value.uniform_(0.5, 1.5)
     save(reference, tmp_path)
-    for words in (["import", str(tmp_path / "config.json"), "-o", str(tmp_path / "pvt.yaml")], ["check", str(tmp_path / "pvt.yaml")]):
+    spec = str(tmp_path / f"{name}.yaml")
+    for words in (["import", str(tmp_path / "config.json"), "-o", spec], ["check", spec]):
         done = CliRunner().invoke(command, words)
         assert done.exit_code == 0, done.output
-    program = elaborate_file(str(tmp_path / "pvt.yaml"), [], Diagnostics())
+    program = elaborate_file(spec, ["image=32"], Diagnostics())
     assert program is not None
     ready = run_passes(program)
-    own, other = (stack.enter_context(loaded(b.emit(ready), f"pvt_{b.__name__[-5:]}")) for b in (torch_backend, numpy_backend))
+    own, other = (stack.enter_context(loaded(b.emit(ready), f"{name}_{b.__name__[-5:]}")) for b in (torch_backend, numpy_backend))
     image = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         want = reference(image).logits
@@ -182,6 +195,20 @@ def test_pyramid(tmp_path: Path, stack: ExitStack, record_property: pytest.Recor
     errors = float((got - want).abs().max()), float(np.abs(also - want.numpy()).max())
     record_property("errors", errors)
     assert max(errors) < 1e-4, errors
+
+
+PUBLISHED = {  # in millions, to the papers' digits
+    "pvt_tiny": "13.2", "pvt_small": "24.5", "pvt_medium": "44.2", "pvt_large": "61.4", "cvt_13": "20", "cvt_21": "32", "cvt_w24": "277",
+    "vit_c_1gf": "4.6", "vit_c_4gf": "17.8", "lstm_lm": "66",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_size(name: str) -> None:
+    program = elaborate_file(name, [], Diagnostics())
+    assert program is not None
+    digits = len(PUBLISHED[name].partition(".")[2])
+    assert f"{whole(count(program).parameters) / 1e6:.{digits}f}" == PUBLISHED[name]
 
 
 # ---------------------------------------------------------------- training terms
