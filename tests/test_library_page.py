@@ -32,7 +32,14 @@ def section(path: Path) -> str:
             break
         comment.append(line.lstrip("# "))
     name = path.stem.replace("_", " ").capitalize()
-    lines = [f"\n## [{name}](../specs/std/{path.name})", "", " ".join(comment), "", "| name | inputs and results | |", "| --- | --- | --- |"]
+    lines = [
+        f"\n## [{name}](../specs/std/{path.name})",
+        "",
+        " ".join(comment),
+        "",
+        "| name | inputs and results | |",
+        "| --- | --- | --- |",
+    ]
     for declared in file.declarations:
         if isinstance(declared, tree.Component):
             lines.append(f"| `{call(declared)}` | `{signature(declared)}` | {about(declared, text)} |")

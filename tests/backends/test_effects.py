@@ -361,3 +361,27 @@ def test_all_of_it_in_layers_of_two_kinds(tmp_path: Path) -> None:
     assert report.ok, str(report)
     assert sum("segment" in row.what for row in report.rows) == 12
     assert sum("in training" in row.what or "after training" in row.what for row in report.rows) == 6
+
+
+TWO_LOSSES = """
+model two(d = 3)(x: [b, d], first: [b, d] = none, second: [b, d] = none) -> (y: [b, d]):
+    up = linear(d)
+    y = up(x)
+    loss one = mean((y - first) ^ 2, [b, d])
+    loss other = mean(abs(y - second), [b, d])
+    return y
+"""
+
+
+def test_the_loss_names_the_inputs_that_it_needs(tmp_path: Path) -> None:
+    with made(TWO_LOSSES, tmp_path) as m:
+        x, first, second = torch.randn(3, 2, 3, dtype=torch.float64)
+        loss = m.torch(x, first=first, second=second)
+        y = m.torch(x)
+        same(loss, ((y - first) ** 2).mean() + (y - second).abs().mean())
+        same(m.numpy.forward(m.params, x.numpy(), first=first.numpy(), second=second.numpy()), loss)
+        for given in ({"first": first}, {"second": second}):
+            with pytest.raises(ValueError, match="the loss needs `first` and `second`"):
+                m.torch(x, **given)
+            with pytest.raises(ValueError, match="the loss needs `first` and `second`"):
+                m.numpy.forward(m.params, x.numpy(), **{n: v.numpy() for n, v in given.items()})
