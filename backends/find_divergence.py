@@ -47,7 +47,8 @@ class Divergence:
 
     def __str__(self) -> str:
         inside = f" in {self.where}" if self.where else ""
-        return f"{self.backend} parts at `{self.operation}`{inside}, {self.source}:{self.line}, by {self.error:.1e}: {self.text}"
+        equals = " (of equal values any may come first)" if self.operation == "top" else ""
+        return f"{self.backend} parts at `{self.operation}`{inside}, {self.source}:{self.line}, by {self.error:.1e}{equals}: {self.text}"
 
 
 def find_divergence(
