@@ -21,6 +21,7 @@ from .find_model import find_model
 from .library import Library
 from .name_config import name_config
 from .operations import Poison
+from .passes.check_names import check_names
 from .passes.check_unused import check_unused
 from .scope import Frame, Thunk
 from .statements import Statements
@@ -198,5 +199,6 @@ def elaborate_model(model: tree.Model, library: Library, diagnostics: Diagnostic
         return None
     if not diagnostics.failed:
         check_unused(program, diagnostics)
+        check_names(program, diagnostics)
         program = replace(program, checkpoint=resolve_checkpoint(program, library, diagnostics))
     return None if diagnostics.failed else program

@@ -43,9 +43,21 @@ def shipped_models() -> dict[str, Path]:
     return found
 
 
+IMPORT_ROOTS: list[Path] = []
+"""Further folders that imports may lead into: `--import-root`."""
+
+
+def roots_of(path: Path) -> tuple[Path, ...]:
+    """Where the imports of a spec may lead: its folder, the working directory if the spec stands in it, shipped files, and what was allowed."""
+    folder = path.parent.resolve()
+    here = Path.cwd().resolve()
+    around = (here,) if folder.is_relative_to(here) else ()
+    return folder, *around, SPECS, *(root.resolve() for root in IMPORT_ROOTS)
+
+
 @dataclass
 class Library:
-    """The declarations visible to one spec."""
+    """The declarations visible to one spec. `roots`: the folders that its imports stay in, known with its first file."""
 
     diagnostics: Diagnostics
     components: dict[str, tree.Component] = field(default_factory=dict)
@@ -53,6 +65,7 @@ class Library:
     maps: list[tree.Map] = field(default_factory=list)
     _by_file: dict[tuple[str, str], tree.Component] = field(default_factory=dict)
     _loaded: set[Path] = field(default_factory=set)
+    roots: tuple[Path, ...] = ()
 
     def load(self, path: Path, *, shadow: bool = True) -> tree.File | None:
         """Read a file with its imports; later files do not replace names of earlier ones unless they are the same file's."""
@@ -68,13 +81,28 @@ class Library:
         if file is None:
             return None
         self._add(file)
+        self.roots = self.roots or roots_of(path)
         for wanted in file.imports:
             target = path.parent / wanted.path
+            if not self._is_within(target):
+                help = "copy it beside the spec, or allow its folder: `--import-root DIR`"
+                self.diagnostics.error(
+                    "E309", f"the import {wanted.path!r} leads out of the folders that may be read", wanted.span, help=help
+                )
+                continue
             if not os.path.exists(target):
                 self.diagnostics.error("E301", f"there is no file {wanted.path!r}", wanted.span, help="paths are relative to this file")
                 continue
             self.load(target)
         return file
+
+    def _is_within(self, target: Path) -> bool:
+        """Whether a file, links followed, lies in one of the roots."""
+        try:
+            real = target.resolve()
+        except (OSError, RuntimeError, ValueError):  # a loop of links, a name that no file can have
+            return False
+        return any(real.is_relative_to(root) for root in self.roots)
 
     def _add(self, file: tree.File) -> None:
         for declaration in file.declarations:

@@ -47,6 +47,8 @@ def read_source(path: str | Path, text: str | None = None) -> tuple[Source | Non
     try:
         if os.path.isdir(path):
             return None, Problem("E001", f"`{shown}` is a folder", None, "name a file in it")
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for, a device has no end
+            return None, Problem("E001", f"`{shown}` is no plain file", None, "write it to a file first")
         with open(path, "rb") as file:
             data = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:

@@ -133,8 +133,48 @@ def used_helpers(text: str) -> list[str]:
     return [source for name, source in HELPERS.items() if name in wanted]
 
 
+NEEDED = frozenset(
+    [
+        "np",
+        "math",
+        "Path",
+        "Array",
+        "Params",
+        "Config",
+        "NamedTuple",
+        "Output",
+        "Cache",
+        "load",
+        "forward",
+        "shapes",
+        "init_state",
+        "init_cache",
+        "params",
+        "config",
+        "range",
+        "len",
+        "enumerate",
+        "reversed",
+        "slice",
+        "tuple",
+        "list",
+        "dict",
+        "set",
+        "sum",
+        "max",
+        "min",
+        "int",
+        "float",
+        "bool",
+        "str",
+        "print",
+    ]
+)
+"""What the file's own functions, classes and modules are called, and builtins that bodies call."""
+
+
 def free_name(name: str, taken: Iterable[str] = ()) -> str:
-    """A function's name that is not a helper's."""
-    while name in HELPERS or name in taken:
+    """A function's name that is not a helper's, nor another that the file needs."""
+    while name in HELPERS or name in NEEDED or name in taken:
         name += "_"
     return name

@@ -31,6 +31,7 @@ from ..python.code import (
     lines,
     number,
 )
+from ..python.docstring import docstring
 from ..python.fold_values import fold_values, trim_notes
 from ..python.layouts import Layout, Tensor, sizes_of
 from ..python.name_variables import name_variables
@@ -112,7 +113,7 @@ def write_function(plan: Plan, plans: Plans, reserved: Collection[str], used: di
     arguments = [*own, *(f"{names[w.inputs[v]]}: Array" for v in module.inputs), *memory, *cached, *explicit, *config]
     count = len(module.outputs)
     result = "Array" if count == 1 else f"tuple[{', '.join(['Array'] * count)}]"
-    doc = " ".join(module.doc.split())
+    doc = docstring(module.doc)
     return FunctionView(doc=doc, signature=signature_lines(f"def {function_name(plan)}", arguments, result), body=body)
 
 
@@ -214,7 +215,7 @@ def write_forward(
     if program.losses and outputs:
         result += " | Array"
     signature = signature_lines("def forward", ["params: Params", *arguments, "config: Config = Config()"], result)
-    return FunctionView(doc=" ".join(root.doc.split()), signature=signature, body=body)
+    return FunctionView(doc=docstring(root.doc), signature=signature, body=body)
 
 
 def _outputs(w: BodyWriter, program: ir.Program, undecoded: Sequence[ir.Node]) -> list[Code]:
@@ -310,5 +311,4 @@ def _losses(w: BodyWriter, program: ir.Program, nodes: Collection[ir.Node]) -> N
     asked, missing = ask_loss([(i.name, w.inputs[i.value]) for i in training])
     body = (*missing, *w.statements, Return(total))
     w.env = env
-    asked = Binary("is not", w.inputs[training[0].value], Text("None")) if training else Text("return_loss")
     w.statements = [*outer, Block(asked, "if", body)]

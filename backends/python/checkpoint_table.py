@@ -5,6 +5,7 @@ expert; the loader holds only what the table needs."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -149,7 +150,7 @@ def _renamed(name: str, slots: dict[str, str]) -> str:
 
 
 def _quoted(name: str) -> str:
-    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return json.dumps(name, ensure_ascii=False)
 
 
 def _in_config(row: ir.CheckpointRow, program: ir.Program) -> bool:

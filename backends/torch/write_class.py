@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from ...compiler import ir
 from ...grammar.frozen import frozen
 from ..python.code import Assign, Attribute, Block, Call, Code, Do, Items, Return, Statement, Store, Text, Var, lines, method, wrap
+from ..python.docstring import docstring
 from ..python.fold_values import fold_values, trim_notes
 from ..python.layouts import Tensor, note_of
 from ..python.name_variables import name_variables
@@ -56,7 +57,7 @@ def signature_lines(start: str, arguments: list[str], result: str, indent: int) 
 
 
 def doc_of(module: ir.Module) -> str:
-    return " ".join(module.doc.split())
+    return docstring(module.doc)
 
 
 def buffers_of(module: ir.Module, is_root: bool = False) -> list[str]:

@@ -29,6 +29,7 @@ from ..python.code import (
     method,
     number,
 )
+from ..python.docstring import docstring
 from ..python.layouts import Tensor, sizes_of
 from ..python.plan_classes import Plan, Plans, camel
 from ..python.prepare_masks import MaskPlan, Masks
@@ -139,7 +140,7 @@ def write_model(
     init = constructor_lines(root, numbers, helpers)
     helpers |= numbers.helpers
     return ClassView(
-        name=plan.name, is_function=False, doc=" ".join(root.doc.split()), buffers=buffers_of(root, is_root=True), init=init + path_lines(plans),
+        name=plan.name, is_function=False, doc=docstring(root.doc), buffers=buffers_of(root, is_root=True), init=init + path_lines(plans),
         init_signature=signature_lines("def __init__", ["self", "config: Config | None = None"], "None", 4),
         forward=lines(body, names.__getitem__, 8), signature=signature_lines("def forward", ["self", *arguments], result, 4),
         methods=apart(
@@ -417,7 +418,6 @@ def _write_loss(model: _Model, nodes: Sequence[ir.Node]) -> None:
     condition, missing = ask_loss([(i.name, w.inputs[i.value]) for i in training])
     inner: tuple[Statement, ...] = (*missing, *w.statements, Return(total))
     w.statements = outer
-    condition: Code = Binary("is not", w.inputs[training[0].value], Text("None")) if training else Text("return_loss")
     w.statements.append(Block(condition, "if", inner))
 
 

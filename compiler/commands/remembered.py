@@ -50,6 +50,8 @@ def _key(words: Sequence[str], spec: str) -> str | None:
     text = b""
     try:
         if os.path.exists(spec):
+            if not os.path.isfile(spec):
+                return None
             with open(spec, "rb") as file:
                 text = file.read(LARGEST_SPEC)
         if len(text) == LARGEST_SPEC or b"import" in text:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NoReturn, TextIO
+from pathlib import Path
+from typing import NoReturn, ParamSpec, TextIO, TypeVar
 
 import click
 
 from ..diagnostics import Diagnostic, Diagnostics, SpecError
 from ..render_diagnostics import Format, json_document, print_diagnostics
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 format_option = click.option(
     "--format",
@@ -22,9 +26,33 @@ format_option = click.option(
     show_default=True,
     help="How to say it: with the source lines, in one line each, or as one JSON document.",
 )
-set_option = click.option(
+_set = click.option(
     "--set", "sets", multiple=True, metavar="PATH=VALUE", help="Replace an argument of the spec: `--set decoder.layers=2`. Repeatable."
 )
+
+
+def _allow(_: click.Context, __: click.Parameter, folders: tuple[Path, ...]) -> None:
+    from .. import library
+
+    library.IMPORT_ROOTS[:] = folders
+
+
+_import_root = click.option(
+    "--import-root",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    expose_value=False,
+    callback=_allow,
+    help="Let imports read this folder too. Repeatable.",
+)
+
+
+def set_option(command: Callable[P, R]) -> Callable[P, R]:
+    """The options of every command that elaborates a spec."""
+    return _set(_import_root(command))
+
+
 output_option = click.option(
     "-o", "--output", default="-", show_default=True, metavar="FILE", help="Where to write; `-` is standard output."
 )
