@@ -185,7 +185,9 @@ def test_left_padding_is_no_padding(name: str) -> None:
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         held = model.init_cache(2, 13)
         got = [model(rows[:, :6], attention_mask=mask[:, :6], position_ids=positions[:, :6], cache=held)]
-        got += [model(rows[:, k : k + 1], position_ids=positions[:, k : k + 1], cache=held) for k in range(6, 13)]
+        for k in range(6, 13):  # a mask may be left out, or be of all tokens so far
+            seen = mask[:, : k + 1] if k % 2 else None
+            got.append(model(rows[:, k : k + 1], attention_mask=seen, position_ids=positions[:, k : k + 1], cache=held))
         found = torch.cat(got, 1)
         torch.testing.assert_close(found[1:], model(ids), atol=1e-10, rtol=1e-10)
         torch.testing.assert_close(found[:1, 3:], model(ids[:, :10]), atol=1e-10, rtol=1e-10)

@@ -360,8 +360,9 @@ class OptionalRows(Rows):
     """The same of an input that may be left out: it stands for ones then."""
 
     def keep_given(self, x: Tensor | None, slots: Tensor | None) -> Tensor | None:
+        """`x` may also be of all tokens so far: those of this call stand last."""
         if x is not None:
-            return self.keep(x, slots)
+            return self.keep(x if slots is None else x[:, -len(slots) :], slots)
         if slots is None:
             self.tensor.fill_(1)
             return None
