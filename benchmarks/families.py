@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 SIZES = {
-    "tiny": {"vocab": 256, "width": 64, "layers": 2, "heads": 4, "kv_heads": 2, "hidden": 128},
-    "small": {"vocab": 8192, "width": 384, "layers": 8, "heads": 6, "kv_heads": 2, "hidden": 1024},
-    "large": {"vocab": 128256, "width": 2048, "layers": 16, "heads": 32, "kv_heads": 8, "hidden": 8192},
+    "tiny": {"vocab": 256, "width": 64, "layers": 2, "heads": 4, "kv_heads": 2, "hidden": 128, "mixers": 2},
+    "small": {"vocab": 8192, "width": 384, "layers": 8, "heads": 6, "kv_heads": 2, "hidden": 1024, "mixers": 12},
+    "large": {"vocab": 128256, "width": 2048, "layers": 16, "heads": 32, "kv_heads": 8, "hidden": 8192, "mixers": 64},
 }
 
 
@@ -63,6 +63,12 @@ FAMILIES = {
         "Gemma3TextConfig",
         "Gemma3ForCausalLM",
         {**COMMON, "tie_word_embeddings": True, "sliding_window": 256, "head_dim": 64, "query_pre_attn_scalar": 64},
+    ),
+    "mamba2": Family(
+        "Mamba2Config",
+        "Mamba2ForCausalLM",
+        {"head_dim": 64, "state_size": 64, "n_groups": 1, "expand": 2, "chunk_size": 64, "tie_word_embeddings": True},
+        {"vocab_size": "vocab", "hidden_size": "width", "num_hidden_layers": "layers", "num_heads": "mixers"},
     ),
     "bert": Family(
         "BertConfig",

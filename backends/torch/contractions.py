@@ -111,7 +111,7 @@ def _letter(dim: Dim, taken: set[str]) -> str:
     return next(c for c in name + "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in taken)
 
 
-def _with_time(w: BodyWriter, t: Tensor, layout: Layout, over: Label) -> Code:
+def with_time(w: BodyWriter, t: Tensor, layout: Layout, over: Label) -> Code:
     """The operand with every dimension there, of size one where it has none, but all of the time."""
     code = w.spread(t, layout)
     missing = [not any(has(t.layout, label) for label in dim) for dim in layout]
@@ -130,7 +130,7 @@ def lower_linear_recurrence(w: BodyWriter, node: ir.Node) -> None:
     tensors = [w.apart(w.read(v), node.over) for v in values]
     layout = common_layout([t.layout for t in tensors], node.out.type.labels)
     at = layout.index((node.over,))
-    codes = [_with_time(w, t, layout, node.over) for t in tensors]
+    codes = [with_time(w, t, layout, node.over) for t in tensors]
     if not node.entry:
         w.helpers.add("linear_recurrence")
         w.define(node.out, call("linear_recurrence", *codes, number(at)), layout, kind="h")

@@ -31,6 +31,7 @@ from .chunk_losses import chunk_losses
 from .generation import find_generation
 from .helpers import chosen_helpers
 from .initial_weights import init_rules
+from .state_space import read_states_by_chunks
 from .write_class import ClassView, write_class
 from .write_model import write_model
 
@@ -58,6 +59,7 @@ RESERVED = frozenset(
         "linear_cross_entropy",
         "biased_cross_entropy",
         "linear_recurrence",
+        "state_space",
         "route",
         "pairwise",
         "grouped_mm",
@@ -73,7 +75,7 @@ def emit(program: ir.Program) -> str:
     program, kept = prepare_cache(order_biases(keep_whole_axes(inline_functions(program))))
     program, masks = prepare_masks(program)
     program = thread_slots(program)
-    program, merged = merge_heads(chunk_losses(name_parameters(remove_dead_nodes(program))))
+    program, merged = merge_heads(read_states_by_chunks(chunk_losses(name_parameters(remove_dead_nodes(program)))))
     plans = plan_classes(program, _is_native(program), merged, masks.inputs)
     functions = {p.name for p in plans.plans if p.is_function}
     reserved = RESERVED | functions

@@ -1,6 +1,7 @@
 """Functions that a generated file brings along, each only where it is used."""
 
 from .chunk_losses import linear_cross_entropy
+from .state_space import HELPER as STATE_SPACE
 
 HELPERS = {
     "float32": '''def float32(x: Tensor) -> Tensor:
@@ -11,6 +12,7 @@ HELPERS = {
     return x.to(torch.promote_types(x.dtype if like is None else like.dtype, torch.float32))''',
     "linear_cross_entropy": linear_cross_entropy(biased=False),
     "biased_cross_entropy": linear_cross_entropy(biased=True),
+    "state_space": STATE_SPACE,
     "linear_recurrence": '''def linear_recurrence(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """h[t] = a[t] * h[t - 1] + b[t] along `dim`, by doubling: after step n each entry has gathered 2n steps."""
     b = b.expand(torch.broadcast_shapes(a.shape, b.shape)).movedim(dim, 0)

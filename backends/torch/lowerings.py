@@ -38,6 +38,7 @@ from .shapes import (
     lower_unstack,
 )  # fmt: skip
 from .stacks import lower_fold, lower_scan
+from .state_space import StateSpace, lower_state_space
 
 LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     ir.ChildParam: lower_child_param,
@@ -72,6 +73,7 @@ LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     ir.StopGradient: lower_stop_gradient,
     ir.CrossEntropy: lower_cross_entropy,
     LinearCrossEntropy: lower_linear_cross_entropy,
+    StateSpace: lower_state_space,
     ir.Call: lower_call,
     ir.Fold: lower_fold,
     ir.Scan: lower_scan,

@@ -1,0 +1,165 @@
+"""Recurrences whose states are outer products and are read by products: y[t] = query[t] . h[t], h[t] = a[t] h[t - 1] + key[t] u[t].
+
+No state but one for each chunk of the sequence is made: inside a chunk, y is attention with decaying weights ("Transformers are SSMs",
+arXiv:2405.21060, section 6; the same for gated linear attention, arXiv:2312.06635)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import cast
+
+from ...compiler import ir
+from ...compiler.ir import REST, Label, Type, Value
+from ...grammar.frozen import frozen
+from ..python.code import Assign, Code, Do, Subscript, Var, call, method, number
+from ..python.layouts import Layout, Tensor, sizes_of
+from ..python.write_body import BodyWriter
+from .cache.nodes import held, recurrence_start, with_cache
+from .contractions import with_time
+from .pointwise import to_dtype
+
+
+@frozen(kw_only=True, eq=False)
+class StateSpace(ir.Op):
+    """The sum over `inside` of query * h, with h[t] = a[t] * h[t - 1] + key[t] * u[t] along `over`; `state` is the type of h.
+
+    `inside` is an axis of key and query alone, `wide` one of u alone. With an `entry`, h goes on from the call before, if there is a cache."""
+
+    a: Value
+    u: Value
+    key: Value
+    query: Value
+    over: Label
+    inside: Label
+    wide: Label
+    state: Type
+    entry: str
+
+
+def read_states_by_chunks(program: ir.Program) -> ir.Program:
+    """Requires: a verified program. Ensures: a linear recurrence of outer products that only a product reads, with factors that are surely
+    positive, is one StateSpace. Leaves alone: recurrences whose states are read otherwise."""
+    if not any(isinstance(n, ir.LinearRecurrence) for m in ir.walk(program.root) for n in m.body):
+        return program
+    return replace(program, root=ir.rewrite(program.root, _rewritten))
+
+
+def _rewritten(module: ir.Module) -> ir.Module:
+    made = {out: n for n in module.body for out in n.outs}
+    reads = Counter(v for n in module.body for v in ir.operands(n))
+    reads.update(ir.results(module))
+    gone: set[ir.Node] = set()
+    new: dict[ir.Node, ir.Node] = {}
+    for node in module.body:
+        found = _read_out(node, made, reads) if isinstance(node, ir.Einsum) else None
+        if found is not None:
+            new[node] = cast(ir.Node, found[0])
+            gone |= found[1]
+    if not new:
+        return module
+    return replace(module, body=tuple(new.get(n, n) for n in module.body if n not in gone))
+
+
+def _read_out(node: ir.Einsum, made: dict[Value, ir.Node], reads: Counter[Value]) -> tuple[StateSpace, set[ir.Node]] | None:
+    """What stands in the place of a product that reads a state, and the nodes that go."""
+    if len(node.args) != 2 or len(node.over) != 1:
+        return None
+    inside = node.over[0]
+    for h, query in (node.args, node.args[::-1]):
+        run = made.get(h)
+        if not isinstance(run, ir.LinearRecurrence) or reads[h] != 1:
+            continue
+        outer = made.get(run.b)
+        if not isinstance(outer, ir.Elementwise) or outer.function != "mul" or reads[run.b] != 1:
+            continue
+        match outer.args:
+            case (Value() as x, Value() as y) if x.type.has(inside) != y.type.has(inside):
+                key, u = (x, y) if x.type.has(inside) else (y, x)
+            case _:
+                continue
+        kinds = (run.a.type, u.type, key.type, query.type)
+        wide = [x for x in u.type.labels if not any(kind.has(x) for kind in (run.a.type, key.type, query.type))]
+        if len(wide) != 1 or run.a.type.has(inside) or not _is_positive(run.a, made) or any(kind.has(REST) for kind in kinds):
+            continue
+        if not key.type.has(run.over) or not u.type.has(run.over):
+            continue
+        made_now = StateSpace(
+            outs=node.outs,
+            span=node.span,
+            a=run.a,
+            u=u,
+            key=key,
+            query=query,
+            over=run.over,
+            inside=inside,
+            wide=wide[0],
+            state=h.type,
+            entry=run.entry,
+        )
+        return made_now, {outer, run}
+    return None
+
+
+def _is_positive(value: Value, made: dict[Value, ir.Node]) -> bool:
+    match made.get(value):
+        case ir.Elementwise(function="exp" | "sigmoid"):
+            return True
+        case ir.Cast(x=x) | ir.Unflatten(x=x) | ir.Flatten(x=x) | ir.Rename(x=x) | ir.Expand(x=x) | ir.Transpose(x=x):
+            return _is_positive(x, made)
+        case _:
+            return False
+
+
+def lower_state_space(w: BodyWriter, node: ir.Node) -> None:
+    space = cast(StateSpace, node)
+    labels = [x for x in (*space.out.type.labels, *space.state.labels) if x not in (space.over, space.wide, space.inside)]
+    sizes = {a.label: a.size for v in (space.out.type, space.state) for a in v.axes}
+    labels.sort(key=lambda x: not sizes[x].is_dynamic)
+    batch: Layout = tuple((x,) for x in dict.fromkeys(labels))
+    time = (space.over,)
+    exact: ir.DType = "float32" if space.state.dtype == "float32" else "float"
+
+    def operand(value: Value, *last: Label) -> Code:
+        code = with_time(w, w.apart(w.read(value), space.over), (*batch, time, *((x,) for x in last)), space.over)
+        return to_dtype(w, code, value.type.dtype, exact)
+
+    operands = [operand(space.a), operand(space.u, space.wide), operand(space.key, space.inside), operand(space.query, space.inside)]
+    layout = (*batch, time, (space.wide,))
+    w.helpers.add("state_space")
+    declared = tuple((x,) for x in space.out.type.labels)
+    if not space.entry:
+        y = Tensor(Subscript(call("state_space", *operands), (number(0),)), layout)
+        w.define(space.out, w.arranged(y, declared), declared, kind="y")
+        return
+    state = ir.LinearRecurrence(outs=(Value(space.state),), span=space.span, a=space.a, b=space.u, over=space.over, entry=space.entry)
+    start = recurrence_start(w, state, (*batch, time, (space.inside,), (space.wide,)))
+    both, h = Var(kind="y"), Var(hint="h")
+    w.statements.append(Assign((both, h), call("state_space", *operands, start)))
+    w.env[space.out] = Tensor(w.arranged(Tensor(both, layout), declared), declared, sizes_of(space.out.type))
+    with_cache(w, [], [Do(method(held(space.entry), "copy_", h))])
+
+
+HELPER = '''def state_space(
+    decay: Tensor, u: Tensor, key: Tensor, query: Tensor, h: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """y[t] = query[t] . h[t] with h[t] = decay[t] h[t - 1] + key[t] u[t], and the last h [..., n, p], by chunks
+    (arXiv:2405.21060): decay [..., t], u [..., t, p], key and query [..., t, n]."""
+    length = u.shape[-2]
+    size = min(64, length)
+    rest = -length % size
+    with torch.autocast(u.device.type, enabled=False):
+        steps = F.pad(decay.clamp(min=torch.finfo(decay.dtype).tiny).log(), (0, rest)).unflatten(-1, (-1, size))
+        u, key, query = (F.pad(x, (0, 0, 0, rest)).unflatten(-2, (-1, size)) for x in (u, key, query))
+        past = torch.ones(size, size, dtype=torch.bool, device=u.device).tril()
+        fade = steps[..., None].expand(*steps.shape, size).masked_fill(~past.tril(-1), 0).cumsum(-2)
+        fade = fade.masked_fill(~past, float("-inf")).exp()  # [..., chunk, t, t']: what is left of t' at t
+        since = steps.cumsum(-1).exp()  # what is left at t of the state before the chunk
+        added = key.mT @ (u * fade[..., -1, :, None])
+        states: list[Tensor] = []
+        h = torch.zeros_like(added[..., 0, :, :]) if h is None else h
+        for kept, new in zip(since[..., -1].unbind(-1), added.unbind(-3), strict=True):
+            states.append(h)
+            h = kept[..., None, None] * h + new
+        y = (query @ key.mT * fade) @ u + query @ torch.stack(states, -3) * since[..., None]
+    return y.flatten(-3, -2)[..., :length, :], h'''
