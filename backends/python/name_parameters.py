@@ -8,6 +8,7 @@ from dataclasses import replace
 from ...compiler import ir
 from .find_classes import bank_axes
 from .inline_functions import inline_functions
+from .name_attributes import attribute_names, with_names
 from .natives import Linear, Native, match_native
 
 
@@ -25,10 +26,36 @@ def native_of(module: ir.Module) -> Native | None:
 
 
 def name_parameters(program: ir.Program) -> ir.Program:
-    """Requires: `inline_functions` has run. Ensures: parameters of native modules are named `weight` and `bias`, wherever they are named.
+    """Requires: `inline_functions` has run. Ensures: parameters of native modules are named `weight` and `bias`, wherever they are named; no
+    parameter and no child is named as something else of its module.
 
     Leaves alone: modules of which a checkpoint's row names some by a name that they do not share (they are written out), and modules of banks
     that are no linear maps."""
+    program = _name_natives(program)
+    apart = {id(m): attribute_names(m) for m in ir.walk(program.root)}
+    if not any(apart.values()):
+        return program
+
+    def renamed(path: Sequence[str], module: ir.Module) -> tuple[str, ...]:
+        found: list[str] = []
+        owners = [module]
+        for k, name in enumerate(path):
+            found.append(next((apart[id(m)][name] for m in owners if name in apart[id(m)]), name))
+            if k + 1 < len(path):
+                owners = list(_owners(module, path[: k + 1]))
+        return tuple(found)
+
+    checkpoint = tuple(replace(r, own=tuple(".".join(renamed(own.split("."), program.root)) for own in r.own)) for r in program.checkpoint)
+    paths = {n: renamed(n.path, m) for m in ir.walk(program.root) for n in m.body if isinstance(n, ir.ChildParam)}
+
+    def change(module: ir.Module) -> ir.Module:
+        body = tuple(replace(n, path=paths[n]) if isinstance(n, ir.ChildParam) else n for n in module.body)
+        return with_names(replace(module, body=body), attribute_names(module))
+
+    return replace(program, root=ir.rewrite(program.root, change), checkpoint=checkpoint)
+
+
+def _name_natives(program: ir.Program) -> ir.Program:
     names = _Names(program.root)
     for row in program.checkpoint:
         for own in row.own:
@@ -79,7 +106,7 @@ class _Names:
 
 
 def _owners(module: ir.Module, path: Sequence[str]) -> Iterator[ir.Module]:
-    """The modules at a path, in which a stack's name is followed by the number of a layer: one for each slot."""
+    """The modules at a path, in which a stack's name is followed by the number of a layer: one for each slot. None behind a stack's name alone."""
     if not path:
         yield module
         return

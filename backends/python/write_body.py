@@ -16,32 +16,9 @@ from ...grammar.frozen import frozen
 from .arrange import Moves, arrange, spread
 from .code import Assign, Attribute, Code, Statement, Subscript, Text, Var, number
 from .layouts import UNKNOWN, Dim, Layout, Sizes, Tensor, common_layout, declared, flat, note_of, sizes_of
+from .name_attributes import is_taken
 from .numbers import applications, expression
 from .plan_classes import Plan, Plans
-
-RESERVED_ATTRIBUTES = frozenset(
-    [
-        "half",
-        "float",
-        "double",
-        "type",
-        "train",
-        "eval",
-        "to",
-        "cpu",
-        "cuda",
-        "apply",
-        "children",
-        "modules",
-        "parameters",
-        "buffers",
-        "forward",
-        "state_dict",
-        "training",
-        "compile",
-        "dump_patches",
-    ]
-)
 
 
 @dataclass
@@ -102,7 +79,7 @@ class Numbers:
         return {c.name for c in self.plan.first.children} | {p.name for p in self.plan.first.params}
 
     def _keep(self, name: str, expr: Expr) -> Code:
-        name = f"num_{name}" if name in self._own() or name in RESERVED_ATTRIBUTES else name
+        name = f"num_{name}" if name in self._own() or is_taken(name) else name
         value = self.init(expr)
         free = (n for n in (name, *(f"{name}{k}" for k in range(2, 99))) if self.kept.get(n, value) == value)  # several may be called alike
         name = next(free)

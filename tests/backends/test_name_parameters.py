@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from xfc.backends import numpy, torch
+from xfc.backends.python.name_attributes import is_taken
 from xfc.backends.verify import verify
 from xfc.compiler.diagnostics import Diagnostics
 from xfc.compiler.elaborate import elaborate_file
@@ -75,3 +76,65 @@ def test_native_whatever_their_names(spec: Path) -> None:
             assert row in text
     report = verify(program)
     assert report.ok, str(report)
+
+
+# ---------------------------------------------------------------- names that modules have
+
+SMALL = """
+component part(x: [..., d]) -> [..., d]:
+    {a} = param([d], init = 2.0)
+    {b} = linear(d)
+    return {b}(x) * {a}
+
+model small(n = 6, experts = 3)(x: [b, t, n]) -> (y):
+    {a} = linear(n)
+    {a}_ = linear(n)
+    {b} = 2 of part()
+    {c} = bank(experts, part())
+    many = {c}(expand({b}(x), experts))
+    return {a}({a}_(mean(many, experts)))
+"""
+
+
+@pytest.mark.parametrize("names", [("to", "apply", "forward"), ("config", "state_dict", "children"), ("train", "half", "start_weights")])
+def test_names_that_modules_have(names: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "small.xf"
+    path.write_text(SMALL.format(**dict(zip("abc", names, strict=True))))
+    diagnostics = Diagnostics()
+    program = elaborate_file(str(path), [], diagnostics)
+    assert program is not None, diagnostics.found
+    assert verify(program).ok
+
+
+def test_names_that_modules_have_are_known() -> None:
+    import torch as real
+
+    names = [*dir(real.nn.Module()), *dir(real.nn.ModuleList()), "config", "generate", "stream", "from_pretrained", "init_cache"]
+    mine = {"append", "extend", "insert", "pop"}  # of lists of layers, which have no other names
+    assert [n for n in names if not is_taken(n) and n not in mine] == []
+
+
+PUBLISHED = """
+component part(x: [..., d]) -> [..., d]:
+    half = param([d], init = 2.0)
+    apply = linear(d)
+    return apply(x) * half
+
+model small(n = 6)(x: [b, t, n]) -> (y):
+    to = 2 of part()
+    return to(x)
+
+checkpoint huggingface for small:
+    "a.{i}" = to.{i}.half
+    "b.{i}" = transpose(to.{i}.apply.weight)
+"""
+
+
+def test_checkpoints_follow_the_names(tmp_path: Path) -> None:
+    path = tmp_path / "small.xf"
+    path.write_text(PUBLISHED)
+    diagnostics = Diagnostics()
+    program = elaborate_file(str(path), [], diagnostics)
+    assert program is not None, diagnostics.found
+    for code in (torch.emit(run(program)), numpy.emit(run(program))):
+        assert '"to_.{i}.half_"' in code and '"to_.{i}.apply_.weight"' in code

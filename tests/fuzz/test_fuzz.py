@@ -17,7 +17,7 @@ import pytest
 
 from xfc.backends import numpy as numpy_backend
 from xfc.backends import torch as torch_backend
-from xfc.backends.torch.check_names import TAKEN
+from xfc.backends.python.name_attributes import TAKEN
 from xfc.compiler import library
 from xfc.compiler.commands.check_program import check_program
 from xfc.compiler.diagnostics import Diagnostics, SpecError
