@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 
 from xfc.backends.torch import emit
@@ -17,6 +19,15 @@ from xfc.compiler.pipeline import run
 from ..compiler.test_decoding import LOW_RANK
 
 SIZES = {"kv_rank": 67, "nope_dim": 17, "v_dim": 13, "rope_dim": 6}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small products are slower on several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def source(path: str, small: bool = False) -> tuple[str, dict[str, int | float]]:

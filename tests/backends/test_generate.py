@@ -18,6 +18,15 @@ from xfc.compiler.pipeline import run
 SMALL = ("vocab=97", "d_model=24", "decoder.layers=2", "decoder.attention.heads=6", "decoder.attention.kv_heads=2", "decoder.ffn.hidden=37")
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small products are slower on several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def source(name: str, *sets: str) -> str:
     program = elaborate_file(name, list(sets), diagnostics := Diagnostics())
     assert program is not None, diagnostics.found
