@@ -161,16 +161,14 @@ class _Verification:
         found: list[Divergence | None] = []
         for backend in ("torch", "numpy"):
             wrong = next((n for n in self.sets if any(not r.ok and r.what.startswith(f"{backend}, {n}") for r in rows)), None)
-            if wrong is not None:
-                tolerance = max(r.tolerance for r in rows if r.what.startswith(f"{backend}, {wrong}"))
-                found.append(
-                    find_divergence(
-                        self.program, backend, lambda p, b=backend, n=wrong: self.again(p, b, n), difference, tolerance, self.under
-                    )
-                )
+            if wrong is None:
+                continue
+            tolerance = max(r.tolerance for r in rows if r.what.startswith(f"{backend}, {wrong}"))
+            runs = partial(self.again, backend, wrong)
+            found.append(find_divergence(self.program, backend, runs, difference, tolerance, self.under))
         return [f for f in found if f is not None]
 
-    def again(self, program: Program, backend: str, name: str) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+    def again(self, backend: str, name: str, program: Program) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
         """Another program on the same weights and inputs: by a backend, and by the interpreter."""
         with ExitStack() as stack:
             made = _Verification(replace(self.chosen, program=program), self.dtype, self.seed, None, stack)

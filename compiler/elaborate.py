@@ -170,6 +170,9 @@ class Elaborator(Statements):
 def drop_unread(root: ir.Module, inputs: list[ir.ModelInput]) -> tuple[ir.Module, list[ir.ModelInput]]:
     """An optional input that this model does not read is not part of its signature (a required one is an error, found later)."""
     read = {v for n in root.body for v in ir.operands(n)} | set(root.outputs)
+    for item in reversed(inputs):  # what a default reads stands before it
+        if item.default is not None and item.value in read:
+            read |= {v for n in item.default.body for v in ir.operands(n)} | {item.default.result}
     kept = [i for i in inputs if i.required or i.value in read]
     return replace(root, inputs=tuple(i.value for i in kept)), kept
 

@@ -76,7 +76,8 @@ class _Convolution:
             named["dilation"] = w.number(unfold.dilation)
         if apart:
             groups = w.size(channels, t.sizes)
-            named["groups"] = groups if isinstance(groups, Attribute) else Subscript(Attribute(kernel.code, "shape"), (number(0),))
+            at = next(k for k, dim in enumerate(kernel.layout) if outside[0] in dim)
+            named["groups"] = groups if isinstance(groups, Attribute) else Subscript(Attribute(kernel.code, "shape"), (number(at),))
         x = to_dtype(w, x, self.source.type.dtype, dtype)
         code: Code = Call(Text("F.conv1d"), (x, to_dtype(w, weight, self.weight.type.dtype, dtype)), tuple(named.items()))
         layout: Layout = (*rest, outside, (place,))

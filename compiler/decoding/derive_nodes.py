@@ -112,6 +112,9 @@ class NodeDeriver(ModuleValues):
         for k, label in enumerate(node.over):
             axis = node.x.type.axis(label)
             if self.length.runs(axis) and self.kinds.get(node.x) is Kind.ROWS and not self.is_whole(axis):
+                index = node.indices[k]
+                if isinstance(index, Expr) and (index.value() is None or (index.value() or 0) < 0):
+                    raise Refused(f"an entry of `{label.name}` counted from the end", node.span)
                 if node.x not in self.kinds or source is not self.new.get(node.x, node.x):
                     raise Refused(f"indexing along `{label.name}`", node.span)
                 source = self.kept(node.x, label, "kept", None)

@@ -31,6 +31,9 @@ def check_unused(program: ir.Program, diagnostics: Diagnostics) -> None:
                 what = f"`{name}` is" if name else "this is"
                 diagnostics.error("E318", f"{what} computed and reaches no result", node.span, help="use it, or delete it")
     live_inputs = {v for n in program.root.body for v in ir.operands(n)} | set(program.root.outputs)
+    for item in reversed(program.inputs):
+        if item.default is not None and item.value in live_inputs:
+            live_inputs |= {v for n in item.default.body for v in ir.operands(n)} | {item.default.result}
     for given in program.inputs:
         if given.value not in live_inputs:
             diagnostics.error(

@@ -63,7 +63,7 @@ def language_model(spec: Spec) -> None:
             ]
         case _:
             lines += ["decoder:", f"    let a = {block}({attention}, {ffn}, {norm})", f"    let m = pre_norm({mixer(spec, place.inside())}, {ffn}, {norm})",
-                      f"    blocks = {c.pick([f'{layers} of [a, m]', '[a * 2, m]', f'{layers} of a'])}", f"    norm = {norm}"]  # fmt: skip
+                      f"    blocks = {c.pick([f'{layers + 1} of [a, m]', '[a * 2, m]', f'{layers} of a'])}", f"    norm = {norm}"]  # fmt: skip
             if "m]" not in lines[-2]:
                 lines = [line for line in lines if "let m =" not in line]
     name = spec.name("model")
