@@ -16,6 +16,8 @@ from .numbers import expression
 
 Vector = tuple[Expr, ...]
 MANY = 5
+KEEPING = ("Rows", "OptionalRows", "Ring", "ring_slots", "follow", "tensors", "grouped_attention")
+"""What a generated file brings along where it decodes with a cache."""
 
 
 @frozen(kw_only=True, eq=False)
@@ -201,6 +203,7 @@ def _names(classes: Sequence[Class], program: ir.Program) -> dict[int, str]:
         "GroupedLinear",
         "LinearCrossEntropy",
         "BiasedCrossEntropy",
+        *KEEPING,
     }
     for name, group in groups.items():
         for c in group:
@@ -208,7 +211,7 @@ def _names(classes: Sequence[Class], program: ir.Program) -> dict[int, str]:
             wanted = [name] if len(group) == 1 else _distinct(c, group, name, slots, base)
             wanted += [f"{camel(program.name)}_{name}", *(f"{name}{k}" for k in range(2, 99))]
             found[c.key] = next(n for n in map(styled, wanted) if n not in taken)
-            taken.add(found[c.key])
+            taken |= {found[c.key], f"{found[c.key]}Cache"}
     return found
 
 

@@ -155,7 +155,7 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
     helpers |= w.helpers
     taken = {*reserved, *BANK_INPUTS} if plan.of.bank is not None else reserved
     taken = {*taken, *cache_inputs(module)}
-    body, names = finish(w, taken, {}, 4 if plan.is_function else 8)
+    body, names = finish(w, taken, {}, 4 if plan.is_function else 8, cache_inputs(module))
     indent = 4 if plan.is_function else 8
     nullable = {k for use in plan.of.uses for k, v in enumerate(use.inputs) if v in maybe_none}
     nullable |= {k for k, v in enumerate(module.inputs) if v in first_of(module).inputs}
@@ -198,14 +198,16 @@ def _out_layout(value: ir.Value):  # type: ignore[no-untyped-def]
     return tuple((label,) for label in value.type.labels)
 
 
-def finish(w: BodyWriter, reserved: Collection[str], given: dict[Var, str], indent: int) -> tuple[tuple[Statement, ...], dict[Var, str]]:
-    """Shapes read once at the top, values folded, names given."""
+def finish(
+    w: BodyWriter, reserved: Collection[str], given: dict[Var, str], indent: int, further: Collection[str] = ()
+) -> tuple[tuple[Statement, ...], dict[Var, str]]:
+    """Shapes read once at the top, values folded, names given; `further` are arguments besides the inputs."""
     inputs = tuple(w.inputs.values())
     statements = (*w.checks, *w.shape_statements(), *w.statements)
     numbers = {*w.numbers.kept, *(n for n, _ in w.numbers.plan.numbers)}
     folded = trim_notes(fold_values(statements, inputs, indent, simplifier(numbers)))
     taken = {v: v.hint for v in inputs} | given
-    seen: set[str] = set()
+    seen = set(further)
     for var in inputs:
         name = taken[var]
         while name in seen:

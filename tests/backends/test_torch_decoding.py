@@ -279,6 +279,45 @@ def test_inputs_of_a_first_call() -> None:
             model(input_ids=ids)
 
 
+NAMES = """
+component rows(heads, head_dim)(slots: [b, t, d], cache: [b, t, d]) -> [b, t, d]:
+    query = linear([heads, head_dim])
+    key = linear([heads, head_dim])
+    value = linear([heads, head_dim])
+    out = linear(d, over = [heads, head_dim])
+    follow = key(slots + cache)
+    return slots + out(attend(query(slots), follow, value(cache), causal, scale = head_dim ^ -0.5, over = t))
+
+component rows_cache(heads, head_dim)(x: [b, t, d]) -> [b, t, d]:
+    ring = rows(heads, head_dim)
+    return ring(x, x)
+
+model names_lm(vocab = 19, d_model = 12)(input_ids: [b, t] int in vocab, labels: [b, t] int = none) -> (logits: [b, t, vocab]):
+    embed = embedding(vocab, d_model)
+    layers = 2 of rows_cache(heads = 3, head_dim = 5)
+    head = linear(vocab)
+    logits = head(layers(embed(input_ids)))
+    loss lm = cross_entropy(logits[t = 0 .. -1], labels[t = 1 ..], over = vocab)
+    return logits
+"""
+
+
+def test_names_of_a_spec_are_its_own(tmp_path: Path) -> None:
+    """Also those that the cache's classes and arguments have; without a mask, later calls make one."""
+    (tmp_path / "names.xf").write_text(NAMES)
+    program = elaborate_file(str(tmp_path / "names.xf"), [], diagnostics := Diagnostics())
+    assert program is not None and not diagnostics.failed, diagnostics.found
+    step = derive_decoding(program)
+    assert not isinstance(step, Refusal)
+    with loaded(emit(run(step)), "decoded_names") as module, torch.no_grad():
+        model = module.Model().eval()
+        ids = torch.randint(0, 19, (2, 9))
+        held = model.init_cache(2, 9)
+        parts = [model(ids[:, :3], cache=held), model(ids[:, 3:5], cache=held)]
+        parts += [model(ids[:, k : k + 1], cache=held) for k in range(5, 9)]
+        torch.testing.assert_close(torch.cat(parts, 1), model(ids), atol=1e-5, rtol=1e-5)
+
+
 # ---------------------------------------------------------------- compiled
 
 
