@@ -202,7 +202,7 @@ class Bodies(Evaluator):
             count = str(len(wanted)) if required == len(wanted) else f"{required} to {len(wanted)}"
             shown = ", ".join(i.name.id for i in wanted)
             raise self.error("E345", f"`{component.name.id}` is applied to {count} tensor{'s' if count != '1' else ''} ({shown}), found {len(args)}", span,
-                             Note("declared here", component.name.span))  # fmt: skip
+                             Note("declared here", component.name.span), remedy=_two_lists(component))  # fmt: skip
         for declared, value in zip(wanted, args, strict=False):
             if isinstance(value, ir.Value) and declared.axes is not None:
                 value = self.bind_axes(component, declared.name, declared.axes, value, frame, span, rests)
@@ -425,3 +425,12 @@ def returns(body: Sequence[tree.Statement]) -> Iterator[tree.Return]:
                 yield from returns(statement.body)
             case _:
                 pass
+
+
+def _two_lists(component: tree.Component) -> str | None:
+    """What to write where hyperparameters seem to stand among the inputs."""
+    bare = [i.name.id for i in component.inputs if i.axes is None]
+    inputs = [i.name.id for i in component.inputs if i.axes is not None]
+    if component.kind != "component" or component.parameters or not bare or not inputs:
+        return None
+    return f"hyperparameters have a list of their own: `component {component.name.id}({', '.join(bare)})({', '.join(inputs)})`"

@@ -290,7 +290,8 @@ class Names:
             "E322",
             f"there is no axis `{node.id}` here",
             node.span,
-            help=f"name an axis in scope, give it a size (`{node.id}: size`), or name a result's axes where it is bound (`y: [..., {node.id}] = ...`)",
+            help=suggest(node.id, [n for s in frame.outward() for n in (*s.labels, *s.names) if "|" not in n])
+            or f"name an axis in scope, give it a size (`{node.id}: size`), or name a result's axes where it is bound (`y: [..., {node.id}] = ...`)",
         )
 
     def text_axis(self, node: tree.Expr, size: Expr, parameter: str, frame: Frame, *, default: bool = False) -> ir.Axis:
