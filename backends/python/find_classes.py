@@ -57,7 +57,8 @@ class _Form:
             case ir.Collect(outputs, is_sum):
                 return ("collect", outputs, is_sum)
             case ir.Region():
-                return ("region", self.types(thing.params), tuple(map(self.node, thing.body)), self.of(thing.result))
+                sizes = tuple("dynamic" if a.size.is_dynamic else self.of(a.size) for v in thing.params for a in v.type.axes)
+                return ("region", self.types(thing.params), sizes, tuple(map(self.node, thing.body)), self.of(thing.result))
             case ir.Module():
                 return ("module", self.class_of[id(thing)])
             case tuple():

@@ -14,7 +14,7 @@ import pytest
 from xfc.backends import interpreter
 from xfc.backends.numpy import emit
 from xfc.backends.numpy.helpers import HELPERS, used_helpers
-from xfc.backends.verify import difference
+from xfc.backends.verify import difference, verify
 from xfc.backends.verify_inputs import input_sets
 from xfc.backends.verify_modules import NumpyModule, loaded
 from xfc.backends.verify_shrink import Shrunk, shrink
@@ -144,3 +144,27 @@ def test_helpers_compute_what_torch_does() -> None:
     np.testing.assert_array_equal(helper("pad")(x, 1, 2, 1, 4), np.pad(x, ((0, 0), (2, 1), (0, 0)), constant_values=4))
     empty = np.full((2, 3), -np.inf)
     assert not helper("softmax")(empty, -1).any()
+
+
+LENGTHS = """
+component shorten(factor, outer, inner)(x: [b, t, d]) -> [b, t, d]:
+    before = outer
+    middle = inner
+    x = before(x)
+    pieces = unflatten(x, t = [s: t / factor, w: factor])
+    long = pieces + middle(mean(pieces, w))
+    return flatten(long, [s, w], t)
+
+model m(d_model = 8, length = 12)(x: [b, length, d_model]) -> (y):
+    body = shorten(3, multi_head(heads = 2, mask = causal), multi_head(heads = 2, mask = causal))
+    return body(x)
+"""
+
+
+def test_one_function_serves_several_lengths(tmp_path: Path) -> None:
+    """A mask over a static axis: its size is an argument, since another use has another."""
+    path = tmp_path / "lengths.xf"
+    path.write_text(LENGTHS)
+    program = elaborate_file(str(path), [], Diagnostics())
+    assert program is not None and verify(program).ok
+    assert emit(pipeline.run(program)).count("np.arange(t)") == 2
