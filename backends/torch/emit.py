@@ -181,6 +181,7 @@ IMPORTS = (
     ("math", "", r"\bmath\."),
     ("operator", "", r"\boperator\."),
     ("re", "", r"\bre\."),
+    ("collections.abc", "Callable", r"\bCallable\["),
     ("collections.abc", "Collection", r"\bCollection\["),
     ("collections.abc", "Iterator", r"\bIterator\["),
     ("collections.abc", "Sequence", r"\bSequence\["),
