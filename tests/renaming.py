@@ -80,7 +80,9 @@ class Renamer:
             case tree.Call():
                 builtin = isinstance(node.function, tree.Name) and node.function.id in OPERATIONS
                 along = builtin and node.function.id in ("split", "unflatten", "rename", "pad")  # type: ignore[union-attr]
-                fixed = {"value", "stride", "dilation", "over", "reverse", "mask", "score", "scale", "weights", "init"} if builtin else set()
+                fixed = (
+                    {"value", "stride", "dilation", "over", "reverse", "mask", "score", "scale", "weights", "init"} if builtin else set()
+                )
                 changes["arguments"] = tuple(self.argument(a, {"value"} if along else fixed) for a in node.arguments)
             case tree.Block() | tree.Model():
                 changes["arguments"] = tuple(self.argument(a) for a in node.arguments)

@@ -100,7 +100,9 @@ class Tracer:
         """What further results of the layers see, once what is carried is known."""
         found: dict[Value, list[Bounds]] = {}
         for at, ((slot, _), positions) in enumerate(zip(stack.slots, node.inputs, strict=True)):
-            further = {c.outputs[at]: (out, _of_one_layer(out, c)) for c, out in zip(node.collected, node.outs[node.carried :], strict=True)}
+            further = {
+                c.outputs[at]: (out, _of_one_layer(out, c)) for c, out in zip(node.collected, node.outs[node.carried :], strict=True)
+            }
             pairs = [further[k] for k in range(node.carried, len(slot.outputs))]
             outs = [*node.outs[: node.carried], *(one for _, one in pairs)]
             results = self.applied(slot, [node.args[p] for p in positions], [known[p] for p in positions], outs)
