@@ -35,6 +35,7 @@ class Family:
     )
     causal: bool = True
     padded: bool = False
+    attends: bool = True
 
 
 GPT2 = {"vocab_size": "vocab", "n_embd": "width", "n_layer": "layers", "n_head": "heads"}
@@ -69,6 +70,7 @@ FAMILIES = {
         "Mamba2ForCausalLM",
         {"head_dim": 64, "state_size": 64, "n_groups": 1, "expand": 2, "chunk_size": 64, "tie_word_embeddings": True},
         {"vocab_size": "vocab", "hidden_size": "width", "num_hidden_layers": "layers", "num_heads": "mixers"},
+        attends=False,
     ),
     "bert": Family(
         "BertConfig",
@@ -98,7 +100,9 @@ def hugging_face_model(name: str, size: str, attention: str) -> torch.nn.Module:
 
     torch.manual_seed(0)
     kind = getattr(transformers, FAMILIES[name].model)
-    model: torch.nn.Module = kind._from_config(hugging_face_config(name, size), attn_implementation=attention)
+    model: torch.nn.Module = kind._from_config(
+        hugging_face_config(name, size), attn_implementation=attention if FAMILIES[name].attends else "eager"
+    )
     return model
 
 
