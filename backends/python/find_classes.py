@@ -187,10 +187,17 @@ def from_the_leaves(root: ir.Module) -> list[ir.Module]:
 
 
 def bank_axes(root: ir.Module) -> dict[int, ir.Axis]:
-    """The axis of the bank in which a module stands, by the module's id."""
+    """The axis of the bank in which a module stands, by the module's id; of banks whose modules look at single rows."""
     found: dict[int, ir.Axis] = {}
     for module in ir.walk(root):
         for child in module.children:
-            if isinstance(child, ir.Bank):
+            if isinstance(child, ir.Bank) and sees_rows(child.module):
                 found.update({id(m): child.axis for m in ir.walk(child.module)})
     return found
+
+
+def sees_rows(module: ir.Module) -> bool:
+    """Whether a module has one result of one input, and looks at no other axes of it than the last: rows of several may come in any order."""
+    if len(module.inputs) != 1 or len(module.outputs) != 1:
+        return False
+    return all(v.type.labels[:1] == (ir.REST,) for m in ir.walk(module) for v in m.inputs)

@@ -18,6 +18,8 @@ Vector = tuple[Expr, ...]
 MANY = 5
 KEEPING = ("Rows", "OptionalRows", "Ring", "ring_slots", "follow", "tensors", "grouped_attention")
 """What a generated file brings along where it decodes with a cache."""
+HELPING = ("route", "pairwise", "grouped_mm", "member", "stacked", "linear_recurrence", "state_space", "init_weights", "load_weights")
+"""What it brings along otherwise."""
 
 
 @frozen(kw_only=True, eq=False)
@@ -204,6 +206,7 @@ def _names(classes: Sequence[Class], program: ir.Program) -> dict[int, str]:
         "LinearCrossEntropy",
         "BiasedCrossEntropy",
         *KEEPING,
+        *HELPING,
     }
     for name, group in groups.items():
         for c in group:

@@ -8,6 +8,7 @@ from ...compiler import ir
 from ...compiler.dims import ONE
 from ..python.choose_slots import choose_by_slot
 from ..python.code import Attribute, Call, Choice, Code, Each, Items, Text, Unary, Var, call, lines, method, wrap
+from ..python.find_classes import sees_rows
 from ..python.name_parameters import native_of
 from ..python.natives import Embedding, Linear, Norm
 from ..python.write_body import Numbers
@@ -43,7 +44,11 @@ def _child_lines(child: ir.Child | ir.Stack | ir.Bank, numbers: Numbers) -> list
             native = native_of(module)
             if isinstance(native, Linear) and numbers.plans.of(module).is_native:
                 return _line(name, grouped_linear(native, axis, numbers))
-            return _line(name, construct(module, numbers))
+            made = construct(module, numbers)
+            if sees_rows(module):
+                return _line(name, made)
+            numbers.helpers |= {"stacked"}
+            return _line(name, call("stacked", Items((Each(made, "_", call("range", numbers.init(axis.size))),), square=True)))
 
 
 def _stack(stack: ir.Stack, numbers: Numbers) -> Code:

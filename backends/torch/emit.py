@@ -66,6 +66,7 @@ RESERVED = frozenset(
         "state_space",
         "route",
         "pairwise",
+        "member",
         "grouped_mm",
     )
 )

@@ -115,6 +115,19 @@ matmul_by_expert.register_autograd(backward, setup_context=lambda ctx, inputs, o
     expert = torch.arange(count, device=x.device).repeat_interleave(each)
     ends = torch.arange(1, count + 1, device=x.device, dtype=torch.int32) * each
     return experts(x.flatten(0, -2), expert, ends).unflatten(0, x.shape[:-1])''',
+    "stacked": '''def stacked(members: Sequence[nn.Module]) -> nn.Module:
+    """The first of several modules, each of its tensors holding those of all: `member` is one of them again."""
+    for name, first in members[0].named_modules():
+        owners = [m.get_submodule(name) for m in members]
+        for key in [k for k, v in first._parameters.items() if v is not None]:
+            first._parameters[key] = nn.Parameter(torch.stack([m._parameters[key].detach() for m in owners]))
+        for key in [k for k, v in first._buffers.items() if v is not None]:
+            first._buffers[key] = torch.stack([m._buffers[key] for m in owners])
+    return members[0]''',
+    "member": '''def member(modules: nn.Module, number: int) -> Callable[..., Tensor]:
+    """One of the modules that are stacked in one."""
+    own = {name: x[number] for name, x in (*modules.named_parameters(), *modules.named_buffers())}
+    return lambda *inputs: torch.func.functional_call(modules, own, inputs)''',
 }
 
 NEEDS = {"route": ("grouped_mm",), "pairwise": ("grouped_mm",), "grouped_linear": ("grouped_mm",)}

@@ -153,7 +153,7 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
     write_effects(w, last)
     w.statements.append(Return(outs[0] if len(outs) == 1 else Items(tuple(outs))))
     helpers |= w.helpers
-    taken = {*reserved, *BANK_INPUTS} if plan.of.bank is not None else reserved
+    taken = {*reserved, *BANK_INPUTS} if plan.of.bank is not None or "member" in w.helpers else reserved
     taken = {*taken, *cache_inputs(module)}
     body, names = finish(w, taken, {}, 4 if plan.is_function else 8, cache_inputs(module))
     indent = 4 if plan.is_function else 8

@@ -125,7 +125,8 @@ def write_model(
         end_call(w, program)
     _write_return(model, outputs)
     helpers |= w.helpers
-    body, names = finish(w, {*reserved, "logits_to_keep", "state", "cache"}, {w.inputs[i.value]: i.name for i in program.inputs}, 8)
+    reserved = {*reserved, "logits_to_keep", "state", "cache", *(["expert"] if "member" in w.helpers else [])}
+    body, names = finish(w, reserved, {w.inputs[i.value]: i.name for i in program.inputs}, 8)
     arguments = _arguments(model)
     if program.decoding is not None:
         arguments.append("cache: Cache | None = None")

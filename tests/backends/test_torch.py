@@ -14,7 +14,7 @@ import torch
 
 from xfc.backends import interpreter
 from xfc.backends.torch import emit
-from xfc.backends.verify import ENOUGH, difference, parameter_count
+from xfc.backends.verify import ENOUGH, difference, parameter_count, verify
 from xfc.backends.verify_decoding import emitted_with_cache
 from xfc.backends.verify_inputs import input_sets
 from xfc.backends.verify_modules import TorchModule, loaded
@@ -184,3 +184,33 @@ def test_names_are_all_that_a_renaming_changes(tmp_path: Path) -> None:
     assert "nn.Linear(config.width, config.hidden, bias=False)" in text
     assert "nn.RMSNorm(config.width, eps=1e-6)" in text
     assert np.array([word not in text for word in ("Zip", "zap", "einsum")]).all()
+
+
+WHOLE_BANK = """
+component around(size)(x: [b, t, d]) -> [b, t, d]:
+    given positions: [b, t]
+    q = linear(size)
+    k = linear(size)
+    v = linear(d, init = zeros)
+    gain = param([d], init = normal(1.0))
+    y = attend(q(x), k(x), v(x), mask = causal)
+    return x + gain * y * float32(positions)
+
+model small(d_model = 8, experts = 3)(x: [b, t, d_model]) -> (y: [b, t, d_model]):
+    let positions = index(t)
+    many = bank(experts, around(6))
+    return mean(many(expand(x, experts)), experts)
+"""
+
+
+def test_banks_of_what_sees_other_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "small.xf"
+    path.write_text(WHOLE_BANK)
+    program = program_of(str(path))
+    assert verify(program).ok
+    with loaded(emit(run(program)), "whole_bank") as module:
+        model = module.Model()
+        assert model.state_dict()["many.q.weight"].shape == (3, 6, 8)
+        assert not model.many.v.weight.any() and (model.many.gain[0] != model.many.gain[1]).all()
+        with torch.device("meta"):
+            assert module.Model().state_dict().keys() == model.state_dict().keys()
