@@ -364,6 +364,8 @@ class Bodies(Evaluator):
                 if match is not None and self.equal(match.size, axis.size):
                     left.remove(match)
                     found[k] = match
+                    if match.size != axis.size:  # alike for these numbers, which must then stay alike
+                        self.facts.append(ir.Fact(kind="equal", a=match.size, b=axis.size, span=axes.span))
                 elif not exact:
                     raise wrong()
         open_axes = {

@@ -178,7 +178,12 @@ def drop_unread(root: ir.Module, inputs: list[ir.ModelInput]) -> tuple[ir.Module
 
 
 def unique_facts(facts: Sequence[ir.Fact]) -> tuple[ir.Fact, ...]:
-    return tuple({(f.kind, f.a, f.b): f for f in reversed(facts)}.values())[::-1]
+    """Each once; that two sizes are equal, whichever is named first."""
+
+    def key(fact: ir.Fact) -> tuple[object, ...]:
+        return (fact.kind, frozenset((fact.a, fact.b))) if fact.kind == "equal" else (fact.kind, fact.a, fact.b)
+
+    return tuple({key(f): f for f in reversed(facts)}.values())[::-1]
 
 
 def elaborate_file(path_or_name: str, sets: list[str], diagnostics: Diagnostics) -> ir.Program | None:
