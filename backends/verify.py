@@ -252,6 +252,7 @@ class _Verification:
     def training(self) -> list[Row]:
         """In training mode, PyTorch's outputs and what its buffers become, where nothing is drawn."""
         nodes = [n for m in ir.walk(self.program.root) for n in m.body]
+        nodes += [n for node in nodes for region in ir.regions(node) for n in region.body]
         if not any(isinstance(n, ir.Training) for n in nodes) and not any(m.updates for m in ir.walk(self.program.root)):
             return []
         if any(isinstance(n, ir.Dropout) and n.rate.value(self.under) != 0 for n in nodes):

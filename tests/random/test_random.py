@@ -28,7 +28,7 @@ def specs(draw: st.DrawFn) -> tuple[str, int]:
     return random_spec(Choices.drawn(draw)), draw(st.integers(0, 999))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(spec=specs())
 def test_random_specs_agree(spec: tuple[str, int], tmp_path_factory: pytest.TempPathFactory) -> None:
     text, seed = spec
