@@ -98,7 +98,7 @@ def emit(program: ir.Program) -> str:
         classes=views, model=model, init_rules=rules,
         outputs={"name": outputs, "fields": _output_fields(program)} if outputs else None,
         caches=[v.cache for v in (*views, model) if v.cache is not None], cache_helpers=cache_helpers(program, helpers),
-        checkpoint=write_checkpoint(checkpoint, "torch"), builds_on_meta=not checkpoint.has_tables,
+        loss_helpers=chosen_helpers(helpers, apart=True), checkpoint=write_checkpoint(checkpoint, "torch"), builds_on_meta=not checkpoint.has_tables,
     )  # fmt: skip
     return _assemble(_header(program), text)
 

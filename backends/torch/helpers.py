@@ -133,11 +133,15 @@ matmul_by_expert.register_autograd(backward, setup_context=lambda ctx, inputs, o
 NEEDS = {"route": ("grouped_mm",), "pairwise": ("grouped_mm",), "grouped_linear": ("grouped_mm",)}
 
 
-def chosen_helpers(wanted: set[str]) -> list[str]:
-    """Their source; of two forms of one function the more general."""
+APART = ("linear_cross_entropy", "biased_cross_entropy")
+"""What stands behind the model: how a loss is computed is no part of reading it."""
+
+
+def chosen_helpers(wanted: set[str], *, apart: bool = False) -> list[str]:
+    """Their source, of those that stand before the model or apart from it; of two forms of one function the more general."""
     names = wanted | {n for w in wanted for n in NEEDS.get(w, ())}
     if "float32_like" in names:
         names = names - {"float32"}
     if "linear_recurrence_from" in names:
         names = names - {"linear_recurrence"}
-    return [HELPERS[n] for n in HELPERS if n in names]
+    return [HELPERS[n] for n in HELPERS if n in names and (n in APART) == apart]

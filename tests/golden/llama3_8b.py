@@ -42,44 +42,6 @@ def float32(x: Tensor, like: Tensor | None = None) -> Tensor:
     return x.to(torch.promote_types(x.dtype if like is None else like.dtype, torch.float32))
 
 
-def linear_cross_entropy(x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Cross entropy of F.linear(x, weight) with the targets that are not -100; never all logits at once."""
-    loss: Tensor = LinearCrossEntropy.apply(x, target, weight, torch.is_grad_enabled())
-    return loss
-
-
-class LinearCrossEntropy(torch.autograd.Function):
-    """Gradients are computed on the way, while a few rows of logits are there."""
-
-    @staticmethod
-    def forward(ctx, x, target, weight, differentiate):  # type: ignore[no-untyped-def]
-        exact = torch.promote_types(x.dtype, torch.float32)
-        kept = target != -100
-        place = target.where(kept, 0)[:, None]
-        share = (kept.to(exact) / kept.sum())[:, None]
-        loss = torch.zeros((), dtype=exact, device=x.device)
-        if differentiate:
-            grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight, dtype=exact)
-        size = max(256, x.numel() // weight.shape[0])  # logits of a chunk are about as large as x
-        for rows in map(slice, range(0, len(x), size), range(size, len(x) + size, size)):
-            logits = F.linear(x[rows], weight).to(exact)
-            total = logits.logsumexp(-1, keepdim=True)
-            loss += ((total - logits.gather(1, place[rows])) * share[rows]).sum()
-            if differentiate:
-                grad = logits.sub_(total).exp_().mul_(share[rows]).scatter_add_(1, place[rows], -share[rows])
-                grad = grad.to(x.dtype)
-                grad_x[rows] = grad @ weight
-                grad_weight += grad.t() @ x[rows]
-        if differentiate:
-            ctx.save_for_backward(grad_x, grad_weight.to(weight.dtype))
-        return loss
-
-    @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        grad_x, grad_weight = ctx.saved_tensors
-        return grad * grad_x, None, grad * grad_weight, None
-
-
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
     """q [b, heads, t, e] on k [b, kv_heads, s, e]; for one token, the heads of a group are as many queries: no key is repeated."""
     if q.shape[2] == 1:
@@ -349,6 +311,44 @@ def init_weights(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
+
+
+def linear_cross_entropy(x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Cross entropy of F.linear(x, weight) with the targets that are not -100; never all logits at once."""
+    loss: Tensor = LinearCrossEntropy.apply(x, target, weight, torch.is_grad_enabled())
+    return loss
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """Gradients are computed on the way, while a few rows of logits are there."""
+
+    @staticmethod
+    def forward(ctx, x, target, weight, differentiate):  # type: ignore[no-untyped-def]
+        exact = torch.promote_types(x.dtype, torch.float32)
+        kept = target != -100
+        place = target.where(kept, 0)[:, None]
+        share = (kept.to(exact) / kept.sum())[:, None]
+        loss = torch.zeros((), dtype=exact, device=x.device)
+        if differentiate:
+            grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight, dtype=exact)
+        size = max(256, x.numel() // weight.shape[0])  # logits of a chunk are about as large as x
+        for rows in map(slice, range(0, len(x), size), range(size, len(x) + size, size)):
+            logits = F.linear(x[rows], weight).to(exact)
+            total = logits.logsumexp(-1, keepdim=True)
+            loss += ((total - logits.gather(1, place[rows])) * share[rows]).sum()
+            if differentiate:
+                grad = logits.sub_(total).exp_().mul_(share[rows]).scatter_add_(1, place[rows], -share[rows])
+                grad = grad.to(x.dtype)
+                grad_x[rows] = grad @ weight
+                grad_weight += grad.t() @ x[rows]
+        if differentiate:
+            ctx.save_for_backward(grad_x, grad_weight.to(weight.dtype))
+        return loss
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        grad_x, grad_weight = ctx.saved_tensors
+        return grad * grad_x, None, grad * grad_weight, None
 
 
 def check_choice(max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
