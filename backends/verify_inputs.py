@@ -17,13 +17,17 @@ Inputs = dict[str, Array]
 
 
 def input_sets(program: Program, under: Mapping[Sym, int | float], seed: int) -> dict[str, Inputs]:
-    """Named sets: `required` alone; `padded`, with every mask input given and some of it 0; `loss`, with what the losses ask for."""
+    """Named sets: `required` alone; `padded`, with every mask input given and some of it 0; `optional`, with all others that have a default
+    given too; `loss`, with what the losses ask for."""
     rng = np.random.default_rng(seed)
     required = {i.name: _random(i, under, rng) for i in program.inputs if i.required}
     sets = {"required inputs": required}
     masks = {i.name: _mask(i, under, rng) for i in program.inputs if _is_ones(i)}
     if masks:
         sets["padded inputs"] = {**required, **masks}
+    others = {i.name: _random(i, under, rng) for i in program.inputs if not i.required and not i.training and not _is_ones(i)}
+    if others:
+        sets["optional inputs"] = {**required, **masks, **others}
     if program.losses:
         classes = _classes(program, under)
         sets["loss"] = {**required, **{i.name: _labels(i, classes, under, rng) for i in program.inputs if i.training}}

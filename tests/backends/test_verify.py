@@ -110,7 +110,7 @@ def test_inputs_stay_in_their_bounds() -> None:
     program = elaborated(ROOT / "specs" / "gpt2.xf")
     chosen = shrink(program)
     sets = input_sets(program, chosen.under, 0)
-    assert set(sets) == {"required inputs", "padded inputs", "loss"}
+    assert set(sets) == {"required inputs", "padded inputs", "optional inputs", "loss"}
     padded = sets["padded inputs"]["attention_mask"]
     assert padded[0].all() and not padded[1].all() and padded[1][:2].all()
     assert (sets["loss"]["labels"] == -100).any()
@@ -130,3 +130,25 @@ def test_a_report_without_rows_is_not_ok() -> None:
     assert not empty.ok
     row = Row(what="torch", error=2e-5, tolerance=1e-5)
     assert not row.ok and "DIFFERS" in str(row)
+
+
+OPTIONAL = """
+model small(vocab = 11, d_model = 8)(
+    ids: [b, t] int in vocab, prefix_length: [b] int = 0, document_ids: [b, t] int = 0, kind: [b, t] int in 3 = 0
+) -> (y: [b, t, d_model]):
+    embed = embedding(vocab, d_model)
+    x = embed(ids) + float32(document_ids) + float32(kind)
+    return x + where(index(t) < prefix_length, 1.0, 0.0)
+"""
+
+
+def test_optional_inputs_are_given_too(tmp_path: Path) -> None:
+    path = tmp_path / "small.xf"
+    path.write_text(OPTIONAL)
+    diagnostics = Diagnostics()
+    program = elaborate_file(str(path), [], diagnostics)
+    assert program is not None, diagnostics.found
+    given = input_sets(program, unshrunk(program).under, 0)["optional inputs"]
+    assert all(given[name].any() for name in ("prefix_length", "document_ids", "kind")) and given["kind"].max() < 3
+    report = verify(program)
+    assert report.ok and {r.what for r in report.rows if "optional" in r.what}, str(report)
