@@ -83,7 +83,7 @@ def clean(path: Path) -> ir.Program:
 
 def model(statements: str, above: str = "") -> str:
     """A file with these statements as a model's body, returning every tensor whose axes a comment tells, or `y` and `z`."""
-    typed = [name for match in _TYPED.finditer(statements) for name in match[1].split(", ")]
+    typed = [name for match in _TYPED.finditer(statements) for name in match[1].split(", ") if name != "_"]
     results = list(dict.fromkeys(typed)) or [n for n in ("y", "z") if re.search(rf"^{n} = ", statements, re.MULTILINE)]
     inputs = [text for word, text in (("x", "x: [b, t, d]"), ("ids", "ids: [b, t] int in 11")) if re.search(rf"\b{word}\b", statements)]
     body = "".join(f"    {line}\n" if line else "\n" for line in [*statements.splitlines(), f"return {', '.join(results)}"])
@@ -105,7 +105,7 @@ def check_axes(text: str, program: ir.Program) -> None:
         known.setdefault(name, set()).add(shown(value.type))
     for match in _TYPED.finditer(text):
         for name, told in zip(match[1].split(", "), re.findall(_AXES, match[2]), strict=True):
-            assert told in known.get(name, set()), f"{name} is {known.get(name)}, not {told}"
+            assert name == "_" or told in known.get(name, set()), f"{name} is {known.get(name)}, not {told}"
 
 
 # ---------------------------------------------------------------- the language

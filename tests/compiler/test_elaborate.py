@@ -183,6 +183,8 @@ def test_a_shared_instance_is_one_set_of_weights_wherever_it_is_applied(tmp_path
 
 def test_a_round_of_a_for_has_sizes_of_its_own(tmp_path: Path) -> None:
     """The axis that a number names is not that of the round before."""
-    program, codes = build(tmp_path, wrap("for count in [5, 7]:\n    table = embedding(count, d)\n    x = x + table(index(t) % count)\nreturn x"))
+    program, codes = build(
+        tmp_path, wrap("for count in [5, 7]:\n    table = embedding(count, d)\n    x = x + table(index(t) % count)\nreturn x")
+    )
     assert program and not codes
     assert parameters(program.root) == {"table_0.weight": (5, 12), "table_1.weight": (7, 12)}
