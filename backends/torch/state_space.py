@@ -140,9 +140,7 @@ def lower_state_space(w: BodyWriter, node: ir.Node) -> None:
     with_cache(w, [], [Do(method(held(space.entry), "copy_", h))])
 
 
-HELPER = '''def state_space(
-    decay: Tensor, u: Tensor, key: Tensor, query: Tensor, h: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+HELPER = '''def state_space(decay: Tensor, u: Tensor, key: Tensor, query: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """y[t] = query[t] . h[t] with h[t] = decay[t] h[t - 1] + key[t] u[t], and the last h [..., n, p], by chunks
     (arXiv:2405.21060): decay [..., t], u [..., t, p], key and query [..., t, n]."""
     length = u.shape[-2]

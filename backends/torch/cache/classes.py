@@ -133,15 +133,15 @@ def ir_product(sizes: Sequence[Expr]) -> Expr:
 # ---------------------------------------------------------------- what owners make of their parts
 
 
-def made_part(part: Part, path: Code, numbers: Numbers, is_root: bool) -> Code:
+def made_part(part: Part, path: Code, numbers: Numbers, owns_windows: bool) -> Code:
     """The empty cache of a part: its own `init_cache`, or a list of its layers'."""
     place = Attribute(path, part.node.target if isinstance(part.node.target, str) else part.name)
     if not part.is_stack:
-        return _made(part.modules[0], place, numbers, is_root)
+        return _made(part.modules[0], place, numbers, owns_windows)
     owner = next(m for m in ir.walk(numbers.plans.program.root) if part.node in m.body)
     stack = owner.child(str(part.node.target))
     assert isinstance(stack, ir.Stack)
-    codes = [_made(m, Text("layer"), numbers, is_root) if keeps(m) else NONE for m in part.modules]
+    codes = [_made(m, Text("layer"), numbers, owns_windows=True) if keeps(m) else NONE for m in part.modules]
     names = list(dict.fromkeys(numbers.plans.of(m).name for m in part.modules))
     kinds = [next(c for c, m in zip(codes, part.modules, strict=True) if numbers.plans.of(m).name == n) for n in names]
     condition = _is(*names)
@@ -177,10 +177,11 @@ def _alike(one: Call, other: Call) -> bool:
     return one.function == other.function and len(one.args) == len(other.args)
 
 
-def _made(module: Module, path: Code, numbers: Numbers, is_root: bool) -> Code:
+def _made(module: Module, path: Code, numbers: Numbers, owns_windows: bool) -> Code:
+    """`owns_windows`: what makes it knows the windows of its rings, as the owner of a stack and the model do; else it was told."""
     inner = passes(module)
     if inner is not None:
-        return made_part(inner, path, numbers, is_root)
+        return made_part(inner, path, numbers, owns_windows)
     plan = numbers.plans.of(module)
     if starts_empty(module):
         return Call(Text(f"{camel(plan.name)}Cache"))
@@ -190,7 +191,7 @@ def _made(module: Module, path: Code, numbers: Numbers, is_root: bool) -> Code:
             args.append(LENGTH)
         else:
             window = window_of(module)
-            args.append(NONE if window is None else call("min", numbers.forward(window), LENGTH) if is_root else WINDOW)
+            args.append(NONE if window is None else call("min", numbers.forward(window), LENGTH) if owns_windows else WINDOW)
     return method(path, "init_cache", *args, LIKE)
 
 
