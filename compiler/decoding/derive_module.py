@@ -35,8 +35,6 @@ class Deriver:
         return self.done[key][1]
 
     def derived(self, module: Module, given: tuple[Given, ...]) -> Derived:
-        if module.states:
-            raise Refused(f"the state `{module.states[0].name}`, carried from call to call", module.states[0].span)
         if all(g.kind is not Kind.ROWS and not any(g.whole) for g in given) and not self.indexes_rows(module):
             return self.unchanged(module, given)
         return ModuleDeriver(self, module, given).derive()

@@ -62,6 +62,9 @@ def _refused(program: Program, flow: Flow) -> tuple[Refusal | None, Sym | None]:
     """What is known before the bodies are read; else the symbol of the decoded axis."""
     if flow.assumed is not None:
         return Refusal(f"causal only by assumption: {flow.assumed.reason}", flow.assumed.span), None
+    carried = next((state for m in ir.walk(program.root) for state in m.states), None)
+    if carried is not None:
+        return Refusal(f"the state `{carried.name}`, carried from call to call", carried.span or program.span), None
     decoded = flow.decoded
     if decoded is None:
         return Refusal("no input of tokens shares an axis with an output", program.span), None
