@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..compiler import ir
 from ..compiler.diagnostics import SpecError
 from ..compiler.dims import Sym
+from ..compiler.emit_with_cache import emit_with_cache
 from ..compiler.ir import Program
 from ..compiler.passes.derive_decoding import Refusal, derive_decoding
 from ..compiler.passes.prove_causality import prove, sequence_axis
@@ -26,7 +27,7 @@ from ..compiler.pipeline import run as run_passes
 from . import interpreter
 from .find_divergence import Divergence, find_divergence
 from .python.name_parameters import generated_names
-from .verify_decoding import Step, calls_of, emitted_with_cache, joined, lengths_of
+from .verify_decoding import Step, calls_of, joined, lengths_of
 from .verify_inputs import Inputs, changed_after, input_sets, segments
 from .verify_modules import ModuleError, NumpyModule, TorchModule, loaded
 from .verify_report import Report, Row
@@ -105,7 +106,7 @@ class _Verification:
         places = [interpreter.places(p, self.under) for p in (self.emitted, renamed)]
         keys = {own.name: there.name for own, there in zip(*places, strict=True)}
         names = tuple(n or "output" for n in self.emitted.root.output_names) or ("output",)
-        codes = {n: emitted_with_cache(self.program, b.emit) for n, b in (("torch", torch_backend), ("numpy", numpy_backend))}
+        codes = {n: emit_with_cache(self.program, b.emit) for n, b in (("torch", torch_backend), ("numpy", numpy_backend))}
         self.decoders = {name for name, (_, decodes) in codes.items() if decodes}
         torch_module = stack.enter_context(loaded(codes["torch"][0], "verified_torch"))
         numpy_module = stack.enter_context(loaded(codes["numpy"][0], "verified_numpy"))

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 import numpy as np
 
 from ..compiler import ir
-from ..compiler.diagnostics import SpecError
 from ..compiler.ir import Program
-from ..compiler.passes.derive_decoding import Refusal, derive_decoding
-from ..compiler.pipeline import run as run_passes
 from .verify_inputs import Inputs
 from .verify_modules import Array
 
 Step = Callable[[Inputs], Mapping[str, Array]]
-
-
-def emitted_with_cache(program: Program, emit: Callable[[Program], str]) -> tuple[str, bool]:
-    """The code of a backend as `xfc compile` writes it, and whether it decodes."""
-    derived = derive_decoding(program)
-    if not isinstance(derived, Refusal):
-        with suppress(SpecError):
-            return emit(run_passes(derived)), True
-    return emit(run_passes(program)), False
 
 
 def lengths_of(total: int) -> list[list[int]]:

@@ -179,14 +179,7 @@ def _known(symbols: set[Sym], names: dict[Sym, str]) -> frozenset[str]:
 def _shapes(module: ir.Module) -> Iterator[Expr]:
     yield from (a.size for p in module.params for a in p.type.axes)
     for child in module.children:
-        match child:
-            case ir.Stack():
-                yield child.count
-                yield from (n for _, n in child.slots)
-            case ir.Bank():
-                yield child.axis.size
-            case ir.Child():
-                pass
+        yield from ir.counts_of(child)
 
 
 def _numbers(thing: object, seen: set[int], *, top: bool = False) -> Iterator[Expr]:

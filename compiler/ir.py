@@ -836,20 +836,36 @@ def has_effects(module: Module) -> bool:
 Rewrite = Callable[[Module], Module]
 
 
+def changed_children(module: Module, change: Rewrite) -> tuple[Child | Stack | Bank, ...]:
+    """A module's children with the modules in them changed."""
+    return tuple(
+        replace(c, slots=tuple((change(m), n) for m, n in c.slots)) if isinstance(c, Stack) else replace(c, module=change(c.module))
+        for c in module.children
+    )
+
+
+def counts_of(child: Child | Stack | Bank) -> Iterator[Expr]:
+    """How often its modules stand there: of a stack all layers and those of each slot, of a bank its copies."""
+    match child:
+        case Stack():
+            yield child.count
+            yield from (n for _, n in child.slots)
+        case Bank():
+            yield child.axis.size
+        case Child():
+            pass
+
+
 def rewrite(module: Module, change: Rewrite) -> Module:
     """Rebuild a tree bottom-up: `change` sees each module with its children already changed. Shared modules stay shared."""
     done: dict[int, Module] = {}
 
     def visit(m: Module) -> Module:
         if id(m) not in done:
-            children = tuple(
-                replace(c, slots=tuple((visit(s), n) for s, n in c.slots)) if isinstance(c, Stack) else replace(c, module=visit(c.module))
-                for c in m.children
-            )
             body = tuple(
                 replace(n, target=visit(n.target)) if isinstance(n, Call | Scan) and isinstance(n.target, Module) else n for n in m.body
             )
-            done[id(m)] = change(replace(m, children=children, body=body))
+            done[id(m)] = change(replace(m, children=changed_children(m, visit), body=body))
         return done[id(m)]
 
     return visit(module)

@@ -19,14 +19,7 @@ def exprs_of(module: ir.Module) -> Iterator[Expr]:
             if param.init.table is not None:
                 yield from _in_body(param.init.table.body)
         for child in m.children:
-            match child:
-                case ir.Stack():
-                    yield child.count
-                    yield from (n for _, n in child.slots)
-                case ir.Bank():
-                    yield child.axis.size
-                case ir.Child():
-                    pass
+            yield from ir.counts_of(child)
         yield from _in_body(m.body)
 
 

@@ -25,29 +25,11 @@ from ..python.prepare_masks import prepare_masks
 from .cache import without_onces
 from .calls import function_name, keeps_state
 from .evaluation import without_training
-from .helpers import HELPERS, NEEDED, used_helpers
+from .helpers import FILE_NAMES, HELPERS, NEEDED, used_helpers
 from .inline_tables import inline_tables
 from .write_functions import write_forward, write_function
 
-RESERVED = frozenset(
-    (
-        *dir(builtins),
-        "np",
-        "math",
-        "Path",
-        "Array",
-        "Params",
-        "Config",
-        "NamedTuple",
-        "Output",
-        "load",
-        "forward",
-        "init_state",
-        "shapes",
-        "Cache",
-        "init_cache",
-    )
-)
+RESERVED = frozenset((*dir(builtins), *FILE_NAMES))
 
 
 def emit(program: ir.Program) -> str:

@@ -133,44 +133,18 @@ def used_helpers(text: str) -> list[str]:
     return [source for name, source in HELPERS.items() if name in wanted]
 
 
+FILE_NAMES = (
+    "np", "math", "Path", "Array", "Params", "Config", "NamedTuple", "Output", "Cache", "load", "forward", "shapes", "init_state", "init_cache",
+)  # fmt: skip
+"""What the file's own functions, classes and modules are called."""
+
 NEEDED = frozenset(
-    [
-        "np",
-        "math",
-        "Path",
-        "Array",
-        "Params",
-        "Config",
-        "NamedTuple",
-        "Output",
-        "Cache",
-        "load",
-        "forward",
-        "shapes",
-        "init_state",
-        "init_cache",
-        "params",
-        "config",
-        "range",
-        "len",
-        "enumerate",
-        "reversed",
-        "slice",
-        "tuple",
-        "list",
-        "dict",
-        "set",
-        "sum",
-        "max",
-        "min",
-        "int",
-        "float",
-        "bool",
-        "str",
-        "print",
-    ]
-)
-"""What the file's own functions, classes and modules are called, and builtins that bodies call."""
+    (
+        *FILE_NAMES, "params", "config", "range", "len", "enumerate", "reversed", "slice", "tuple", "list", "dict", "set", "sum", "max", "min",
+        "int", "float", "bool", "str", "print",
+    )
+)  # fmt: skip
+"""These, what functions are given, and builtins that bodies call."""
 
 
 def free_name(name: str, taken: Iterable[str] = ()) -> str:

@@ -24,12 +24,7 @@ class _Ordering:
 
     def visit(self, module: ir.Module) -> ir.Module:
         if id(module) not in self.done:
-            children = tuple(
-                replace(c, slots=tuple((self.visit(m), n) for m, n in c.slots))
-                if isinstance(c, ir.Stack)
-                else replace(c, module=self.visit(c.module))
-                for c in module.children
-            )
+            children = ir.changed_children(module, self.visit)
             self.done[id(module)] = self.module(replace(module, children=children))
         return self.done[id(module)]
 

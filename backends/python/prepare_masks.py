@@ -90,12 +90,7 @@ class _Preparation:
     def visit(self, original: ir.Module) -> ir.Module:
         """Rebuild from the leaves; shared modules stay shared."""
         if id(original) not in self.done:
-            children = tuple(
-                replace(c, slots=tuple((self.visit(m), n) for m, n in c.slots))
-                if isinstance(c, ir.Stack)
-                else replace(c, module=self.visit(c.module))
-                for c in original.children
-            )
+            children = ir.changed_children(original, self.visit)
             body = tuple(
                 replace(n, target=self.visit(n.target)) if isinstance(n, ir.Call) and isinstance(n.target, ir.Module) else n
                 for n in original.body

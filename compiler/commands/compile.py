@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -53,6 +52,7 @@ def command(spec: str, target: str, emit: Literal["code", "ir"], output: str, se
 
 def _written(spec: str, sets: Sequence[str], diagnostics: Diagnostics, target: str | None, emitter: Emitter | None) -> str | None:
     """The text that was asked for: by an installed emitter, a shipped target's, or (no target) the IR."""
+    from ..emit_with_cache import emit_with_cache
     from ..pipeline import run
     from .check_program import check_program
 
@@ -60,23 +60,12 @@ def _written(spec: str, sets: Sequence[str], diagnostics: Diagnostics, target: s
     if checked is None:
         return None
     if target is not None:
-        return emitted(checked, emitter or _shipped(target), keeps=target in KEEPING)
+        if target not in KEEPING:
+            return (emitter or _shipped(target))(run(checked.program))
+        return emit_with_cache(checked.program, emitter or _shipped(target), checked.flow)[0]
     from ..print_ir import print_program
 
     return print_program(run(checked.program)) + _derived(checked)
-
-
-def emitted(checked: Checked, emitter: Emitter, *, keeps: bool) -> str:
-    """The code of a checked program, which decodes with a cache where its backend keeps one, and can."""
-    from ..diagnostics import SpecError
-    from ..passes.derive_decoding import Refusal, derive_decoding
-    from ..pipeline import run
-
-    derived = derive_decoding(checked.program, checked.flow) if keeps else None
-    if derived is not None and not isinstance(derived, Refusal):
-        with suppress(SpecError):
-            return emitter(run(derived))
-    return emitter(run(checked.program))
 
 
 def _derived(checked: Checked) -> str:

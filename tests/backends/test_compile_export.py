@@ -19,13 +19,11 @@ from xfc.backends.verify_inputs import input_sets
 from xfc.backends.verify_modules import loaded
 from xfc.backends.verify_shrink import Shrunk, shrink
 from xfc.compiler import ir
-from xfc.compiler.commands.check_program import Checked
-from xfc.compiler.commands.compile import emitted
 from xfc.compiler.diagnostics import Diagnostics
 from xfc.compiler.dims import Sym
 from xfc.compiler.elaborate import elaborate_file
+from xfc.compiler.emit_with_cache import emit_with_cache
 from xfc.compiler.library import shipped_models
-from xfc.compiler.passes.prove_causality import prove
 from xfc.compiler.pipeline import run as run_passes
 
 MODELS = sorted({path: name for name, path in reversed(shipped_models().items())}.values())
@@ -86,7 +84,7 @@ def build(name: str, stack: ExitStack) -> Case:
     program = elaborate_file(name, [], diagnostics)
     assert program is not None, diagnostics.found
     shrunk = shrink(program)
-    code = emitted(Checked(program=shrunk.program, flow=prove(shrunk.program)), torch_backend.emit, keeps=True)
+    code, _ = emit_with_cache(shrunk.program, torch_backend.emit)
     module = stack.enter_context(loaded(code, f"compiled_{name}"))
     torch.manual_seed(0)
     numbers = shrunk.config()

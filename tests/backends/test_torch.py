@@ -15,12 +15,12 @@ import torch
 from xfc.backends import interpreter
 from xfc.backends.torch import emit
 from xfc.backends.verify import ENOUGH, difference, parameter_count, verify
-from xfc.backends.verify_decoding import emitted_with_cache
 from xfc.backends.verify_inputs import input_sets
 from xfc.backends.verify_modules import TorchModule, loaded
 from xfc.backends.verify_shrink import Shrunk, shrink, unshrunk
 from xfc.compiler.diagnostics import Diagnostics
 from xfc.compiler.elaborate import elaborate_file
+from xfc.compiler.emit_with_cache import emit_with_cache
 from xfc.compiler.ir import Program
 from xfc.compiler.pipeline import run
 
@@ -48,7 +48,7 @@ def program_of(name: str, *sets: str) -> Program:
 
 def written(program: Program) -> str:
     """As `xfc compile` writes it."""
-    return emitted_with_cache(program, emit)[0]
+    return emit_with_cache(program, emit)[0]
 
 
 def small(name: str) -> Shrunk:

@@ -39,12 +39,7 @@ class _Threading:
 
     def visit(self, module: Module) -> Module:
         if id(module) not in self.done:
-            children = tuple(
-                replace(c, slots=tuple((self.visit(m), n) for m, n in c.slots))
-                if isinstance(c, ir.Stack)
-                else replace(c, module=self.visit(c.module))
-                for c in module.children
-            )
+            children = ir.changed_children(module, self.visit)
             body = tuple(
                 replace(n, target=self.visit(n.target)) if isinstance(n, ir.Call | ir.Scan) and isinstance(n.target, Module) else n
                 for n in module.body
