@@ -5,10 +5,12 @@ the search goes on inside it. Asking for values changes the code that is emitted
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..compiler import ir
@@ -47,6 +49,8 @@ class Divergence:
 
     def __str__(self) -> str:
         inside = f" in {self.where}" if self.where else ""
+        if math.isnan(self.error):
+            return f"the definition gives NaN from `{self.operation}`{inside}, {self.source}:{self.line}: {self.text}"
         equals = " (of equal values any may come first)" if self.operation == "top" else ""
         return f"{self.backend} parts at `{self.operation}`{inside}, {self.source}:{self.line}, by {self.error:.1e}{equals}: {self.text}"
 
@@ -58,6 +62,7 @@ def find_divergence(
     path: tuple[Step, ...] = ()
     names: list[str] = []
     found: Divergence | None = None
+    stacked = False
     while True:
         module = _module_at(program.root, path)
         first = _first(program, path, runs, difference, tolerance, under)
@@ -65,7 +70,7 @@ def find_divergence(
             return found
         number, layer, error = first
         node = module.body[number]
-        if layer is not None and names:
+        if layer is not None and stacked:
             names[-1] = f"{names[-1]}.{layer}"
         found = _told(node, backend, ".".join(names), error)
         slots = _below(node, module)
@@ -75,8 +80,21 @@ def find_divergence(
         deeper = next((s for s in best if _first(program, (*path, Step(node=number, slot=s)), runs, difference, tolerance, under)), None)
         if deeper is None:
             return found
-        path = (*path, Step(node=number, slot=deeper))
+        path, stacked = (*path, Step(node=number, slot=deeper)), isinstance(node, ir.Fold)
         names.append(node.target if isinstance(node, ir.Call | ir.Fold) and isinstance(node.target, str) else slots[deeper].name)
+
+
+def find_nan(program: Program, run: Callable[[Program], Outputs], under: Mapping[Sym, int | float]) -> Divergence | None:
+    """The first operation of the definition itself whose result is not a number."""
+
+    def runs(probed: Program) -> tuple[Outputs, Outputs]:
+        found = run(probed)
+        return found, found
+
+    def undefined(_: Array | None, want: Array) -> float:
+        return math.nan if want.dtype.kind == "f" and bool(np.isnan(want).any()) else 0.0
+
+    return find_divergence(program, "interpreter", runs, undefined, 0.0, under)
 
 
 def _told(node: Node, backend: str, where: str, error: float) -> Divergence:

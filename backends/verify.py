@@ -25,7 +25,7 @@ from ..compiler.passes.derive_decoding import Refusal, derive_decoding
 from ..compiler.passes.prove_causality import prove, sequence_axis
 from ..compiler.pipeline import run as run_passes
 from . import interpreter
-from .find_divergence import Divergence, find_divergence
+from .find_divergence import Divergence, find_divergence, find_nan
 from .python.name_parameters import generated_names
 from .verify_decoding import Step, calls_of, joined, lengths_of
 from .verify_inputs import Inputs, changed_after, input_sets, segments
@@ -159,6 +159,14 @@ class _Verification:
 
     def parted(self, rows: list[Row]) -> list[Divergence]:
         """For each backend whose outputs differ, the first operation that does."""
+        undefined = next((n for n in self.sets if any(np.isnan(r.error) and f", {n}" in r.what for r in rows)), None)
+        if undefined is not None:
+            first = find_nan(
+                self.program,
+                lambda program: interpreter.run(program, self.params, self.sets[undefined], dtype=self.dtype, under=self.under),
+                self.under,
+            )
+            return [] if first is None else [first]
         found: list[Divergence | None] = []
         for backend in ("torch", "numpy"):
             wrong = next((n for n in self.sets if any(not r.ok and r.what.startswith(f"{backend}, {n}") for r in rows)), None)
@@ -222,6 +230,8 @@ class _Verification:
 
     def row(self, what: str, got: Array | None, want: Array) -> Row:
         note = ""
+        if np.isnan(want).any():
+            return Row(what=what, error=float("nan"), tolerance=TOLERANCE[self.dtype], note="the definition itself gives NaN here")
         if not np.isfinite(want).all():
             note = "the interpreter's result is not finite"
         elif got is None:

@@ -26,7 +26,8 @@ class Row:
 
     def __str__(self) -> str:
         note = f"  {self.note}" if self.note else ""
-        return f"{'agrees ' if self.ok else 'DIFFERS'}  {self.what}: {self.error:.1e} (at most {self.tolerance:.0e}){note}"
+        verdict = "agrees " if self.ok else "IS NaN " if math.isnan(self.error) else "DIFFERS"
+        return f"{verdict}  {self.what}: {self.error:.1e} (at most {self.tolerance:.0e}){note}"
 
 
 @frozen(kw_only=True)

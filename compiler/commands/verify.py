@@ -55,8 +55,9 @@ def command(
 
                 report = verify(checked.program, checkpoint=checkpoint, dtype=dtype, seed=seed)
             if not report.ok:
-                differing = ", ".join(row.what for row in report.rows if not row.ok) or "nothing could be compared"
-                diagnostics.error("E701", f"`{report.model}` is not verified: {differing}", checked.program.span)
+                wrong = [row.what for row in report.rows if not row.ok]
+                found = report.parted[0] if report.parted else ", ".join(wrong) or "nothing could be compared"
+                diagnostics.error("E701", f"`{report.model}` is not verified: {found}", checked.program.span)
     if report is not None and form != "json":
         print_lines(_lines(report), sys.stdout)
     finish(diagnostics, form, document=report.document() if report is not None else {"model": None, "ok": False})
@@ -82,7 +83,7 @@ def _tell_fields(spec: str, sets: tuple[str, ...], form: Format, diagnostics: Di
 
 
 def _lines(report: Report) -> list[Line]:
-    return [(Piece(text, "error" if text.lstrip().startswith("DIFFERS") else "plain"),) for text in report.lines()]
+    return [(Piece(text, "error" if text.lstrip().startswith(("DIFFERS", "IS NaN")) else "plain"),) for text in report.lines()]
 
 
 @contextmanager

@@ -152,3 +152,26 @@ def test_optional_inputs_are_given_too(tmp_path: Path) -> None:
     assert all(given[name].any() for name in ("prefix_length", "document_ids", "kind")) and given["kind"].max() < 3
     report = verify(program)
     assert report.ok and {r.what for r in report.rows if "optional" in r.what}, str(report)
+
+
+def test_a_definition_that_gives_nan_is_not_verified(tmp_path: Path) -> None:
+    """Masked scores are -inf in `weights`: mixed over heads they are no numbers, in all three executions alike."""
+    spec = tmp_path / "mixed.xf"
+    spec.write_text("""component mixed(heads)(x: [b, t, d]) -> [b, t, d]:
+    q_proj = linear([heads, e: d / heads])
+    o_proj = linear(d, over = [heads, e])
+    weights mixing(s: [b, h, t, j]) -> [b, h, t, j]:
+        mix = param([h, h'], init = normal(0.5))
+        return softmax(rename(einsum(s, mix, over = h), h' = h), j)
+    q = q_proj(x)
+    return o_proj(attend(q, q, q, causal, weights = mixing))
+
+model m(vocab = 11, d_model = 8)(input_ids: [b, t] int in vocab) -> (y: [b, t, d_model]):
+    embed = embedding(vocab, d_model)
+    stack = 2 of mixed(heads = 2)
+    return stack(embed(input_ids))
+""")
+    report = verify(elaborated(spec))
+    assert not report.ok
+    assert all(np.isnan(row.error) for row in report.rows)
+    assert [text.split(": ")[0] for text in report.parted] == [f"the definition gives NaN from `attend` in stack.0, {spec}:8"]
