@@ -34,6 +34,7 @@ from ..python.code import (
 from ..python.docstring import docstring
 from ..python.fold_values import fold_values, trim_notes
 from ..python.layouts import Layout, Tensor, sizes_of
+from ..python.length_checks import length_checks
 from ..python.name_variables import name_variables
 from ..python.plan_classes import Plan, Plans
 from ..python.prepare_masks import Masks
@@ -201,6 +202,7 @@ def write_forward(
     _next_states(w)
     _losses(w, program, only_losses | (_needed(root, [loss.value for loss in program.losses]) & set(undecoded)))
     codes = _outputs(w, program, undecoded)
+    w.statements = [*length_checks(w, program), *w.statements]
     w.statements.append(Return(codes[0] if len(codes) == 1 else Call(Text(outputs), tuple(codes))))
     body, _ = _finish(w, {*reserved, *_local(root)}, {w.inputs[i.value]: i.name for i in program.inputs})
     ordered = sorted(program.inputs, key=lambda i: not i.required)

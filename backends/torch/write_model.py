@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ...compiler import ir
 from ...compiler.ir import Value
@@ -31,6 +32,7 @@ from ..python.code import (
 )
 from ..python.docstring import docstring
 from ..python.layouts import Tensor, sizes_of
+from ..python.length_checks import length_checks
 from ..python.plan_classes import Plan, Plans, camel
 from ..python.prepare_masks import MaskPlan, Masks
 from ..python.write_body import BodyWriter, Numbers
@@ -46,6 +48,7 @@ from .lowerings import LOWERINGS
 from .moves import TorchMoves
 from .pointwise import device, dtype_code
 from .states import model_state_methods, path_lines
+from .windows import count_by_blocks
 from .write_class import ClassView, apart, buffers_of, finish, only_updates, read_states, signature_lines, write_effects
 
 
@@ -98,6 +101,8 @@ def write_model(
         w.inputs[given.value] = var
         w.env[given.value] = Tensor(var, tuple((label,) for label in given.value.type.labels), sizes_of(given.value.type))
     model = _Model(program, masks, w, kept, first)
+    w.blocked = masks.blocked
+    w.by_blocks = {value: partial(count_by_blocks, w, window) for value, window in masks.windows.items()}
     if program.decoding is not None:
         start_call(w, program, masks, kept)
         w.checks += first_inputs(program, first.inputs)
@@ -116,6 +121,7 @@ def write_model(
     _write_undecoded(model, undecoded, alone)
     if any(m.states for m in ir.walk(root)):
         w.statements = [*_start_state(w), *remembered, *w.statements]
+    w.statements = [*length_checks(w, program), *w.statements]
     write_effects(w, last)
     _write_loss(model, losses)
     if late:
