@@ -153,5 +153,5 @@ class Library:
 def suggest(name: str, known: Iterable[str]) -> str | None:
     import difflib
 
-    close = difflib.get_close_matches(name, [k for k in known if k != name], n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, [k for k in known if k != name], n=1, cutoff=0.7)
     return f"did you mean `{close[0]}`?" if close else None

@@ -186,7 +186,7 @@ class Statements(Calls):
                 "E383",
                 f"nobody provides `{name}`",
                 node.span,
-                help=f"give the model an input `{name}`, or bind a tensor of that name in the model's body",
+                remedy=f"give the model an input `{name}`, or bind a tensor of that name in the model's body",
             )
         frame.names[name] = self.evaluate(node.default, frame)
 
