@@ -328,8 +328,10 @@ class _Scope:
         return self.lifted[value]
 
     def hint(self, value: Value) -> str:
-        """A name for what moves: what a score adds is a bias, if the spec has no name for it."""
-        return value.hint or ("bias" if value in self.moving and self.least[value] == _FROM_SCORE else "")
+        """A name for what moves, if the spec has none: what a score adds is a bias, what says yes or no a condition."""
+        if value.hint or value not in self.moving:
+            return value.hint
+        return "bias" if self.least[value] == _FROM_SCORE else "condition" if value.type.dtype == "bool" else ""
 
     def relabelled(self, node: Node) -> Node:
         """The node with the site's labels in its attributes; all of them stand in the types of its operands or results."""
