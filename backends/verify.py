@@ -27,6 +27,7 @@ from ..compiler.pipeline import run as run_passes
 from . import interpreter
 from .find_divergence import Divergence, find_divergence, find_nan
 from .python.name_parameters import generated_names
+from .verify_checkpoint import check_checkpoint
 from .verify_decoding import Step, calls_of, joined, lengths_of
 from .verify_inputs import Inputs, changed_after, input_sets, segments
 from .verify_modules import ModuleError, NumpyModule, TorchModule, loaded
@@ -112,6 +113,9 @@ class _Verification:
         numpy_module = stack.enter_context(loaded(codes["numpy"][0], "verified_numpy"))
         config = chosen.config()
         if checkpoint is not None:
+            unfit = check_checkpoint(self.emitted, numpy_module.read_arrays, checkpoint)
+            if unfit.failed:
+                raise SpecError(unfit.found)
             self.torch = TorchModule.published(torch_module, checkpoint, dtype, names, keys)
             weights = numpy_module.load(checkpoint)
             self.params = self.own(self.torch.weights())

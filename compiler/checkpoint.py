@@ -134,7 +134,7 @@ class Resolver:
                 return self.interleave(node)
             case _:
                 raise self.error("E501", "this is not a way in which tensors are stored", node.span,
-                                 help="write an own tensor, `transpose(a)`, `concat(a, b)`, `interleave(a, b, by = heads)`, `a[{e}]` or `absent`")  # fmt: skip
+                                 help="write an own tensor, `transpose(a)`, `concat(a, b)`, `interleave(a, b, by = heads)`, `a[{e}]`, `copy(a)` or `absent`")  # fmt: skip
 
     def part(self, node: tree.Expr) -> Part:
         path = _path_of(node)
@@ -221,9 +221,11 @@ class Resolver:
     def row(self, row: tree.Row) -> ir.CheckpointRow | None:
         """A row as data; none if this program lacks its tensors (a map serves a family of models)."""
         published = tuple(name for node in _alternatives(row.left) for name in self.spellings(node))
-        right, optional = _optional(row.right)
+        right, optional, copied = _optional(row.right)
         layout = self.layout(right) if right is not None else Layout(parts=())
         lacking = [p for p in layout.parts if p.tensor is None]
+        if copied is not None and (not layout.parts or lacking):
+            return self.copy(row, published, copied)
         if not layout.parts or (lacking and optional):
             return ir.CheckpointRow(
                 published=tuple(_SLOT.sub("*", p) for p in published), own=(), groups=ONE, transposed=False, each=None, span=row.span
@@ -242,6 +244,19 @@ class Resolver:
         return ir.CheckpointRow(
             published=published, own=tuple(".".join(p.path) for p in layout.parts), groups=groups, transposed=layout.transposed, each=layout.each,
             span=row.span,
+        )  # fmt: skip
+
+    def copy(self, row: tree.Row, published: tuple[str, ...], copied: tree.Expr) -> ir.CheckpointRow | None:
+        """A second time the tensor of another row; none if this program lacks it."""
+        part = self.part(copied)
+        if any(_SLOT.search(name) for name in (*published, *part.path)):
+            raise self.error(
+                "E501", "a copy is of one tensor, without numbers in braces", row.span, help='`"lm_head.weight" = copy(embed.weight)`'
+            )
+        if part.tensor is None:
+            return None
+        return ir.CheckpointRow(
+            published=published, own=(".".join(part.path),), groups=ONE, transposed=False, each=None, span=row.span, copy=True
         )  # fmt: skip
 
     def spellings(self, node: tree.Expr) -> list[str]:
@@ -291,15 +306,18 @@ def _alternatives(node: tree.Expr) -> Iterator[tree.Expr]:
         yield node
 
 
-def _optional(node: tree.Expr) -> tuple[tree.Expr | None, bool]:
-    """`a or absent`: a, where the model has it; `absent` alone: nothing."""
+def _optional(node: tree.Expr) -> tuple[tree.Expr | None, bool, tree.Expr | None]:
+    """`a or absent`: a, where the model has it; `absent` alone: nothing; `copy(b)` in the place of `absent`: the tensor it must equal."""
     match node:
         case tree.Name(id="absent"):
-            return None, True
-        case tree.Binary(op="or", left=left, right=tree.Name(id="absent")):
-            return left, True
+            return None, True, None
+        case tree.Call(function=tree.Name(id="copy"), arguments=(tree.Argument(name=None, value=copied),)):
+            return None, True, copied
+        case tree.Binary(op="or", left=left, right=right):
+            nothing, optional, again = _optional(right)
+            return (left, optional, again) if nothing is None else (node, False, None)
         case _:
-            return node, False
+            return node, False, None
 
 
 def _path_of(node: tree.Expr) -> tuple[str, ...] | None:
@@ -340,7 +358,7 @@ def resolve_checkpoint(program: ir.Program, library: Library, diagnostics: Diagn
     covered: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[ir.CheckpointRow, tree.Map]] = {}
     for given in maps:
         for row in _rows(given, resolver):
-            places = [(t.path, layers) for t, layers in resolver.covers(row)]
+            places = [] if row.copy else [(t.path, layers) for t, layers in resolver.covers(row)]
             old = next((covered[p] for p in places if p in covered), None)
             if old is not None and old[1] is given:
                 diagnostics.error(
@@ -361,7 +379,10 @@ def resolve_checkpoint(program: ir.Program, library: Library, diagnostics: Diagn
 def computed_tables(program: ir.Program) -> set[ir.Param]:
     """The fixed tables that no row fills."""
     filled = {
-        tuple("*" if p.isdigit() or _SLOT.fullmatch(p) else p for p in own.split(".")) for row in program.checkpoint for own in row.own
+        tuple("*" if p.isdigit() or _SLOT.fullmatch(p) else p for p in own.split("."))
+        for row in program.checkpoint
+        for own in row.own
+        if not row.copy
     }
     return {t.param for t in _below(program.root, (), (), frozenset({()})) if _is_table(t) and t.path not in filled}
 

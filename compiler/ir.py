@@ -451,8 +451,8 @@ class Fold(Op):
 class Scan(Op):
     """Apply one child (or a module without parameters) at every position of `over` in turn, with the same weights.
 
-    The first `carried` args are carried from position to position; of the others, the first `given` args that have `over` are sliced at the
-    position, and the rest are the same everywhere. outs are the final carried values, then the further results of every position, stacked along `over`. `reverse`
+    The first `carried` args are carried from position to position; of the others, those among the first `given` args that have `over` are
+    sliced at the position, and the rest are the same everywhere. outs are the final carried values, then the further results of every position, stacked along `over`. `reverse`
     goes from the last position to the first (results keep their positions). With an `entry`, what is carried starts as it ended in the call
     before, if there is a cache."""
 
@@ -678,7 +678,8 @@ class CheckpointRow:
     """A published tensor (`published`: its alternative names) and the own tensors it holds, `{i}` standing for a layer in both.
 
     `own` stand side by side in each of `groups` equal parts, row-major; the last two axes are swapped if `transposed`. `each` names the
-    slot in the published name that numbers the slices of a bank. Without `own`, `published` are patterns of what is not loaded."""
+    slot in the published name that numbers the slices of a bank. Without `own`, `published` are patterns of what is not loaded; a `copy`
+    says the one own tensor again (tied weights): it is not loaded either, and must equal what is."""
 
     published: tuple[str, ...]
     own: tuple[str, ...]
@@ -686,6 +687,7 @@ class CheckpointRow:
     transposed: bool
     each: str | None
     span: Span
+    copy: bool = False
 
 
 @frozen

@@ -25,12 +25,14 @@ _LAYERS = "ijklmn"
 
 @frozen(kw_only=True)
 class CheckpointView:
-    """What the templates place. `rows` are lines of the table, `ignored` those of the patterns that are not loaded, `source` the expression
+    """What the templates place. `rows` are lines of the table, `ignored` those of the patterns that are not loaded, `copies` those of
+    tensors that may be stored twice, `source` the expression
     for a published name; the flags say what the rows need of the loader."""
 
     model: str
     rows: tuple[str, ...]
     ignored: tuple[str, ...]
+    copies: tuple[str, ...]
     legend: str
     joined_doc: str
     source: str
@@ -46,7 +48,7 @@ class CheckpointView:
 def checkpoint_view(program: ir.Program, model: str, shapes: Sequence[str] = ()) -> CheckpointView:
     """Requires: rows proved to cover the program (compiler/checkpoint.py). `model` is the name of the model's class; `shapes` are the lines of
     `shape_lines`, for a file without modules."""
-    stored = [r for r in program.checkpoint if r.own]
+    stored = [r for r in program.checkpoint if r.own and not r.copy]
     experts = any(r.each is not None for r in stored)
     groups = any(r.groups != ONE for r in stored)
     transposed = any(r.transposed for r in stored)
@@ -55,6 +57,7 @@ def checkpoint_view(program: ir.Program, model: str, shapes: Sequence[str] = ())
         model=model,
         rows=tuple(line for row in stored for line in _row_lines(row, program, 8 if in_config else 4)),
         ignored=tuple(_tuple_lines("IGNORED = ", [p for r in program.checkpoint if not r.own for p in r.published])),
+        copies=tuple(f"    {_quoted(name)}: {_quoted(r.own[0])}," for r in program.checkpoint if r.copy for name in r.published),
         legend=_legend(stored),
         joined_doc="Tensors published as one" + (", side by side in each of `groups` equal parts" if groups else ", side by side")
         + (", the last two axes swapped where `transposed`." if transposed else "."),

@@ -489,6 +489,9 @@ def load_weights(model: Llama3_8b, folder: Path) -> Llama3_8b:
                 problems.append(f"{source} is missing")
                 continue
             tensor = stored.pop(source)
+            if fault := fault_of(tensor):
+                problems.append(f"{source} {fault}")
+                continue
             if not same_order(tensor.shape, shape):
                 problems.append(f"{source} has shape {tuple(tensor.shape)} and {name} needs {tuple(shape)}")
                 continue
@@ -497,7 +500,8 @@ def load_weights(model: Llama3_8b, folder: Path) -> Llama3_8b:
     problems += [f"{name} is not a tensor of this model" for name in surplus]
     if problems:
         more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise ValueError(f"{folder} does not fit this model:\n  " + "\n  ".join(problems[:20]) + more)
+        where = "`xfc verify SPEC --checkpoint FOLDER` tells where the spec asks for them"
+        raise ValueError(f"{folder} does not fit this model ({where}):\n  " + "\n  ".join(problems[:20]) + more)
     model.load_state_dict(found, assign=True)
     return model
 
@@ -508,19 +512,43 @@ def same_order(shape: Sequence[int], wanted: Sequence[int]) -> bool:
     return math.prod(shape) == math.prod(wanted) and (a <= b or b <= a)
 
 
+def fault_of(tensor: Tensor) -> str:
+    """What keeps a stored tensor from being loaded, whatever its shape."""
+    if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        return f"has type {tensor.dtype}, which is no float of a weight"
+    return "holds NaN" if tensor.isnan().any() else ""
+
+
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a folder: of model.safetensors, or of the files that its index lists."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    index = folder / "model.safetensors.index.json"
-    files = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else {"model.safetensors"}
     tensors: dict[str, Tensor] = {}
-    for file in sorted(files):
-        if not (folder / file).exists():
-            raise FileNotFoundError(f"{folder} has no {file} (safetensors are read, pickled checkpoints are not)")
+    for file in weight_files(folder):
         try:
-            tensors |= load_file(folder / file)
-        except SafetensorError as error:
-            raise ValueError(f"{folder / file} is damaged: {error}") from error
+            read = load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{file} is damaged: {error}") from error
+        if twice := sorted(tensors.keys() & read.keys()):
+            raise ValueError(f"{file} has {twice[0]}, which another file of {folder} has too")
+        tensors |= read
     return tensors
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """model.safetensors, or without it the files that an index lists; pickles, which can run code, are not read."""
+    index = folder / "model.safetensors.index.json"
+    shards = {"": "model.safetensors"}
+    if index.exists() and not (folder / "model.safetensors").exists():
+        try:
+            shards = {str(name): str(file) for name, file in json.loads(index.read_text("utf-8"))["weight_map"].items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{index} is damaged: it has no weight_map from tensors to files") from error
+    for name, file in shards.items():
+        if Path(file).name != file or not file.endswith(".safetensors"):
+            raise ValueError(f"{index} says that {name} is in {file}: that is no safetensors file of {folder}")
+        if not (folder / file).is_file():
+            what = f", where its index says that {name} is" if name else ""
+            raise FileNotFoundError(f"{folder} has no {file}{what} (safetensors are read, pickled checkpoints are not)")
+    return sorted({folder / file for file in shards.values()})
