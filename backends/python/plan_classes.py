@@ -18,7 +18,20 @@ Vector = tuple[Expr, ...]
 MANY = 5
 KEEPING = ("Rows", "OptionalRows", "Ring", "ring_slots", "follow", "tensors", "grouped_attention")
 """What a generated file brings along where it decodes with a cache."""
-HELPING = ("route", "pairwise", "grouped_mm", "member", "stacked", "linear_recurrence", "state_space", "init_weights", "load_weights")
+HELPING = (
+    "window_attention",
+    "centred_attention",
+    "window_blocks",
+    "route",
+    "pairwise",
+    "grouped_mm",
+    "member",
+    "stacked",
+    "linear_recurrence",
+    "state_space",
+    "init_weights",
+    "load_weights",
+)
 """What it brings along otherwise."""
 
 
@@ -39,7 +52,7 @@ class Plan:
         return self.of.first
 
 
-@dataclass
+@dataclass(eq=False)
 class Plans:
     """All classes of a program, leaves first, and where to find that of a module."""
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ...compiler import ir
+from ...compiler.decoding.read_window import Band, read_band
 from ...compiler.dims import ONE, ZERO, Expr
 from ...compiler.ir import REST, Axis, Label, Type, Value
 from ...grammar.frozen import frozen
 from .attention_axes import Predicate, attend_axes, has_score, is_native, mask_kind
 from .copy_nodes import Copier
 from .find_sites import Sites, find_sites
+from .mask_blocks import BLOCK, in_blocks, is_whole, lies_in_order
 
 Absent = Literal["all", "causal", "tensor"]
 
@@ -31,13 +33,28 @@ class MaskPlan:
     optional_nodes: frozenset[ir.Node]
 
 
+@frozen(kw_only=True, eq=False)
+class Window:
+    """Slots of queries and of keys by blocks, for a mask that hides all keys outside a band; `ring`: the window of the ring that keys lie in
+    after a first call, `rows`: how many queries there are."""
+
+    query: Value
+    key: Value
+    band: Band
+    ring: Expr | None
+    rows: Expr
+
+
 @dataclass
 class Masks:
     """`made`: the masks of the root; `inputs`: inputs of modules that are masks, ready to broadcast; `maybe_none`: those that may be none;
-    `only_for_masks`: nodes that nothing else reads; `rings`: indices that count the slots of keys in a ring, and its window."""
+    `only_for_masks`: nodes that nothing else reads; `rings`: indices that count the slots of keys in a ring, and its window; `windows`: by
+    indices of queries and of keys by blocks; `blocked`: masks that are made over these."""
 
     made: dict[Value, MaskPlan] = field(default_factory=dict)
     rings: dict[Value, Expr] = field(default_factory=dict)
+    windows: dict[Value, Window] = field(default_factory=dict)
+    blocked: set[Value] = field(default_factory=set)
     inputs: set[Value] = field(default_factory=set)
     maybe_none: set[Value] = field(default_factory=set)
     only_for_masks: set[ir.Node] = field(default_factory=set)
@@ -58,6 +75,8 @@ class _Recipe:
     form: Type
     hint: str
     window: Expr | None  # of the ring that the keys lie in
+    band: Band | None  # that the mask hides all keys outside of, where it is made by blocks
+    rows: Expr  # how many queries there are
 
 
 def can_hoist(program: ir.Program) -> Callable[[ir.Attend, ir.Module], bool]:
@@ -66,18 +85,20 @@ def can_hoist(program: ir.Program) -> Callable[[ir.Attend, ir.Module], bool]:
     return lambda node, module: node.mask is not None and preparation.recipe(node, module) is not None
 
 
-def prepare_masks(program: ir.Program) -> tuple[ir.Program, Masks]:
+def prepare_masks(program: ir.Program, by_blocks: bool = False) -> tuple[ir.Program, Masks]:
     """Move masks out to the model.
 
     Requires: a verified program. Ensures: each Attend has no mask, exactly the causal one, a tensor from outside (which may be none where
-    `maybe_none` says so), or a predicate that reads what its layer makes. Leaves alone: what the masks mean."""
-    return _Preparation(program, find_sites(program.root)).run()
+    `maybe_none` says so), or a predicate that reads what its layer makes. Where `by_blocks`, a mask that hides what is outside a band is made
+    over blocks of queries and the keys around each (`blocked`). Leaves alone: what the masks mean."""
+    return _Preparation(program, find_sites(program.root), by_blocks).run()
 
 
 @dataclass
 class _Preparation:
     program: ir.Program
     sites: Sites
+    by_blocks: bool = False
     masks: Masks = field(default_factory=Masks)
     wanted: dict[int, list[tuple[Value, _Recipe]]] = field(default_factory=dict)  # by id of a rewritten module: its new inputs
     done: dict[int, ir.Module] = field(default_factory=dict)
@@ -158,6 +179,7 @@ class _Preparation:
         value = Value(recipe.form, recipe.hint, recipe.query.span)
         fresh.append((value, recipe))
         self.masks.inputs.add(value)
+        self.masks.blocked |= {value} if recipe.band is not None else set()
         if recipe.absent != "tensor":
             self.masks.maybe_none.add(value)
         return value
@@ -171,6 +193,7 @@ class _Preparation:
                 return value
         value = Value(recipe.form, recipe.hint, recipe.query.span)
         made.append((value, recipe))
+        self.masks.blocked |= {value} if recipe.band is not None else set()
         body += self.make(value, recipe)
         return value
 
@@ -199,11 +222,12 @@ class _Preparation:
         if absent == "tensor" and not always:
             given = frozenset()
         native = is_native(node)
-        return _Recipe(
+        recipe = _Recipe(
             query=region.params[0], key=region.params[1], body=body, terms=terms, given=given, absent=absent,
             causal=native and not has_score(node) and any(_is_causal(t, body, region) for t in terms),
-            form=_form(node, labels, native), hint=_hint(labels, node, body, terms, region), window=window,
+            form=_form(node, labels, native), hint=_hint(labels, node, body, terms, region), window=window, band=None, rows=node.q.type.axis(node.query).size,
         )  # fmt: skip
+        return _blocked(recipe, node) if self.by_blocks and absent == "tensor" and lies_in_order(node, original, self.program) else recipe
 
     def grows(self, node: ir.Attend) -> bool:
         """Whether the keys are those of all calls so far, so that what is exactly causal in one call is not in the next."""
@@ -235,7 +259,10 @@ class _Preparation:
         span = recipe.query.span
         assert span is not None
         slots: list[ir.Node] = [ir.Index(outs=(v,), span=span, slot=True) for v in (recipe.query, recipe.key)]
-        if recipe.window is not None:
+        if recipe.band is not None:
+            window = Window(query=recipe.query, key=recipe.key, band=recipe.band, ring=recipe.window, rows=recipe.rows)
+            self.masks.windows |= {recipe.query: window, recipe.key: window}
+        elif recipe.window is not None:
             self.masks.rings[recipe.key] = recipe.window
         nodes = (*slots, *recipe.body)
         optional = {i.value for i in self.program.inputs if i.default is not None}
@@ -260,6 +287,22 @@ class _Preparation:
 
 
 # ---------------------------------------------------------------- reading a predicate
+
+
+def _blocked(recipe: _Recipe, node: ir.Attend) -> _Recipe:
+    """The recipe over blocks of a band that is open to no side, or to both sides alike; as it is, if there is no such."""
+    assert node.mask is not None
+    band = read_band(node)
+    if band is None or not is_whole(band.before) or band.after != (ZERO if recipe.causal else band.before):
+        return recipe
+    body, terms = _conjunction(node.mask, ring=True)
+    found = in_blocks((recipe.query, recipe.key), body, terms)
+    if found is None:
+        return recipe
+    batch = tuple(a for a in node.q.type.axes if a.label in attend_axes(node).batch and any(v.type.has(a.label) for v in found.terms))
+    form = Type((*batch, *([Axis(Label("1"), ONE)] if batch else []), BLOCK, *found.slots), "bool")
+    query, key = found.params
+    return replace(recipe, query=query, key=key, body=found.body, terms=found.terms, form=form, band=band)
 
 
 def _ring(node: ir.Attend, module: ir.Module) -> Expr | None:
@@ -471,6 +514,6 @@ def _signature(recipe: _Recipe) -> object:
 
     outer = {a.label for a in recipe.form.axes if a.label not in (recipe.key.type.axes[0].label,) and a.label.name != "1"}
     numbers[recipe.query], numbers[recipe.key] = 0, 1
-    body = (recipe.window, *(own(n) for n in recipe.body))
+    body = (recipe.window, recipe.band, *(own(n) for n in recipe.body))
     sizes = tuple((a.label.name == "1", a.size) for a in recipe.form.axes)
     return body, own(recipe.terms), sizes

@@ -4,7 +4,7 @@ where values are, in which layout, under which sizes."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 
@@ -124,6 +124,8 @@ class BodyWriter:
     constructing: bool = False
     slots: Code = SLOTS  # where the tokens of this call stand among all so far; none where these are all
     places: dict[Value, Code] = field(default_factory=dict)  # indices that count something else than 0, 1, ...
+    by_blocks: dict[Value, Callable[[], object]] = field(default_factory=dict)  # what writes indices of a band's queries and keys
+    blocked: Collection[Value] = ()  # masks that may be made over these
     kept: dict[str, Kept] = field(default_factory=dict)
     checks: list[Statement] = field(default_factory=list)  # before shapes are read
     defaulted: set[Value] = field(default_factory=set)  # optional inputs of the model

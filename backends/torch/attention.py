@@ -24,6 +24,7 @@ from ..python.code import Attribute, Binary, Choice, Code, Subscript, Text, Unar
 from ..python.layouts import Dim, Layout, Tensor, flat, has
 from ..python.write_body import BodyWriter
 from .pointwise import on_device, to_dtype, training_mode
+from .windows import window_attention
 
 
 def lower_attend(w: BodyWriter, node: ir.Node) -> None:
@@ -61,6 +62,13 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     rate = dropout_rate(node.weights)
     if rate is not None and rate.constant != 0:
         named["dropout_p"] = Choice(training_mode(w), w.number(rate), number(0.0))
+    kind = mask_kind(node.mask)
+    if isinstance(kind, Given) and kind.value in w.blocked:
+        named.pop("is_causal", None)
+        grouped = axes.grouped and _grows(w, node) and "dropout_p" not in named
+        mask = named.pop("attn_mask")
+        w.define(node.out, call(window_attention(w, grouped, not kind.causal_if_none), q, k, v, mask, **named), layout)
+        return
     if axes.grouped and _grows(w, node) and len(batch) == 1 and not has_score(node) and "dropout_p" not in named:
         w.helpers.add("grouped_attention")
         w.define(

@@ -61,6 +61,9 @@ RESERVED = frozenset(
         "biased_cross_entropy",
         "linear_recurrence",
         "grouped_attention",
+        "window_attention",
+        "centred_attention",
+        "window_blocks",
         "ring_slots",
         "follow",
         "state_space",
@@ -78,16 +81,14 @@ def emit(program: ir.Program) -> str:
     Raises SpecError (E601) where this backend cannot write an operation."""
     given = program
     program, kept = prepare_cache(order_biases(keep_whole_axes(inline_functions(program))))
-    program, masks = prepare_masks(program)
+    program, masks = prepare_masks(program, by_blocks=True)
     program = thread_slots(program)
     program, merged = merge_heads(read_states_by_chunks(chunk_losses(name_parameters(remove_dead_nodes(program)))))
     plans = plan_classes(program, _is_native(program), merged, masks.inputs)
     functions = {p.name for p in plans.plans if p.is_function}
     reserved = RESERVED | functions
     helpers: set[str] = set()
-    views = [
-        write_class(p, plans, masks.maybe_none, reserved, helpers) for p in plans.plans if not p.is_native and program.root not in p.of.uses
-    ]
+    views = [write_class(p, plans, masks, reserved, helpers) for p in plans.plans if not p.is_native and program.root not in p.of.uses]
     outputs = "Output" if len(program.root.outputs) > 1 else ""
     model = write_model(program, plans.of(program.root), plans, masks, kept, reserved, helpers, outputs)
     generation = find_generation(given, any("logits_to_keep" in line for line in model.signature))

@@ -2,6 +2,7 @@
 
 from .chunk_losses import linear_cross_entropy
 from .state_space import HELPER as STATE_SPACE
+from .windows import WINDOW_BLOCKS, window_helper
 
 HELPERS = {
     "float32": '''def float32(x: Tensor) -> Tensor:
@@ -41,6 +42,11 @@ HELPERS = {
         q = q.unflatten(1, (k.shape[1], -1)).squeeze(3)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale).flatten(1, 2)[:, :, None]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True)''',
+    "window_blocks": WINDOW_BLOCKS,
+    "window_attention": window_helper(grouped=False, both_sides=False),
+    "centred_attention": window_helper(grouped=False, both_sides=True),
+    "grouped_window_attention": window_helper(grouped=True, both_sides=False),
+    "grouped_centred_attention": window_helper(grouped=True, both_sides=True),
     "shared_attention": '''def shared_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor, scale: float) -> Tensor:
     """q [b, heads, t, e] on keys and values [b, 1, s, e] that all heads share: the heads are as many queries."""
     if mask is not None:

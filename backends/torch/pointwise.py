@@ -9,7 +9,7 @@ from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import Value
 from ..python.code import Attribute, Binary, Choice, Code, Items, Text, Unary, Var, call, method, number
-from ..python.layouts import Tensor, axis_number, place, without
+from ..python.layouts import Tensor, axis_number, declared, place, without
 from ..python.shapes import along
 from ..python.write_body import BodyWriter
 
@@ -298,7 +298,10 @@ def lower_index(w: BodyWriter, node: ir.Node) -> None:
     out = node.outs[0]
     axis = out.type.axes[0]
     if out in w.places:
-        w.env[out] = Tensor(w.places[out], ((axis.label,),))
+        w.env[out] = Tensor(w.places[out], declared(out.type))
+        return
+    if out in w.by_blocks:
+        w.by_blocks[out]()
         return
     w.indices[out] = axis.size
     if axis.size in w.ranges:

@@ -13,6 +13,7 @@ from ..python.fold_values import fold_values, trim_notes
 from ..python.layouts import Tensor, note_of
 from ..python.name_variables import name_variables
 from ..python.plan_classes import Plan, Plans
+from ..python.prepare_masks import Masks
 from ..python.write_body import BodyWriter, Numbers
 from .bank_inputs import BANK_INPUTS, state_inputs, training_inputs
 from .cache.absorbed import take_apart
@@ -137,11 +138,12 @@ def result_type(module: ir.Module) -> str:
     return "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
 
 
-def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], reserved: Collection[str], helpers: set[str]) -> ClassView:
+def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str], helpers: set[str]) -> ClassView:
     """The class of a plan, written from its first use."""
     module = plan.first
     numbers = Numbers(plans, plan, is_root=False)
     w = BodyWriter(module=module, numbers=numbers, moves=TorchMoves(), lower=LOWERINGS)
+    w.blocked = {v for use in plan.of.uses for v, other in zip(module.inputs, use.inputs, strict=True) if other in masks.blocked}
     w.start()
     w.statements += read_states(w)
     take_apart(w)
@@ -157,7 +159,7 @@ def write_class(plan: Plan, plans: Plans, maybe_none: Collection[ir.Value], rese
     taken = {*taken, *cache_inputs(module)}
     body, names = finish(w, taken, {}, 4 if plan.is_function else 8, cache_inputs(module))
     indent = 4 if plan.is_function else 8
-    nullable = {k for use in plan.of.uses for k, v in enumerate(use.inputs) if v in maybe_none}
+    nullable = {k for use in plan.of.uses for k, v in enumerate(use.inputs) if v in masks.maybe_none}
     nullable |= {k for k, v in enumerate(module.inputs) if v in first_of(module).inputs}
     arguments = [f"{names[w.inputs[v]]}: Tensor{' | None' if k in nullable else ''}" for k, v in enumerate(module.inputs)]
     cache = None if plan.is_function else class_view(w, plan, helpers)

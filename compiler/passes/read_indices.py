@@ -64,6 +64,8 @@ def _arithmetic(node: Elementwise, args: Sequence[Range]) -> Range:
             return _sum(args[0], _scaled(args[1], const(-1)))
         case "neg":
             return _scaled(args[0], const(-1))
+        case "abs":
+            return Range((), _few(args[0].lower + _scaled(args[0], const(-1)).lower))
         case "mul":
             for factor, other in ((node.args[0], args[1]), (node.args[1], args[0])):
                 if isinstance(factor, Expr):

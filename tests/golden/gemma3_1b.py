@@ -52,6 +52,36 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scal
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True)
 
 
+def window_blocks(slots: Tensor, before: int, after: int = 0) -> tuple[Tensor, Tensor]:
+    """Slots of queries by blocks [n, size], and of the keys around each [n, span]: from `before`, to `after`;
+    -before - 1, which no query sees, where there is none. A short sequence is one block with all keys."""
+    length, size = len(slots), max(64, (before + after) // 8)
+    if length < before + after + 2 * size:
+        return slots[None], slots[None]
+    start = torch.arange(0, length, size, device=slots.device)[:, None]
+    keys = start + torch.arange(-before, size + after, device=slots.device)
+    keys = torch.where((keys < 0) | (keys >= length), -before - 1, keys)
+    return (start + torch.arange(size, device=slots.device)).clamp(max=length - 1), keys
+
+
+def window_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
+    """q [b, heads, t, e] on k [b, kv_heads, t, e]; a mask [(b, 1,) n, size, span] is of n blocks of
+    queries, each on the keys around it."""
+    if mask is not None and mask.dim() != 4 and mask.shape[-3] == 1:
+        mask = mask.squeeze(-3)
+    if mask is None or mask.dim() % 2 == 0:
+        return grouped_attention(q, k, v, mask, scale)
+    batch, heads, length, _ = q.shape
+    n, size, span = mask.shape[-3:]
+    rest, before = n * size - length, span - size
+    q = F.pad(q, (0, 0, 0, rest)).unflatten(2, (n, size)).transpose(1, 2).flatten(0, 1)
+    k, v = (F.pad(x, (0, 0, before, rest + span - size - before)).unfold(2, span, size) for x in (k, v))
+    k, v = (x.permute(0, 2, 1, 4, 3).flatten(0, 1) for x in (k, v))  # [b * n, kv_heads, span, e]
+    mask = mask.expand(batch, 1, n, size, span).transpose(1, 2).flatten(0, 1)
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=True)
+    return y.transpose(1, 2).reshape(batch, n * size, heads, -1)[:, :length].transpose(1, 2)
+
+
 class OffsetRmsNorm(nn.Module):
     """Gemma, arXiv:2403.08295: the weight is stored as its difference from one, and multiplies before the cast"""
 
@@ -108,7 +138,7 @@ class GroupedQuery(nn.Module):
         if cache is not None:
             k = cache.k.keep(k, slots)
             v = cache.v.keep(v, slots)
-        y = grouped_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask)  # [b, heads, t, head_dim]
+        y = window_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask)  # [b, heads, t, head_dim]
         return self.o_proj(y.transpose(1, 2).flatten(2))
 
     def init_cache(self, batch_size: int, max_length: int, window: int | None, like: Tensor) -> GroupedQueryCache:
@@ -216,16 +246,18 @@ class Gemma3_1b(nn.Module):
         slots = None if cache is None else cache.slots(T)
         q_slots = torch.arange(T, device=input_ids.device) if slots is None else slots
         k_slots = q_slots
-        window_slots = q_slots
+        q_blocks, k_blocks = window_blocks(q_slots, self.config.window - 1)
         if cache is not None and slots is not None:
             k_slots = torch.arange(cache.max_length, device=slots.device)
-            window_slots = ring_slots(slots, self.config.window, min(self.config.window, cache.max_length))
+            q_blocks = slots[None]
+            k_blocks = ring_slots(slots, self.config.window, min(self.config.window, cache.max_length))[None]
         if cache is not None:
             attention_mask = cache.attention_mask.keep_given(attention_mask, slots)
-        window_mask = (window_slots <= q_slots[:, None]) & (q_slots[:, None] - window_slots < self.config.window)
+        window_mask = q_blocks[..., None] - k_blocks[:, None] < self.config.window
+        window_mask = (k_blocks[:, None] <= q_blocks[..., None]) & window_mask
         causal_mask = None
         if attention_mask is not None:
-            window_mask = window_mask & (attention_mask[:, window_slots.clamp(min=0)] == 1)[:, None, None]
+            window_mask = window_mask & (attention_mask[:, k_blocks.clamp(min=0)] == 1)[:, None, :, None]
             causal_mask = (k_slots <= q_slots[:, None]) & (attention_mask == 1)[:, None, None]
         if position_ids is None:
             position_ids = q_slots.expand(B, -1)

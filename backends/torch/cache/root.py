@@ -7,10 +7,11 @@ from collections.abc import Callable
 from ....compiler import ir
 from ....compiler.dims import Expr, sym
 from ....compiler.ir import Value
-from ...python.code import Assign, Attribute, Binary, Block, Choice, Do, Statement, Store, Text, Var, call, method
+from ...python.code import Assign, Attribute, Binary, Block, Choice, Do, Statement, Store, Subscript, Text, Var, call, method
 from ...python.prepare_masks import Masks
 from ...python.write_body import BodyWriter
 from ..pointwise import on_device
+from ..windows import count_by_blocks
 from .first import in_first_call
 from .nodes import THERE_IS, continues, held
 from .parts import CACHE, NONE, First
@@ -32,15 +33,35 @@ def start_call(w: BodyWriter, program: ir.Program, masks: Masks, kept: KeptInput
     for window, var in rings.items():
         size = w.number(window)
         later.append(Assign((var,), call("ring_slots", slots, size, call("min", size, Attribute(CACHE, "max_length")))))
-    w.statements += [
+    start: list[Statement] = [
         Assign((slots,), Choice(Binary("is", CACHE, NONE), NONE, method(CACHE, "slots", tokens))),
         Assign((query,), Choice(none, call("torch.arange", tokens, **on_device(w)), slots)),
         *(Assign((var,), query) for var in (key, *rings.values())),
-        Block(Binary("and", THERE_IS, Binary("is not", slots, NONE)), "if", tuple(later)),
     ]
+    w.statements += start
+    later += _continued_blocks(w, masks, slots, query, rows)
+    w.statements.append(Block(Binary("and", THERE_IS, Binary("is not", slots, NONE)), "if", tuple(later)))
     w.slots = slots
     w.ranges[rows], w.ranges[length] = query, key
     _keep_inputs(w, program, kept)
+
+
+def _continued_blocks(w: BodyWriter, masks: Masks, slots: Var, query: Var, rows: Expr) -> list[Statement]:
+    """Windows by blocks in a first call; in later ones, their tokens are one block, and the keys those of a ring."""
+    later: list[Statement] = []
+    written: dict[object, tuple[Var, Var]] = {}
+    for window in dict.fromkeys(masks.windows.values()):
+        if window.rows != rows or window.ring is None:
+            continue
+        same = (window.band, window.ring)
+        if same in written:
+            w.places |= dict(zip((window.query, window.key), written[same], strict=True))
+            continue
+        written[same] = own, key = count_by_blocks(w, window, query)
+        size = w.number(window.ring)
+        held = call("ring_slots", slots, size, call("min", size, Attribute(CACHE, "max_length")))
+        later += [Assign((own,), Subscript(slots, (NONE,))), Assign((key,), Subscript(held, (NONE,)))]
+    return later
 
 
 def _keep_inputs(w: BodyWriter, program: ir.Program, kept: KeptInputs) -> None:

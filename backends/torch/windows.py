@@ -1,0 +1,75 @@
+"""Attention in a window by blocks of queries, each with the keys around it."""
+
+from __future__ import annotations
+
+from ...compiler.dims import ZERO
+from ..python.code import Assign, Code, Var, call
+from ..python.layouts import Tensor, declared
+from ..python.prepare_masks import Window
+from ..python.write_body import BodyWriter
+from .pointwise import on_device
+
+
+def count_by_blocks(w: BodyWriter, window: Window, slots: Code | None = None) -> tuple[Var, Var]:
+    """`q_blocks, k_blocks = window_blocks(slots, before)`; without slots they are 0, 1, ..."""
+    if slots is None:
+        slots = call("torch.arange", w.number(window.rows), **on_device(w))
+    query, key = Var(hint="q_blocks"), Var(hint="k_blocks")
+    after = () if window.band.after == ZERO else (w.number(window.band.after),)
+    w.helpers.add("window_blocks")
+    w.statements.append(Assign((query, key), call("window_blocks", slots, w.number(window.band.before), *after)))
+    for value, var in ((window.query, query), (window.key, key)):
+        w.places[value] = var
+        w.env[value] = Tensor(var, declared(value.type))
+    return query, key
+
+
+def window_attention(w: BodyWriter, grouped: bool, both_sides: bool) -> str:
+    """The name of the helper, which is brought along: `grouped` where it can decode."""
+    name = "centred_attention" if both_sides else "window_attention"
+    w.helpers |= {f"grouped_{name}" if grouped else name} | ({"grouped_attention"} if grouped else set())
+    return name
+
+
+WINDOW_BLOCKS = '''def window_blocks(slots: Tensor, before: int, after: int = 0) -> tuple[Tensor, Tensor]:
+    """Slots of queries by blocks [n, size], and of the keys around each [n, span]: from `before`, to `after`;
+    -before - 1, which no query sees, where there is none. A short sequence is one block with all keys."""
+    length, size = len(slots), max(64, (before + after) // 8)
+    if length < before + after + 2 * size:
+        return slots[None], slots[None]
+    start = torch.arange(0, length, size, device=slots.device)[:, None]
+    keys = start + torch.arange(-before, size + after, device=slots.device)
+    keys = torch.where((keys < 0) | (keys >= length), -before - 1, keys)
+    return (start + torch.arange(size, device=slots.device)).clamp(max=length - 1), keys'''
+
+
+def window_helper(grouped: bool, both_sides: bool) -> str:
+    """Its source. Without a mask, it is causal where the window has one side."""
+    name = "centred_attention" if both_sides else "window_attention"
+    before = "(span - size) // 2" if both_sides else "span - size"
+    if grouped:
+        plain = "grouped_attention(q, k, v, mask, scale)"
+    else:
+        causal = "" if both_sides else ", is_causal=mask is None"
+        plain = f"F.scaled_dot_product_attention(q, k, v, attn_mask=mask{causal}, dropout_p=dropout_p, scale=scale, enable_gqa=gqa)"
+    more = "" if grouped else "dropout_p: float = 0.0, "
+    dropout = "" if grouped else "dropout_p=dropout_p, "
+    gqa = "" if grouped else "    gqa = q.shape[1] != k.shape[1]\n"
+    start = f"def {name}(", f"q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, {more}scale: float | None = None", ") -> Tensor:"
+    signature = "".join(start) if len("".join(start)) <= 120 else "{}\n    {}\n{}".format(*start)
+    return f'''{signature}
+    """q [b, heads, t, e] on k [b, kv_heads, t, e]; a mask [(b, 1,) n, size, span] is of n blocks of
+    queries, each on the keys around it."""
+{gqa}    if mask is not None and mask.dim() != 4 and mask.shape[-3] == 1:
+        mask = mask.squeeze(-3)
+    if mask is None or mask.dim() % 2 == 0:
+        return {plain}
+    batch, heads, length, _ = q.shape
+    n, size, span = mask.shape[-3:]
+    rest, before = n * size - length, {before}
+    q = F.pad(q, (0, 0, 0, rest)).unflatten(2, (n, size)).transpose(1, 2).flatten(0, 1)
+    k, v = (F.pad(x, (0, 0, before, rest + span - size - before)).unfold(2, span, size) for x in (k, v))
+    k, v = (x.permute(0, 2, 1, 4, 3).flatten(0, 1) for x in (k, v))  # [b * n, kv_heads, span, e]
+    mask = mask.expand(batch, 1, n, size, span).transpose(1, 2).flatten(0, 1)
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, {dropout}scale=scale, enable_gqa={"True" if grouped else "gqa"})
+    return y.transpose(1, 2).reshape(batch, n * size, heads, -1)[:, :length].transpose(1, 2)'''

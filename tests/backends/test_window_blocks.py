@@ -1,0 +1,152 @@
+"""Attention in a window by blocks: what the interpreter says, with the gradients of one dense mask, at any length, padded and from a cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from xfc.backends import interpreter
+from xfc.backends import torch as torch_backend
+from xfc.backends.verify_modules import loaded
+from xfc.compiler.diagnostics import Diagnostics
+from xfc.compiler.elaborate import elaborate_file
+from xfc.compiler.emit_with_cache import emit_with_cache
+from xfc.compiler.ir import Program
+
+DECODER = """
+model small = causal_lm:
+    vocab = 17
+    d_model = 8
+    decoder:
+        let attention = grouped_query(heads = 4, kv_heads = 2, rotate = rope)
+        let local = pre_norm(attention(mask = sliding(5) and padding), gated(hidden = 6), rms_norm)
+        let whole = pre_norm(attention, gated(hidden = 6), rms_norm)
+        layers = 3
+        blocks = layers of [local * 2, whole]
+"""
+
+ENCODER = """
+mask {mask}
+
+component sums(x: [b, t, d]) -> [b, t, d]:
+    heads = linear([heads: 2, e: 4])
+    y = heads(x)
+    back = linear(d, over = [heads, e])
+    return x + back(attend(y, y, y, near(3) and padding, scale = 0.5, over = t))
+
+model small(d = 8)(input_ids: [b, t] int in 17, attention_mask: [b, t] int = 1) -> (y):
+    embed = embedding(17, d)
+    layers = 2 of sums
+    return layers(embed(input_ids))
+"""
+PARTS = """
+component sums(x: [b, t, d], part: [b, t]) -> [b, t, d]:
+    heads = linear([heads: 2, e: 4])
+    y = heads(x)
+    mask alike(i, j) = part[t = i] == part[t = j]
+    back = linear(d, over = [heads, e])
+    return x + back(attend(y, y, y, sliding(9) and alike, scale = 0.5, over = t))
+
+model small(d = 8)(input_ids: [b, t] int in 17, part: [b, t] int) -> (y):
+    embed = embedding(17, d)
+    layers = 2 of sums
+    return layers(embed(input_ids), part)
+"""
+BOTH_SIDES = "near(width)(i, j) = abs(i - j) <= width"
+IN_BLOCKS = "near(width)(i, j) = i // width == j // width"
+LENGTHS = (1, 140, 200)
+
+
+def program_of(text: str, folder: Path) -> Program:
+    (folder / "spec.xf").write_text(text)
+    diagnostics = Diagnostics()
+    program = elaborate_file(str(folder / "spec.xf"), [], diagnostics)
+    assert program is not None, diagnostics.found
+    return program
+
+
+def inputs_of(length: int, padded: bool) -> dict[str, torch.Tensor]:
+    torch.manual_seed(length)
+    ids = torch.randint(0, 17, (2, length))
+    if not padded:
+        return {"input_ids": ids}
+    keep = torch.ones(2, length, dtype=torch.long)
+    keep[0, : length // 3] = 0
+    return {"input_ids": ids, "attention_mask": keep}
+
+
+def dense(module: ModuleType, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """With one block of all queries, whatever the length."""
+    by_blocks = module.window_blocks
+    module.__dict__["window_blocks"] = lambda slots, *_: (slots[None], slots[None])
+    try:
+        y: torch.Tensor = model(**inputs)
+        return y
+    finally:
+        module.__dict__["window_blocks"] = by_blocks
+
+
+@pytest.mark.parametrize(
+    "text",
+    [DECODER, ENCODER.format(mask=BOTH_SIDES), ENCODER.format(mask=IN_BLOCKS), PARTS],
+    ids=["decoder", "both_sides", "in_blocks", "parts"],
+)
+def test_blocks_mean_what_the_interpreter_says(text: str, tmp_path: Path) -> None:
+    program = program_of(text, tmp_path)
+    code, _ = emit_with_cache(program, torch_backend.emit)
+    assert "window_blocks(" in code
+    params = interpreter.initial_params(program, 0, "float64", {})
+    with loaded(code, "windows") as module:
+        model = module.Model().double()
+        state = {n: torch.from_numpy(params[n]).reshape(v.shape) for n, v in model.state_dict().items()}
+        model.load_state_dict(state)
+        for length in LENGTHS:
+            for padded in (False, True):
+                inputs = inputs_of(length, padded)
+                if text is PARTS:
+                    inputs.pop("attention_mask", None)
+                    inputs["part"] = torch.arange(length)[None].expand(2, -1) // 7
+                found, wanted = model(**inputs), dense(module, model, inputs)
+                torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-11)
+                if length == 140:
+                    said = interpreter.run(program, params, {n: x.numpy() for n, x in inputs.items()}, dtype="float64", under={})
+                    assert np.allclose(found.detach().numpy(), next(iter(said.values())), rtol=1e-8, atol=1e-10)
+                if length != 140:
+                    continue
+                one, other = (torch.autograd.grad(y.square().sum(), list(model.parameters())) for y in (found, wanted))
+                for a, b in zip(one, other, strict=True):
+                    torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
+
+
+def test_a_prompt_of_several_blocks_fills_the_rings(tmp_path: Path) -> None:
+    code, _ = emit_with_cache(program_of(DECODER, tmp_path), torch_backend.emit)
+    with loaded(code, "rings") as module, torch.no_grad():
+        model = module.Model().double()
+        ids = inputs_of(160, False)["input_ids"]
+        whole = model(ids)
+        for parts in ((150, 1, 9), (3, 140, 17)):
+            cache, found = model.init_cache(2, 160), []
+            for part in ids.split(list(parts), 1):
+                found.append(model(part, cache=cache))
+            torch.testing.assert_close(torch.cat(found, 1), whole, rtol=1e-9, atol=1e-11)
+
+
+def test_compiled_for_any_length(tmp_path: Path) -> None:
+    code, _ = emit_with_cache(program_of(DECODER.replace("layers = 3", "layers = 1"), tmp_path), torch_backend.emit)
+    with loaded(code, "compiled_windows") as module, torch.no_grad():
+        model = module.Model().double()
+        compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
+        for length in (150, 201):
+            inputs = inputs_of(length, False)
+            torch.testing.assert_close(compiled(**inputs), model(**inputs), rtol=1e-9, atol=1e-11)
+
+
+def test_no_blocks_where_a_mask_is_open_or_scores_count(tmp_path: Path) -> None:
+    opened = DECODER.replace("sliding(5) and padding", "causal and padding")
+    scored = DECODER.replace("padding)", "padding, score = alibi(heads = 4))")
+    for text in (opened, scored):
+        assert "window_blocks" not in emit_with_cache(program_of(text, tmp_path), torch_backend.emit)[0]
