@@ -128,8 +128,9 @@ class _Walk:
             case ir.LinearRecurrence() | ir.Along():
                 yield from self.of(node.out.type.without(node.over), ONE, "fixed", None, path, node.entry, copies)
             case ir.Scan():
-                for k, value in enumerate(node.args[: node.carried]):
-                    yield from self.of(value.type, ONE, "fixed", None, path, f"{node.entry}_{k}" if k else node.entry, copies)
+                for k, value in enumerate(node.args[: node.carried], 1):
+                    name = node.entry if node.carried == 1 else f"{node.entry}_{k}"
+                    yield from self.of(value.type, ONE, "fixed", None, path, name, copies)
             case _:
                 raise AssertionError(node)
 

@@ -48,7 +48,7 @@ def lower_call(w: BodyWriter, node: ir.Node) -> None:
 def cache_arguments(w: BodyWriter, node: ir.Call | ir.Fold, module: ir.Module, index: Code | None = None) -> list[Code]:
     """The part of the cache that a module is given, and where the tokens of the call stand."""
     part = [handed_on(w.module, w.numbers.is_root, node, index)] if keeps(module) else []
-    return [*part, *([w.slots] if counts(module) else [])]
+    return [*part, *([w.slots] if counts(module, w.numbers.plans.program) else [])]
 
 
 def _child_module(w: BodyWriter, name: str) -> ir.Module:

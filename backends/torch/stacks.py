@@ -132,7 +132,7 @@ def lower_scan(w: BodyWriter, node: ir.Node) -> None:
     for var in lists:
         w.statements.append(Assign((var,), Items((), square=True), pure=False))
     if node.entry:
-        start_scan(w, node, carried)
+        start_scan(w, node, module, carried)
     at = Var(hint=node.over.name if node.over.name.isidentifier() else "i")
     outer, w.statements = w.statements, []
     args: list[Code] = list(carried)

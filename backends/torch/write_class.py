@@ -156,8 +156,8 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
     w.statements.append(Return(outs[0] if len(outs) == 1 else Items(tuple(outs))))
     helpers |= w.helpers
     taken = {*reserved, *BANK_INPUTS} if plan.of.bank is not None or "member" in w.helpers else reserved
-    taken = {*taken, *cache_inputs(module)}
-    body, names = finish(w, taken, {}, 4 if plan.is_function else 8, cache_inputs(module))
+    taken = {*taken, *cache_inputs(module, plans.program)}
+    body, names = finish(w, taken, {}, 4 if plan.is_function else 8, cache_inputs(module, plans.program))
     indent = 4 if plan.is_function else 8
     nullable = {k for use in plan.of.uses for k, v in enumerate(use.inputs) if v in masks.maybe_none}
     nullable |= {k for k, v in enumerate(module.inputs) if v in first_of(module).inputs}

@@ -177,9 +177,21 @@ class ModuleDeriver(NodeDeriver):
                 return [(self.below(node.target), node.args, tuple(None for _ in node.outs), tuple(False for _ in node.args))]
             case ir.Scan():
                 target = node.target if isinstance(node.target, Module) else self.below(node.target)
-                return [(target, node.args, tuple(None for _ in node.outs), tuple(False for _ in node.args))]
+                return [(target, self.at_one_position(node), tuple(None for _ in node.outs), tuple(False for _ in node.args))]
             case _:
                 return []
+
+    def at_one_position(self, node: ir.Scan) -> tuple[Value, ...]:
+        """The arguments as a scan's module sees them."""
+        found: list[Value] = []
+        for k, value in enumerate(node.args):
+            if k < node.given and value.type.has(node.over):
+                if (value, node.over) not in self.slices:
+                    self.slices[value, node.over] = Value(value.type.without(node.over), value.hint, value.span)
+                kind, value = self.kinds.get(value, Kind.FIXED), self.slices[value, node.over]
+                self.kinds[value] = kind
+            found.append(value)
+        return tuple(found)
 
     def original_slots(self, name: str) -> tuple[tuple[Module, Expr], ...]:
         stack = self.module.child(name)
@@ -264,7 +276,7 @@ class ModuleDeriver(NodeDeriver):
             value = self.read(arg) if self.kinds.get(arg) is not Kind.ONCE or k in found.needed else arg
             for at, there in paired(found.module.inputs[k].type, arg.type):
                 if marks[at] and not self.is_whole(arg.type.axes[there]) and self.length.runs(arg.type.axes[there]):
-                    value = self.kept(arg, arg.type.axes[there].label, "kept", None)
+                    value = self.kept(arg, arg.type.axes[there].label, "", None)
             given.append(value)
         for want in found.wanted:
             arg = args[want.input]
@@ -292,7 +304,7 @@ class ModuleDeriver(NodeDeriver):
             )
             label = raw.type.axes[out.type.axes.index(rows[0])].label
             outs.append(raw)
-            name = self.entry(out.hint or "kept")
+            name = self.entry(self.name_of(out))
             after.append(ir.Keep(outs=(self.renew(out),), span=node.span, x=raw, over=label, label=rows[0].label, window=None, entry=name))
         return tuple(outs), after
 
@@ -332,16 +344,18 @@ class ModuleDeriver(NodeDeriver):
         self.body.append(replace(node, outs=tuple(map(self.renew, node.outs)), args=final, inputs=tuple(inputs)))
 
     def closed(self, node: ir.Route | ir.Pairwise | ir.Scan) -> None:
-        """Modules applied to each choice or position: token by token inside."""
+        """Modules applied to each choice or position: token by token inside. What is the same in every call is kept out here, not in there."""
         self.check(node)
         ((target, args, _, open_),) = self.applications(node)
-        found = (
-            self.owner.module(target, self.givens(target, args, open_)) if not isinstance(node, ir.Pairwise) else self.inert(target, node)
-        )
-        if any(_has_entry(n) for m in ir.walk(found.module) for n in m.body) or any(any(m) for m in found.whole_inputs):
+        given = tuple(replace(g, kind=max(g.kind, Kind.ROWS)) for g in self.givens(target, args, open_))
+        found = self.inert(target, node) if isinstance(node, ir.Pairwise) else self.owner.module(target, given)
+        if found.module is not target or any(any(m) for m in found.whole_inputs):
             raise Refused(f"`{target.name}`, applied to parts of the tokens", node.span)
-        made = self.copied(node)
-        if isinstance(made, ir.Scan) and any(self.is_row(v, made.over) for v in made.args[made.carried : made.given]):
+        if isinstance(node.target, str):
+            self.version(node.target, target, node)
+        starts = set(node.args[: node.carried]) if isinstance(node, ir.Scan) else set()
+        made = self.copied(node, lambda value: self.read(value, "start" if value in starts else ""))
+        if isinstance(made, ir.Scan) and made.carried and any(self.is_row(v, made.over) for v in made.args[made.carried : made.given]):
             made = replace(made, entry=self.entry("state"))
         self.body.append(made)
 
@@ -358,7 +372,3 @@ def _given_more(node: ir.Call | ir.Fold, wanted: Sequence[tuple[Wanted, ...]]) -
         return replace(node, args=(*node.args, *(node.args[w.input] for w in wanted[0])))
     inputs = zip(node.inputs, wanted, strict=True)
     return replace(node, inputs=tuple((*places, *(places[w.input] for w in more)) for places, more in inputs))
-
-
-def _has_entry(node: Node) -> bool:
-    return bool(getattr(node, "entry", ""))

@@ -101,7 +101,7 @@ class NodeDeriver(ModuleValues):
             if after in self.whole and self.length.runs(axis) and not self.is_whole(axis):
                 if source is not self.new.get(x, x):
                     raise Refused(f"two names for `{before.name}` at once", node.span)
-                source = self.kept(x, before, "kept", None)
+                source = self.kept(x, before, "", None)
                 old[k] = self.key_label(before)
         self.body.append(replace(node, outs=tuple(map(self.renew, node.outs)), x=source, old=tuple(old)))
 
@@ -117,7 +117,7 @@ class NodeDeriver(ModuleValues):
                     raise Refused(f"an entry of `{label.name}` counted from the end", node.span)
                 if node.x not in self.kinds or source is not self.new.get(node.x, node.x):
                     raise Refused(f"indexing along `{label.name}`", node.span)
-                source = self.kept(node.x, label, "kept", None)
+                source = self.kept(node.x, label, "", None)
                 over[k] = self.key_label(label)
         changed = self.copied(node)
         emit(replace(changed, x=source, over=tuple(over)))  # type: ignore[arg-type]

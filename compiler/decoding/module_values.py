@@ -11,6 +11,11 @@ from ..ir import Axis, Label, Module, Node, Type, Value
 from .common import Cause, Kind, Length, Refused
 from .ways import Given
 
+_SAME = (
+    ir.Rename, ir.Transpose, ir.Expand, ir.Squeeze, ir.Unflatten, ir.Flatten, ir.Slice, ir.Cast, ir.Dropout, ir.StopGradient,
+)  # fmt: skip
+"""What leaves a value what it is called."""
+
 
 @dataclass
 class Request:
@@ -44,6 +49,8 @@ class ModuleValues:
         self.onces: dict[Value, Value] = {}
         self.needed: set[int] = set()
         self.entries: set[str] = set()
+        self.made = {v: n for n in module.body for v in n.outs}
+        self.slices: dict[tuple[Value, Label], Value] = {}
 
     def is_whole(self, axis: Axis) -> bool:
         return axis.label in self.whole and self.length.runs(axis)
@@ -67,7 +74,16 @@ class ModuleValues:
     def axis(self, axis: Axis) -> Axis:
         return Axis(axis.label, self.length.whole(axis.size)) if self.is_whole(axis) else axis
 
-    def read(self, value: Value, hint: str = "fixed") -> Value:
+    def name_of(self, value: Value, hint: str = "") -> str:
+        """What to call a value that is kept: its name in the spec, or that of what it is a view of; else what it is to its reader, or the
+        child that makes it."""
+        while not value.hint and isinstance(node := self.made.get(value), _SAME):
+            value = next(iter(ir.operands(node)))
+        node = self.made.get(value)
+        child = node.target if isinstance(node, ir.Call) and isinstance(node.target, str) and len(node.outs) == 1 else ""
+        return value.hint or hint or child or "kept"
+
+    def read(self, value: Value, hint: str = "") -> Value:
         """An operand of what runs in every call: what is the same in all is computed once."""
         if self.kinds.get(value) is not Kind.ONCE:
             return self.new.get(value, value)
@@ -76,7 +92,8 @@ class ModuleValues:
             return value
         if value not in self.onces:
             out = Value(value.type, value.hint, value.span)
-            self.body.append(ir.Once(outs=(out,), span=value.span or self.module.span, x=value, entry=self.entry(value.hint or hint)))
+            name = self.entry(self.name_of(value, hint))
+            self.body.append(ir.Once(outs=(out,), span=value.span or self.module.span, x=value, entry=name))
             self.onces[value] = out
         return self.onces[value]
 
@@ -96,7 +113,7 @@ class ModuleValues:
         if self.kinds.get(value) is not Kind.ROWS:
             return self.read(value)
         if sum(self.length.runs(a) and not self.is_whole(a) for a in value.type.axes) > 1:
-            raise Refused(f"`{value.hint or hint}`, which has the tokens twice", value.span or self.module.span)
+            raise Refused(f"`{self.name_of(value, hint)}`, which has the tokens twice", value.span or self.module.span)
         if self.length.lead(axis.size) != ZERO:
             raise Refused(f"`{label.name}` is {axis.size} long, longer than the tokens", value.span or self.module.span)
         if (value, label) not in self.requests:
@@ -106,7 +123,7 @@ class ModuleValues:
             self.requests[value, label] = Request(value, label, out, hint)
             if value not in self.further_sources():
                 source, span = self.new.get(value, value), value.span or self.module.span
-                name = self.entry(value.hint or hint)
+                name = self.entry(self.name_of(value, hint))
                 self.body.append(ir.Keep(outs=(out,), span=span, x=source, over=label, label=keys, window=None, entry=name))
         request = self.requests[value, label]
         request.windows.append(window)

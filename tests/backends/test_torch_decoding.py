@@ -15,26 +15,17 @@ from torch import Tensor
 
 from xfc.backends import interpreter
 from xfc.backends.torch import emit
+from xfc.backends.verify_decoding import calls_of
 from xfc.backends.verify_inputs import Inputs, input_sets
 from xfc.backends.verify_modules import TorchModule, loaded
 from xfc.backends.verify_shrink import Shrunk, shrink
 from xfc.compiler import ir
 from xfc.compiler.count_cache import count_cache
-from xfc.compiler.diagnostics import Diagnostics
-from xfc.compiler.elaborate import elaborate_file
-from xfc.compiler.passes.derive_decoding import Refusal, derive_decoding
 from xfc.compiler.pipeline import run
 
-OPEN = Path(__file__).parents[1] / "open"
-DECODED = (
-    "bamba_9b", "bart_base", "bloom_560m", "deepseek_v3", "gemma2_2b", "gemma3_1b", "gpt2", "gpt3_small", "gpt_neox_20b", "gpt_oss_20b",
-    "jamba_v0_1", "llama2_7b", "llama3_8b", "mamba2_130m", "mistral_7b", "mixtral_8x7b", "opus_mt_en_de", "qwen2_0_5b", "qwen3_0_6b",
-    "qwen3_30b_a3b", "switch_base_8", "t5_small", "whisper_tiny",
-)  # fmt: skip
-DECODED_OPEN = (
-    "contextual_positions", "differential", "documents", "gated_linear", "hyper_connections", "layer_scale", "multi_token", "performer",
-    "retention", "sigmoid_sinks", "token_shift", "top_k_attention", "value_residual", "xpos",
-)  # fmt: skip
+from ..compiler.test_decoding import CARRIED
+from ..decoding import DECODED, DECODED_OPEN, axis_of, chunks, derived, elaborated, written
+
 Calls = list[dict[str, Tensor]]
 
 
@@ -48,28 +39,13 @@ def one_thread() -> Iterator[None]:
 
 
 @cache
-def elaborated(name: str) -> ir.Program:
-    path = OPEN / f"{name}.xf"
-    program = elaborate_file(str(path) if path.exists() else name, [], diagnostics := Diagnostics())
-    assert program is not None and not diagnostics.failed, diagnostics.found
-    return program
-
-
-@cache
 def shrunk(name: str) -> Shrunk:
     return shrink(elaborated(name))
 
 
 @cache
-def derived(name: str) -> ir.Program:
-    found = derive_decoding(shrunk(name).program)
-    assert not isinstance(found, Refusal), found
-    return found
-
-
-@cache
 def source(name: str) -> str:
-    return emit(run(derived(name)))
+    return emit(run(derived(shrunk(name).program)))
 
 
 @contextmanager
@@ -85,31 +61,10 @@ def model_of(name: str, dtype: str) -> Iterator[tuple[torch.nn.Module, Shrunk, M
         yield model.model, chosen, module
 
 
-def axis_of(value: ir.Value, rows: ir.Sym) -> int | None:
-    return next((k for k, a in enumerate(value.type.axes) if rows in a.size.symbols), None)
-
-
 def calls(program: ir.Program, inputs: Inputs, lengths: list[int]) -> Calls:
     """The inputs of calls of some lengths: what does not run along the tokens in the first only."""
-    assert program.decoding is not None
-    found: Calls = []
-    start = 0
-    for length in lengths:
-        part: dict[str, Tensor] = {}
-        for item in program.inputs:
-            at = axis_of(item.value, program.decoding.rows)
-            if item.name in inputs and not item.training and (at is not None or not found):
-                array = torch.as_tensor(inputs[item.name])
-                part[item.name] = array if at is None else array.narrow(at, start, length)
-        found.append(part)
-        start += length
-    return found
-
-
-def chunks(total: int, first: int, size: int) -> list[int]:
-    """The lengths of calls: a prompt, then chunks, then what is left."""
-    rest = total - first
-    return [first, *[size] * (rest // size), *([rest % size] if rest % size else [])]
+    given = {i.name: inputs[i.name] for i in program.inputs if i.name in inputs and not i.training}
+    return [{name: torch.as_tensor(array) for name, array in part.items()} for part in calls_of(program, given, lengths, repeats=False)]
 
 
 def logits_of(result: object) -> Tensor:
@@ -127,7 +82,7 @@ def decoded(model: torch.nn.Module, parts: Calls, axis: int, batch: int, length:
 def compare(name: str, dtype: str, prompts: dict[str, list[tuple[int, int]]]) -> None:
     """For prompts of some lengths and chunks of some sizes after them, by kind of inputs."""
     with model_of(name, dtype) as (model, chosen, _):
-        step = derived(name)
+        step = derived(shrunk(name).program)
         assert step.decoding is not None
         rows = step.decoding.rows
         total = int(chosen.under[rows])
@@ -193,6 +148,60 @@ def test_left_padding_is_no_padding(name: str) -> None:
         torch.testing.assert_close(found[:1, 3:], model(ids[:, :10]), atol=1e-10, rtol=1e-10)
 
 
+PADDED = """
+component kept_step(h: [b, c], x: [b, c], kept: [b]) -> (h: [b, c], y: [b, c]):
+    a = param([c], init = 0.5)
+    h = where(kept == 1, a * h + (1 - a) * x, h)
+    return h, h
+
+component kept_average(x: [b, t, d]) -> [b, t, d]:
+    given attention_mask: [b, t]
+    step = kept_step()
+    h, y = scan(step, zeros([b, d]), x, attention_mask, over = t)
+    return y
+
+model padded_lm = causal_lm:
+    vocab = 19
+    d_model = 12
+    positions = slots
+    decoder:
+        layers = 2
+        attention = kept_average
+        ffn = gated(hidden = 17)
+"""
+
+
+def test_what_is_padded_does_not_move_what_is_carried(tmp_path: Path) -> None:
+    step = derived(written(tmp_path, PADDED))
+    with loaded(emit(run(step)), "decoded_padded") as module, torch.no_grad():
+        model = module.Model().eval().double()
+        ids, mask = torch.randint(0, 19, (2, 9)), torch.ones(2, 9, dtype=torch.long)
+        mask[0, :3] = 0
+        held = model.init_cache(2, 9)
+        parts = [model(ids[:, :2], mask[:, :2], cache=held), model(ids[:, 2:5], mask[:, 2:5], cache=held)]
+        found = torch.cat([*parts, *(model(ids[:, k : k + 1], cache=held) for k in range(5, 9))], 1)
+        torch.testing.assert_close(found[1:], model(ids[1:]), atol=1e-10, rtol=1e-10)
+        torch.testing.assert_close(found[:1, 3:], model(ids[:1, 3:]), atol=1e-10, rtol=1e-10)
+        alone = model.generate(ids[:1, 3:], max_new_tokens=4)
+        assert model.generate(ids, mask, max_new_tokens=4)[0, 3:].tolist() == alone[0].tolist()
+
+
+def test_what_a_scan_carries(tmp_path: Path) -> None:
+    """Also where it hands on, or changes the places of, what it began with."""
+    step = derived(written(tmp_path, CARRIED))
+    with loaded(emit(run(step)), "decoded_carried") as module, torch.no_grad():
+        model = module.Model().eval().double()
+        for parameter in model.parameters():
+            parameter.normal_(std=0.5)
+        ids = torch.randint(0, 19, (2, 11))
+        for lengths in (chunks(11, 1, 1), chunks(11, 4, 3), chunks(11, 2, 7)):
+            held, start, parts = model.init_cache(2, 11), 0, []
+            for length in lengths:
+                parts.append(model(ids[:, start : start + length], cache=held))
+                start += length
+            torch.testing.assert_close(torch.cat(parts, 1), model(ids), atol=1e-10, rtol=1e-10)
+
+
 # ---------------------------------------------------------------- the cache itself
 
 
@@ -210,8 +219,7 @@ COUNTED = ("llama3_8b", "gemma3_1b", "deepseek_v3", "mamba2_130m", "bamba_9b", "
 @pytest.mark.parametrize("name", COUNTED)
 def test_what_is_kept_is_what_is_counted(name: str) -> None:
     """At full size, on no device."""
-    step = derive_decoding(elaborated(name))
-    assert not isinstance(step, Refusal)
+    step = derived(elaborated(name))
     counts = count_cache(step)
     with loaded(emit(run(step)), f"counted_{name}") as module, torch.device("meta"):
         model = module.Model()
@@ -285,18 +293,39 @@ component rows(heads, head_dim)(slots: [b, t, d], cache: [b, t, d]) -> [b, t, d]
     key = linear([heads, head_dim])
     value = linear([heads, head_dim])
     out = linear(d, over = [heads, head_dim])
-    follow = key(slots + cache)
-    return slots + out(attend(query(slots), follow, value(cache), causal, scale = head_dim ^ -0.5, over = t))
+    class = key(slots + cache)
+    v' = value(cache)
+    return slots + out(attend(query(slots), class, v', causal, scale = head_dim ^ -0.5, over = t))
 
 component rows_cache(heads, head_dim)(x: [b, t, d]) -> [b, t, d]:
     ring = rows(heads, head_dim)
     return ring(x, x)
 
+component latest()(x: [b, t, d]) -> [b, t, d]:
+    empty = pad(x[t = .. -1], t = [1, 0])
+    return x + empty
+
+component counted(h: [b, c], g: [b, c], x: [b, c]) -> (h: [b, c], g: [b, c], y: [b, c]):
+    return g, x, h + 0.5 * x
+
+component behind()(x: [b, t, d]) -> [b, t, d]:
+    step = counted()
+    h, g, y = scan(step, zeros([b, d]), zeros([b, d]), x, over = t)
+    return y
+
 model names_lm(vocab = 19, d_model = 12)(input_ids: [b, t] int in vocab, labels: [b, t] int = none) -> (logits: [b, t, vocab]):
     embed = embedding(vocab, d_model)
-    layers = 2 of rows_cache(heads = 3, head_dim = 5)
+    position = rows_cache(heads = 3, head_dim = 5)
+    max_length = latest()
+    empty = rows_cache(heads = 3, head_dim = 5)
+    slots = 2 of rows_cache(heads = 3, head_dim = 5)
+    state_1 = 2 of rows_cache(heads = 3, head_dim = 5)
+    advance = rows_cache(heads = 3, head_dim = 5)
+    tensors = rows_cache(heads = 3, head_dim = 5)
+    reorder = behind()
     head = linear(vocab)
-    logits = head(layers(embed(input_ids)))
+    x = slots(empty(max_length(position(embed(input_ids)))))
+    logits = head(reorder(tensors(advance(state_1(x)))))
     loss lm = cross_entropy(logits[t = 0 .. -1], labels[t = 1 ..], over = vocab)
     return logits
 """
@@ -304,11 +333,7 @@ model names_lm(vocab = 19, d_model = 12)(input_ids: [b, t] int in vocab, labels:
 
 def test_names_of_a_spec_are_its_own(tmp_path: Path) -> None:
     """Also those that the cache's classes and arguments have; without a mask, later calls make one."""
-    (tmp_path / "names.xf").write_text(NAMES)
-    program = elaborate_file(str(tmp_path / "names.xf"), [], diagnostics := Diagnostics())
-    assert program is not None and not diagnostics.failed, diagnostics.found
-    step = derive_decoding(program)
-    assert not isinstance(step, Refusal)
+    step = derived(written(tmp_path, NAMES))
     with loaded(emit(run(step)), "decoded_names") as module, torch.no_grad():
         model = module.Model().eval()
         ids = torch.randint(0, 19, (2, 9))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,28 +9,18 @@ import pytest
 
 from xfc.backends import interpreter
 from xfc.backends.interpreter.tensors import Array
-from xfc.backends.verify_inputs import Inputs, input_sets
+from xfc.backends.verify_decoding import calls_of
+from xfc.backends.verify_inputs import input_sets
 from xfc.backends.verify_shrink import Shrunk, shrink
 from xfc.compiler import ir, pipeline
 from xfc.compiler.count_cache import count_cache
 from xfc.compiler.decoding.absorb_maps import absorb_maps, find_absorbed
 from xfc.compiler.decoding.common import Length
-from xfc.compiler.diagnostics import Diagnostics
-from xfc.compiler.dims import Sym
-from xfc.compiler.elaborate import elaborate_file
 from xfc.compiler.passes.derive_decoding import Refusal, derive_decoding
 from xfc.compiler.verify_ir import verify
 
-OPEN = Path(__file__).parents[1] / "open"
-DECODED = (
-    "bamba_9b", "bart_base", "bloom_560m", "cla2_decoder", "dalle_12b", "deepseek_v3", "gemma2_2b", "gemma3_1b", "gpt2", "gpt3_small", "gpt_neox_20b", "gpt_oss_20b",
-    "jamba_v0_1", "llama2_7b", "llama3_8b", "mamba2_130m", "mistral_7b", "mixtral_8x7b", "opus_mt_en_de", "qwen2_0_5b", "qwen3_0_6b",
-    "qwen3_30b_a3b", "switch_base_8", "t5_small", "whisper_tiny", "yoco_3b",
-)  # fmt: skip
-DECODED_OPEN = (
-    "contextual_positions", "differential", "documents", "gated_linear", "hyper_connections", "layer_scale", "multi_token", "performer",
-    "retention", "sigmoid_sinks", "token_shift", "top_k_attention", "value_residual", "xpos",
-)  # fmt: skip
+from ..decoding import DECODED, DECODED_OPEN, axis_of, chunks, derived, elaborated, written
+
 REFUSED = {
     "bert_base": "the mask lets query 0 see key 1",
     "roberta_base": "the mask lets query 0 see key 1",
@@ -40,55 +29,6 @@ REFUSED = {
     "mixture_of_depths": "causal only by assumption",
     "expert_choice": "`attend` without a mask",
 }
-
-
-@cache
-def elaborated(name: str) -> ir.Program:
-    path = OPEN / f"{name}.xf"
-    program = elaborate_file(str(path) if path.exists() else name, [], diagnostics := Diagnostics())
-    assert program is not None and not diagnostics.failed, diagnostics.found
-    return program
-
-
-def source(tmp_path: Path, text: str) -> ir.Program:
-    path = tmp_path / "model.xf"
-    path.write_text(text)
-    program = elaborate_file(str(path), [], diagnostics := Diagnostics())
-    assert program is not None and not diagnostics.failed, diagnostics.found
-    return program
-
-
-def derived(program: ir.Program) -> ir.Program:
-    found = derive_decoding(program)
-    assert not isinstance(found, Refusal), found
-    return found
-
-
-def axis_of(value: ir.Value, rows: Sym) -> int | None:
-    return next((k for k, a in enumerate(value.type.axes) if rows in a.size.symbols), None)
-
-
-def calls(program: ir.Program, inputs: Inputs, lengths: list[int]) -> list[Inputs]:
-    """The inputs of calls of some lengths: what does not run along the tokens in the first only."""
-    assert program.decoding is not None
-    found: list[Inputs] = []
-    start = 0
-    for length in lengths:
-        part: Inputs = {}
-        for item in program.inputs:
-            at = axis_of(item.value, program.decoding.rows)
-            if item.name in inputs and (at is not None or not found):
-                array = inputs[item.name]
-                part[item.name] = array if at is None else np.take(array, range(start, start + length), axis=at)
-        found.append(part)
-        start += length
-    return found
-
-
-def chunks(total: int, first: int, size: int) -> list[int]:
-    """The lengths of calls: a prompt, then chunks, then what is left."""
-    rest = total - first
-    return [first, *[size] * (rest // size), *([rest % size] if rest % size else [])]
 
 
 def compare(chosen: Shrunk, first: int, size: int) -> None:
@@ -108,7 +48,10 @@ def compare(chosen: Shrunk, first: int, size: int) -> None:
         if name == "loss":
             continue
         held = interpreter.init_cache(step)
-        parts = [interpreter.run(step, params, part, under=under, cache=held) for part in calls(step, inputs, chunks(total, first, size))]
+        parts = [
+            interpreter.run(step, params, part, under=under, cache=held)
+            for part in calls_of(step, inputs, chunks(total, first, size), repeats=False)
+        ]
         assert held.position == total
         assert len(parts[0]) == len(step.decoding.outputs)
         for output in parts[0]:
@@ -216,9 +159,9 @@ model narrow = causal_lm:
 
 
 def test_the_choice_moves_with_the_bottleneck(tmp_path: Path) -> None:
-    narrow = source(tmp_path, LOW_RANK.format(down="down = linear(rank)", c="down(x)"))
+    narrow = written(tmp_path, LOW_RANK.format(down="down = linear(rank)", c="down(x)"))
     assert {path.rpartition(".")[2]: n for path, (n, _) in held(narrow).items()} == {"c": 192}
-    wide = source(tmp_path, LOW_RANK.format(down="", c="x").replace("rank, ", "").replace("rank = 192, ", ""))
+    wide = written(tmp_path, LOW_RANK.format(down="", c="x").replace("rank, ", "").replace("rank = 192, ", ""))
     assert {path.rpartition(".")[2]: n for path, (n, _) in held(wide).items()} == {"k": 2048, "v": 2048}
 
 
@@ -243,7 +186,7 @@ model shared_keys_lm = causal_lm:
 
 
 def test_keys_that_layers_share_are_stored_once(tmp_path: Path) -> None:
-    program = source(tmp_path, SHARED_KEYS)
+    program = written(tmp_path, SHARED_KEYS)
     found = {e.path.rpartition(".")[2]: e.copies.value() for e in count_cache(derived(program)).entries}
     assert found == {"k": 1, "v": 1}
     compare(shrink(program), 1, 3)
@@ -273,7 +216,7 @@ model by_hand_lm(vocab = 53, d_model = 24)(input_ids: [b, t] int in vocab, label
 
 
 def test_attention_written_by_hand(tmp_path: Path) -> None:
-    compare(shrink(source(tmp_path, HAND_WRITTEN)), 1, 3)
+    compare(shrink(written(tmp_path, HAND_WRITTEN)), 1, 3)
 
 
 SHARED_LAYER = """
@@ -289,12 +232,65 @@ model twice_lm(vocab = 53, d_model = 24)(input_ids: [b, t] int in vocab, labels:
 
 
 def test_a_layer_applied_twice_has_two_caches(tmp_path: Path) -> None:
-    compare(shrink(source(tmp_path, SHARED_LAYER)), 1, 3)
+    compare(shrink(written(tmp_path, SHARED_LAYER)), 1, 3)
+
+
+CARRIED = """
+component average_step(h: [b, c], x: [b, c]) -> (h: [b, c], y: [b, c]):
+    a = param([c], init = 0.5)
+    h = a * h + (1 - a) * x
+    return h, h
+
+component weighted_step(num: [b, c], den: [b, c], top: [b, c], k: [b, c], v: [b, c]) -> (
+        num: [b, c], den: [b, c], top: [b, c], y: [b, c]):
+    "RWKV-4, arXiv:2305.13048"
+    decay = param([c], init = 0.5)
+    bonus = param([c], init = 0.3)
+    m = maximum(top, bonus + k)
+    y = (exp(top - m) * num + exp(bonus + k - m) * v) / (exp(top - m) * den + exp(bonus + k - m))
+    w = top - exp(decay)
+    n = maximum(w, k)
+    return exp(w - n) * num + exp(k - n) * v, exp(w - n) * den + exp(k - n), n, y
+
+component two_before_step(older: [b, c], old: [b, c], x: [b, c]) -> (older: [b, c], old: [b, c], y: [b, c], before: [b, c]):
+    return old, x, x - 0.5 * older, old
+
+component two_before(x: [b, t, d]) -> [b, t, d]:
+    step = two_before_step()
+    older, old, y, before = scan(step, ones([b, d]), zeros([b, d]), x, over = t)
+    return y + 0.3 * before
+
+component moving(x: [b, t, d]) -> [b, t, d]:
+    average = average_step()
+    weighted = weighted_step()
+    key = linear(d)
+    behind = two_before()
+    h, y = scan(average, zeros([b, d]), x, over = t)
+    n, q, m, z = scan(weighted, zeros([b, d]), zeros([b, d]), full([b, d], -1e38), key(x), y, over = t)
+    return z + behind(x)
+
+model carried_lm(vocab = 19, d_model = 12)(input_ids: [b, t] int in vocab, labels: [b, t] int = none) -> (logits: [b, t, vocab]):
+    embed = embedding(vocab, d_model)
+    layers = 2 of pre_norm(moving, plain(hidden = 17), rms_norm)
+    head = linear(vocab)
+    logits = head(layers(embed(input_ids)))
+    loss lm = cross_entropy(logits[t = 0 .. -1], labels[t = 1 ..], over = vocab)
+    return logits
+"""
+
+
+def test_what_a_scan_carries_is_kept(tmp_path: Path) -> None:
+    program = written(tmp_path, CARRIED)
+    counts = count_cache(derived(program))
+    assert counts.bytes_per_token == 0
+    assert sum(e.total(1000) for e in counts.entries) == 2 * 6 * 12  # of two layers: an average, three sums, two tokens
+    for first, size in ((1, 1), (4, 3), (2, 7)):
+        compare(shrink(program), first, size)
 
 
 def test_a_mean_over_the_tokens_is_refused(tmp_path: Path) -> None:
     text = HAND_WRITTEN.replace("head(x + block(x))", "head(x + block(x) + 0 * mean(x, t))")
-    found = derive_decoding(source(tmp_path, text))
+    found = derive_decoding(written(tmp_path, text))
     assert isinstance(found, Refusal)
     assert found.what == "`mean` over `t`"
     assert found.span.source.text[found.span.start : found.span.end] == "mean(x, t)"
@@ -340,7 +336,7 @@ model noted_lm(vocab = 53, d_model = 24)(
 
 
 def test_what_is_not_decoded_stays_without_a_cache(tmp_path: Path) -> None:
-    program = source(tmp_path, ASIDE)
+    program = written(tmp_path, ASIDE)
     step = derived(program)
     assert step.decoding is not None
     assert [step.root.output_names[k] for k in step.decoding.outputs] == ["logits"]
@@ -382,7 +378,7 @@ def compare_absorbed(program: ir.Program, count: int) -> None:
         want = interpreter.run(step, params, inputs, under=under)["logits"]
         np.testing.assert_allclose(interpreter.run(other, params, inputs, under=under)["logits"], want, atol=1e-10, rtol=1e-10)
         held = interpreter.init_cache(other)
-        parts = calls(other, inputs, chunks(total, 3, 2))
+        parts = calls_of(other, inputs, chunks(total, 3, 2), repeats=False)
         found = [interpreter.run(other, params, part, under=under, cache=held)["logits"] for part in parts]
         np.testing.assert_allclose(np.concatenate(found, axis=1), want, atol=1e-10, rtol=1e-10)
 
@@ -392,7 +388,7 @@ def test_latent_attention_is_absorbed() -> None:
 
 
 def test_low_rank_attention_is_absorbed(tmp_path: Path) -> None:
-    compare_absorbed(source(tmp_path, LOW_RANK.format(down="down = linear(rank)", c="down(x)")), 1)
+    compare_absorbed(written(tmp_path, LOW_RANK.format(down="down = linear(rank)", c="down(x)")), 1)
 
 
 TWO_LATENTS = """
@@ -438,7 +434,7 @@ component own_matrix(heads, rank, head_dim)(x: [b, t, d]) -> [b, t, d]:
 def test_what_is_absorbed_is_found_by_structure(text: str, kept: int, tmp_path: Path) -> None:
     name = text.partition("component ")[2].partition("(")[0]
     model = LOW_RANK[LOW_RANK.index("model narrow") :].replace("low_rank(heads = 16, rank = 192,", f"{name}(heads = 16, rank = 100,")
-    program = source(tmp_path, text + model)
+    program = written(tmp_path, text + model)
     assert sum(n for _, (n, _) in held(program).items()) == kept
     compare_absorbed(program, 1)
 

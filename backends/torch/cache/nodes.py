@@ -32,8 +32,12 @@ from ...python.layouts import Layout, Tensor, place, sizes_of
 from ...python.write_body import BodyWriter, Kept
 from ..pointwise import lower_along
 from ..shapes import lower_concat, lower_pad
-from .parts import CACHE, NONE
+from .parts import CACHE, NONE, entry_fields
 
+_VIEWS = (
+    ir.Rename, ir.Transpose, ir.Expand, ir.Squeeze, ir.Unflatten, ir.Flatten, ir.Split, ir.Unstack, ir.Slice, ir.Take, ir.Unfold, ir.Cast,
+    ir.StopGradient, ir.Dropout,
+)  # fmt: skip
 THERE_IS = Binary("is not", CACHE, NONE)
 
 
@@ -170,19 +174,32 @@ def recurrence_start(w: BodyWriter, node: ir.LinearRecurrence, layout: Layout) -
     return Choice(Binary("is", CACHE, NONE), NONE, held(node.entry))
 
 
-def start_scan(w: BodyWriter, node: ir.Scan, carried: Sequence[Var]) -> None:
-    """In later calls, what is carried starts as it ended in the call before."""
+def start_scan(w: BodyWriter, node: ir.Scan, module: ir.Module, carried: Sequence[Var]) -> None:
+    """In later calls, what is carried starts as it ended in the call before; as a copy, if results may be the very tensor it starts as."""
     loads: list[Statement] = []
-    for k, (var, value) in enumerate(zip(carried, node.args, strict=False)):
-        name = f"{node.entry}_{k + 1}" if len(carried) > 1 else node.entry
+    hands_on = may_hand_on(module)
+    for name, var, value in zip(entry_fields(node, node.entry), carried, node.args, strict=False):
         layout = tuple((label,) for label in value.type.labels)
         if batch_first(w, value.type, layout, None) != layout:
             w.refuse("a scan whose state does not begin with the sequences of a batch")
         w.kept[name] = Kept("state", value.type, layout)
-        loads.append(Assign((var,), held(name), pure=False))
+        loads.append(Assign((var,), method(held(name), "clone") if hands_on else held(name), pure=False))
     w.statements.append(Block(continues(w), "if", tuple(loads)))
 
 
+def may_hand_on(module: ir.Module) -> bool:
+    """Whether an output may be, or show, an input itself: reached by nothing but views, by casts or by modules that may."""
+    shown = set(module.inputs)
+    for node in module.body:
+        views = isinstance(node, _VIEWS)
+        if isinstance(node, ir.Call):
+            child = node.target if isinstance(node.target, ir.Module) else module.child(node.target).module  # type: ignore[union-attr]
+            views = may_hand_on(child)
+        if isinstance(node, ir.Fold | ir.Scan | ir.Pairwise) or views:
+            shown.update(node.outs if shown & set(ir.operands(node)) else ())
+    return bool(shown & set(module.outputs))
+
+
 def end_scan(w: BodyWriter, node: ir.Scan, carried: Sequence[Var]) -> None:
-    names = [f"{node.entry}_{k + 1}" if len(carried) > 1 else node.entry for k in range(len(carried))]
+    names = entry_fields(node, node.entry)
     with_cache(w, [], [Do(method(held(name), "copy_", var)) for name, var in zip(names, carried, strict=True)])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import keyword
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from ....compiler import ir
+from ....compiler.decoding.absorb_maps import find_absorbed
+from ....compiler.decoding.common import Length
 from ....compiler.dims import Expr
 from ....compiler.ir import Module
 from ...python.code import Attribute, Binary, Choice, Code, Subscript, Text
@@ -14,6 +17,8 @@ from ...python.plan_classes import Plans, camel
 
 CACHE = Text("cache")
 NONE = Text("None")
+FIELDS = frozenset(("max_length", "position", "empty", "slots", "advance", "reorder"))
+"""What the model's cache has besides what is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,12 @@ def keeps(module: Module) -> bool:
     return any(entry_of(n) for m in ir.walk(module) for n in m.body)
 
 
+def entry_fields(node: ir.Node, entry: str) -> list[str]:
+    """The fields that what a node keeps under a name takes."""
+    several = node.carried if isinstance(node, ir.Scan) else 1
+    return [f"{entry}_{k + 1}" for k in range(several)] if several > 1 else [entry]
+
+
 def has_entries(module: Module) -> bool:
     return any(entry_of(n) for n in module.body)
 
@@ -47,10 +58,19 @@ def starts_empty(module: Module) -> bool:
     return not parts(module) and all(isinstance(n, ir.Once) for n in module.body if entry_of(n))
 
 
-def counts(module: Module) -> bool:
+def counts(module: Module, program: ir.Program) -> bool:
     """Whether it must know where the tokens of a call stand, or whether these are all."""
     asking = (ir.Keep, ir.Once, ir.Concat, ir.Scan)
-    return any(isinstance(n, asking) and entry_of(n) for m in ir.walk(module) for n in m.body)
+    return any(isinstance(n, asking) and entry_of(n) for m in ir.walk(module) for n in m.body) or _absorbs(module, program)
+
+
+@lru_cache(maxsize=1024)
+def _absorbs(module: Module, program: ir.Program) -> bool:
+    """Whether attention, here or below, has a form for a few tokens that go on from others."""
+    if program.decoding is None:
+        return False
+    length = Length(program.decoding.rows, program.decoding.length)
+    return any(find_absorbed(m, length) for m in ir.walk(module))
 
 
 def parts(module: Module) -> list[Part]:
@@ -83,9 +103,20 @@ def passes(module: Module) -> Part | None:
 
 
 def fields_of(module: Module) -> list[str]:
-    """What the parts of a module are called in its cache."""
+    """What the parts of a module are called in its cache: each by a name of its own."""
+    found: list[str] = []
     names = [field_name(p) for p in parts(module)]
-    return [n if names.count(n) == 1 else p.name for n, p in zip(names, parts(module), strict=True)]
+    for name, part in zip(names, parts(module), strict=True):
+        found.append(free_field(name if names.count(name) == 1 else part.name, found))
+    return found
+
+
+def free_field(name: str, taken: Collection[str]) -> str:
+    """A name of the spec as a field of a cache: a prime and what Python, the model's cache or `taken` has otherwise end with an underscore."""
+    name = name.replace("'", "_")
+    while name in taken or name in FIELDS or keyword.iskeyword(name):
+        name += "_"
+    return name
 
 
 def field_name(part: Part) -> str:
@@ -104,15 +135,15 @@ def part_type(part: Part, plans: Plans) -> str:
     return f"list[{' | '.join(names)}]" if part.is_stack else names[0]
 
 
-def cache_inputs(module: Module) -> tuple[str, ...]:
+def cache_inputs(module: Module, program: ir.Program) -> tuple[str, ...]:
     """What a forward is given besides the spec's inputs."""
-    return (*(("cache",) if keeps(module) else ()), *(("slots",) if counts(module) else ()))
+    return (*(("cache",) if keeps(module) else ()), *(("slots",) if counts(module, program) else ()))
 
 
 def signature_types(module: Module, plans: Plans) -> list[str]:
     return [
         *([f"cache: {type_name(module, plans)} | None"] if keeps(module) else []),
-        *(["slots: Tensor | None"] if counts(module) else []),
+        *(["slots: Tensor | None"] if counts(module, plans.program) else []),
     ]
 
 

@@ -10,6 +10,7 @@ from ....compiler.dims import Expr
 from ....compiler.ir import Module, Program, Value
 from ...python.attention_axes import dropout_rate
 from ...python.prepare_masks import can_hoist
+from .parts import entry_fields, entry_of, fields_of, free_field
 
 
 @dataclass
@@ -31,7 +32,29 @@ def prepare_cache(program: Program) -> tuple[Program, KeptInputs]:
     kept = KeptInputs()
     if program.decoding is None:
         return program, kept
-    return _lift_inputs(_choose_rings(program), kept), kept
+    return _lift_inputs(_choose_rings(_name_fields(program)), kept), kept
+
+
+# ---------------------------------------------------------------- names
+
+
+def _name_fields(program: Program) -> Program:
+    """Every entry by a name that is no other field's of the class that will have it."""
+
+    def change(module: Module) -> Module:
+        taken = set(fields_of(module))
+        body: list[ir.Node] = []
+        for node in module.body:
+            if entry := entry_of(node):
+                name = free_field(entry, taken)
+                while taken & set(entry_fields(node, name)):
+                    name += "_"
+                taken.update(entry_fields(node, name))
+                node = replace(node, entry=name) if name != entry else node  # type: ignore[arg-type]
+            body.append(node)
+        return replace(module, body=tuple(body))
+
+    return replace(program, root=ir.rewrite(program.root, change))
 
 
 # ---------------------------------------------------------------- rings
