@@ -1,0 +1,158 @@
+"""Faults, drawn by seed among all that mutmut's operators make of the files that decide what a spec means and what is written for it.
+
+Left out is what can only change a message, or whether an assumption is checked: arguments of what reports or raises, asserts, `strict=`."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import libcst as cst
+from libcst.metadata import MetadataWrapper, PositionProvider
+from mutmut.mutation.file_mutation import MutationVisitor
+from mutmut.mutation.mutators import mutation_operators
+from mutmut.mutation.pragma_handling import IgnoredCode
+
+#: Parts by the first pattern that a file matches. What is in none: the command line, diagnostics, `info`, `verify` and checkpoints.
+PARTS = {
+    "passes": ("compiler/passes/*.py", "compiler/decoding/*.py", "compiler/pipeline.py", "compiler/emit_with_cache.py"),
+    "primitives": ("compiler/ir.py", "compiler/operations*.py", "compiler/dims.py", "backends/interpreter/*.py"),
+    "elaborator": tuple(
+        f"compiler/{name}.py"
+        for name in (
+            *("apply", "bodies", "builder", "builtins", "builtins_modules", "call_arguments", "calls", "elaborate", "evaluate"),
+            *("generalise", "instances", "model_tree", "names", "scope", "stacks", "statements", "values"),
+        )
+    ),
+    "lowerings and emitters": ("compiler/name_config.py", "backends/python/**/*.py", "backends/torch/**/*.py", "backends/numpy/**/*.py"),
+}
+#: What takes words for a user.
+REPORTS = {"error", "wrong_value", "warning", "fail", "refuse", "report", "Note", "Refusal", "Refused", "Poison", "suggest", "describe"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    file: str
+    part: str
+    line: int
+    column: int
+    way: int
+    """Which of the faults at this place."""
+    before: str
+    after: str
+
+
+class _Faults(MutationVisitor):
+    """Skips nodes in which a fault can only change a message, or whether an assumption is checked."""
+
+    def __init__(self) -> None:
+        super().__init__(mutation_operators, IgnoredCode(set(), set(), set()))
+
+    def _skip_node_and_children(self, node: cst.CSTNode) -> bool:
+        match node:
+            case cst.Raise() | cst.Assert():
+                return True
+            case cst.Call(func=cst.Name(value=name) | cst.Attribute(attr=cst.Name(value=name))) if name in REPORTS:
+                return True
+            case cst.Arg(keyword=cst.Name(value="strict")):
+                return True
+        return super()._skip_node_and_children(node)
+
+
+def files(root: Path) -> Iterator[tuple[str, Path]]:
+    """Parts and their files, in a fixed order."""
+    for part, patterns in PARTS.items():
+        for pattern in patterns:
+            yield from ((part, path) for path in sorted(root.glob(pattern)) if path.name != "__init__.py")
+
+
+def _same_but_for_strict(before: cst.CSTNode, after: cst.CSTNode) -> bool:
+    if not (isinstance(before, cst.Call) and isinstance(after, cst.Call)):
+        return False
+    said = [[a for a in call.args if a.keyword is None or a.keyword.value != "strict"] for call in (before, after)]
+    return len(said[0]) == len(said[1]) < len(before.args) and all(a.deep_equals(b) for a, b in zip(*said, strict=True))
+
+
+@lru_cache(maxsize=1)
+def sites(path: Path) -> tuple[cst.Module, dict[tuple[int, int], list[tuple[cst.CSTNode, cst.CSTNode]]]]:
+    """A file's tree, and at each place the nodes that may stand for the one that does."""
+    wrapper, visitor = MetadataWrapper(cst.parse_module(path.read_text(encoding="utf-8"))), _Faults()
+    wrapper.visit(visitor)
+    positions = wrapper.resolve(PositionProvider)
+    found: dict[tuple[int, int], list[tuple[cst.CSTNode, cst.CSTNode]]] = defaultdict(list)
+    for mutation in visitor.mutations:
+        pair = mutation.original_node, mutation.mutated_node
+        if pair[0] in positions and not _same_but_for_strict(*pair):
+            start = positions[pair[0]].start
+            found[start.line, start.column].append(pair)
+    return wrapper.module, found
+
+
+def applied(module: cst.Module, pair: tuple[cst.CSTNode, cst.CSTNode]) -> str:
+    return cst.ensure_type(module.deep_replace(*pair), cst.Module).code
+
+
+def changed(before: str, after: str) -> tuple[str, str]:
+    """The lines that differ."""
+    lines = [d for d in difflib.ndiff(before.splitlines(), after.splitlines()) if d[:2] in ("- ", "+ ")]
+    removed, added = ("\n".join(d[2:].strip() for d in lines if d[0] == sign) for sign in "-+")
+    return removed, added
+
+
+def draw(root: Path, seed: int, count: int) -> list[Fault]:
+    """Places drawn alike from all files, none twice, and of each one of its faults."""
+    places = [(part, path, place, len(ways)) for part, path in files(root) for place, ways in sites(path)[1].items()]
+    rng = random.Random(seed)
+    drawn = [(part, path, place, rng.randrange(ways)) for part, path, place, ways in rng.sample(places, count)]
+    found: dict[int, Fault] = {}
+    for k, (part, path, place, way) in sorted(enumerate(drawn), key=lambda d: d[1][1]):
+        module, ways = sites(path)
+        before, after = changed(module.code, applied(module, ways[place][way]))
+        name = path.relative_to(root).as_posix()
+        found[k] = Fault(file=name, part=part, line=place[0], column=place[1], way=way, before=before, after=after)
+    return [found[k] for k in range(count)]
+
+
+def source(root: Path, fault: Fault) -> str:
+    """The faulty file's text."""
+    module, ways = sites(root / fault.file)
+    return applied(module, ways[fault.line, fault.column][fault.way])
+
+
+def marked(text: str, places: dict[int, tuple[int, int]]) -> str:
+    """The program with a call `REACHED(k)` before the statement at each place k."""
+    module = ast.parse(text)
+    lines = text.splitlines()
+    bodies: list[tuple[list[ast.stmt], int, ast.Expr]] = []
+    for k, (line, column) in places.items():
+        at = line, len(lines[line - 1][:column].encode())
+        found: tuple[list[ast.stmt], int] | None = None
+        for node in ast.walk(module):  # outer statements come before inner ones
+            for name in ("body", "orelse", "finalbody"):
+                body = getattr(node, name, None)
+                for i, statement in enumerate(body if isinstance(body, list) else []):
+                    first = min(
+                        [(statement.lineno, statement.col_offset), *((d.lineno, 0) for d in getattr(statement, "decorator_list", []))]
+                    )
+                    if first <= at < (statement.end_lineno or 0, statement.end_col_offset or 0):
+                        found = body, i
+        assert found is not None, (k, line, column)
+        bodies.append((*found, ast.Expr(ast.Call(ast.Name("REACHED", ast.Load()), [ast.Constant(k)], []))))
+    for body, i, call in sorted(bodies, key=lambda b: -b[1]):
+        body.insert(i, call)
+    return ast.unparse(ast.fix_missing_locations(module))
+
+
+def write(place: Path, faults: list[Fault]) -> None:
+    place.write_text(json.dumps([asdict(f) for f in faults], indent=1) + "\n", encoding="utf-8")
+
+
+def read(place: Path) -> list[Fault]:
+    return [Fault(**fault) for fault in json.loads(place.read_text(encoding="utf-8"))]
