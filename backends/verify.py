@@ -107,7 +107,8 @@ class _Verification:
         places = [interpreter.places(p, self.under) for p in (self.emitted, renamed)]
         keys = {own.name: there.name for own, there in zip(*places, strict=True)}
         names = tuple(n or "output" for n in self.emitted.root.output_names) or ("output",)
-        codes = {n: emit_with_cache(self.program, b.emit) for n, b in (("torch", torch_backend), ("numpy", numpy_backend))}
+        self.step = derive_decoding(self.program)
+        codes = {n: emit_with_cache(self.program, b.emit, self.step) for n, b in (("torch", torch_backend), ("numpy", numpy_backend))}
         self.decoders = {name for name, (_, decodes) in codes.items() if decodes}
         torch_module = stack.enter_context(loaded(codes["torch"][0], "verified_torch"))
         numpy_module = stack.enter_context(loaded(codes["numpy"][0], "verified_numpy"))
@@ -367,7 +368,7 @@ class _Verification:
 
     def decoding(self) -> list[Row]:
         """A prompt, then single tokens (by PyTorch) or chunks, with a cache against all at once, where the model decodes."""
-        step = derive_decoding(self.program)
+        step = self.step
         if isinstance(step, Refusal) or step.decoding is None:
             return []
         rows: list[Row] = []

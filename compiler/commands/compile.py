@@ -53,6 +53,7 @@ def command(spec: str, target: str, emit: Literal["code", "ir"], output: str, se
 def _written(spec: str, sets: Sequence[str], diagnostics: Diagnostics, target: str | None, emitter: Emitter | None) -> str | None:
     """The text that was asked for: by an installed emitter, a shipped target's, or (no target) the IR."""
     from ..emit_with_cache import emit_with_cache
+    from ..passes.derive_decoding import derive_decoding
     from ..pipeline import run
     from .check_program import check_program
 
@@ -62,7 +63,8 @@ def _written(spec: str, sets: Sequence[str], diagnostics: Diagnostics, target: s
     if target is not None:
         if target not in KEEPING:
             return (emitter or _shipped(target))(run(checked.program))
-        return emit_with_cache(checked.program, emitter or _shipped(target), checked.flow)[0]
+        derived = derive_decoding(checked.program, checked.flow)
+        return emit_with_cache(checked.program, emitter or _shipped(target), derived)[0]
     from ..print_ir import print_program
 
     return print_program(run(checked.program)) + _derived(checked)
