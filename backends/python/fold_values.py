@@ -34,6 +34,8 @@ from .code import (
 
 FOLD_WIDTH = 114
 FOLD_SIZE = 12
+LARGEST = FOLD_WIDTH // 2
+"""Into a value that reads more variables than this nothing moves: it fits no line, with two characters for each."""
 
 
 Simplify = Callable[[Code], Code]
@@ -112,18 +114,22 @@ def _living(statements: tuple[Statement, ...], read: set[Var]) -> tuple[Statemen
 def _join_copies(statements: tuple[Statement, ...], inputs: tuple[Var, ...]) -> tuple[Statement, ...]:
     """`c = v` where v is read nowhere else: v is c from the start (an input lends its name instead)."""
     often = _assigned_often(statements)
+    last = {v: k for k, s in enumerate(statements) for v in reads_of(s)} if often else {}
     mapping: dict[Var, Code] = {}
     kept: list[Statement] = []
+    assigned: set[Var | None] = set()
     for k, s in enumerate(statements):
         target = s.targets[0] if isinstance(s, Assign) and len(s.targets) == 1 else None
         source = s.value if isinstance(s, Assign) else None
-        if target is not None and target in often and isinstance(source, Var) and source not in set(_reads(statements[k + 1 :])):
+        if target is not None and target in often and isinstance(source, Var) and last[source] == k:
             if source in inputs:
                 mapping[target] = source
                 continue
-            if any(isinstance(k, Assign) and source in k.targets for k in kept):
+            if source in assigned:
                 mapping[source] = target
                 continue
+        if isinstance(s, Assign):
+            assigned.update(s.targets)
         kept.append(s)
     return _rename(tuple(kept), mapping) if mapping else statements
 
@@ -146,46 +152,86 @@ def _rename(statements: tuple[Statement, ...], mapping: dict[Var, Code]) -> tupl
     return tuple(found)
 
 
+class _Ready:
+    """Values of a block that are read once and may still move; `kept` has None where one has moved."""
+
+    def __init__(self) -> None:
+        self.kept: list[Statement | None] = []
+        self._at: dict[Var, int] = {}
+        self._readers: dict[Var, list[Var]] = {}  # of the values that may move
+
+    def __contains__(self, var: Var) -> bool:
+        return var in self._at
+
+    def variables(self) -> list[Var]:
+        return list(self._at)
+
+    def value(self, var: Var) -> Code:
+        assign = self.kept[self._at[var]]
+        assert isinstance(assign, Assign)
+        return assign.value
+
+    def add(self, var: Var, value: Code) -> None:
+        """The last statement that was kept makes a value that may move."""
+        self._at[var] = len(self.kept) - 1
+        for read in variables(value):
+            self._readers.setdefault(read, []).append(var)
+
+    def move(self, var: Var) -> None:
+        self.kept[self._at.pop(var)] = None
+
+    def stay(self, of: Var | None = None) -> None:
+        """What reads a variable does not move beyond here; or nothing does."""
+        if of is None:
+            self._at, self._readers = {}, {}
+            return
+        for var in self._readers.pop(of, ()):
+            self._at.pop(var, None)
+
+    def statements(self) -> tuple[Statement, ...]:
+        return tuple(s for s in self.kept if s is not None)
+
+
 def _fold(
     statements: tuple[Statement, ...], reads: Counter[Var], often: set[Var], indent: int, simplify: Simplify
 ) -> tuple[Statement, ...]:
-    kept: list[Statement] = []
-    ready: dict[Var, Assign] = {}  # single-use values of this block that may still move
+    ready = _Ready()
     for s in statements:
         if isinstance(s, Block):
             if s.keyword == "with":
-                s = replace(s, body=_with_casts(s.body, ready, kept))
+                s = replace(s, body=_with_casts(s.body, ready))
             body = _fold(s.body, reads, often, indent + 4, simplify)
             s = replace(s, body=body)
-            ready = {v: a for v, a in ready.items() if not often & set(variables(a.value))}
+            for var in often:
+                ready.stay(var)
             if _has_effects(s.body):
-                ready = {}
-            kept.append(s)
+                ready.stay()
+            ready.kept.append(s)
             continue
         value = _value(s)
         if value is not None:
-            s = with_value(s, _absorb(s, value, ready, kept, indent, simplify))
-        if isinstance(s, Assign) and s.pure and len(s.targets) == 1 and s.targets[0] is not None:
-            target = s.targets[0]
+            s = with_value(s, _absorb(s, value, ready, indent, simplify))
+        ready.kept.append(s)
+        target = s.targets[0] if isinstance(s, Assign) and s.pure and len(s.targets) == 1 else None
+        if isinstance(s, Assign) and target is not None:
             if reads[target] == 1 and target not in often:
-                ready[target] = s
+                ready.add(target, s.value)
             if target in often:
-                ready = {v: a for v, a in ready.items() if target not in variables(a.value)}
+                ready.stay(target)
         if isinstance(s, Do | Store):
-            ready = {}
-        kept.append(s)
-    return tuple(kept)
+            ready.stay()
+    return ready.statements()
 
 
-def _with_casts(body: tuple[Statement, ...], ready: dict[Var, Assign], kept: list[Statement]) -> tuple[Statement, ...]:
+def _with_casts(body: tuple[Statement, ...], ready: _Ready) -> tuple[Statement, ...]:
     """The body of a `with` with the casts in it that it alone reads: it does not change what they do."""
     read = set(_reads(body))
     casts: dict[Var, Code] = {}
-    for var in [v for v in ready if v in read and not v.hint]:
-        value = ready[var].value
+    for var in [v for v in ready.variables() if v in read and not v.hint]:
+        value = ready.value(var)
         if isinstance(value, Call) and value.function == Text("float32"):
             casts[var] = value
-            kept.remove(ready.pop(var))
+            ready.move(var)
     return _rename(body, casts) if casts else body
 
 
@@ -193,23 +239,26 @@ def _has_effects(statements: tuple[Statement, ...]) -> bool:
     return any(isinstance(s, Do | Store) or (isinstance(s, Block) and _has_effects(s.body)) for s in statements)
 
 
-def _absorb(s: Statement, value: Code, ready: dict[Var, Assign], kept: list[Statement], indent: int, simplify: Simplify) -> Code:
+def _absorb(s: Statement, value: Code, ready: _Ready, indent: int, simplify: Simplify) -> Code:
     """The value with what is read once only here moved into it, as far as it stays readable."""
     width = indent + (
         7 if isinstance(s, Return) else sum(len(t.hint or t.kind) + 2 if t else 3 for t in s.targets) + 1 if isinstance(s, Assign) else 0
     )
-    for var in list(variables(value)):
+    read = list(variables(value))
+    if len(read) > LARGEST:
+        return value
+    for var in read:
         if var not in ready:
             continue
         whole = value is var
         rebound = isinstance(s, Assign) and len(s.targets) == 1 and s.targets[0] is not None and s.targets[0].hint == var.hint
         if var.hint and not whole and not rebound:
             continue
-        new = simplify(substitute(value, {var: ready[var].value}))
+        new = simplify(substitute(value, {var: ready.value(var)}))
         fits = width + len(render(new, lambda v: v.hint or v.kind)) <= FOLD_WIDTH and size_of(new) <= FOLD_SIZE
         if whole or fits:
             value = new
-            kept.remove(ready.pop(var))
+            ready.move(var)
     return value
 
 
