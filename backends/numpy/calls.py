@@ -15,21 +15,9 @@ from ..python.natives import Embedding, Linear
 from ..python.plan_classes import Plan
 from ..python.write_body import BodyWriter
 from .cache_arguments import handed_on
-from .helpers import free_name
 from .pointwise import dtype_code
 
 PARAMS = Text("params")
-
-
-def function_name(plan: Plan) -> str:
-    """`RmsNorm` is the function `rms_norm`."""
-    if plan.is_function:
-        return free_name(plan.name.lower())
-    pieces: list[str] = []
-    for k, c in enumerate(plan.name):
-        starts = c.isupper() and k and not plan.name[k - 1].isupper() and plan.name[k - 1] != "_"
-        pieces.append(f"_{c.lower()}" if starts else c.lower())
-    return free_name("".join(pieces))
 
 
 def lower_call(w: BodyWriter, node: ir.Node) -> None:
@@ -79,9 +67,7 @@ def applied(w: BodyWriter, module: ir.Module, params: Code | None, args: Sequenc
     numbers = [w.number(e) for n, e in w.numbers.plans.arguments(module) if n in used]
     own = [] if plan.is_function or params is None else [params]
     config = [Text("config")] if plan.takes_config and "config" in used else []
-    return Call(
-        Text(function_name(plan)), (*own, *args, *_memory(w, module, params), *_cached(w, plan, module, params, node), *numbers, *config)
-    )
+    return Call(Text(plan.name), (*own, *args, *_memory(w, module, params), *_cached(w, plan, module, params, node), *numbers, *config))
 
 
 def _memory(w: BodyWriter, module: ir.Module, params: Code | None) -> tuple[Code, ...]:
@@ -95,7 +81,7 @@ def _memory(w: BodyWriter, module: ir.Module, params: Code | None) -> tuple[Code
 
 
 def _cached(w: BodyWriter, plan: Plan, module: ir.Module, params: Code | None, node: ir.Node | None) -> tuple[Code, ...]:
-    name = function_name(plan)
+    name = plan.name
     if isinstance(params, Call) and params.function == Text("part") and isinstance(params.args[1], Text):
         name = params.args[1].text.removeprefix("f").strip('"')
     return handed_on(w, module, node, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import re
 from functools import cache
 
@@ -23,20 +22,19 @@ from ..python.parameter_shapes import shape_lines
 from ..python.plan_classes import plan_classes
 from ..python.prepare_masks import prepare_masks
 from .cache import without_onces
-from .calls import function_name, keeps_state
+from .calls import keeps_state
 from .evaluation import without_training
-from .helpers import FILE_NAMES, HELPERS, NEEDED, used_helpers
+from .file_names import FILE_NAMES, NEEDED, RESERVED
+from .helpers import used_helpers
 from .inline_tables import inline_tables
 from .write_functions import write_forward, write_function
-
-RESERVED = frozenset((*dir(builtins), *FILE_NAMES))
 
 
 def emit(program: ir.Program) -> str:
     """Requires: a verified program, after the passes. Ensures: a file that needs numpy alone (safetensors inside `load`), formatted, the same
     bytes for the same program. Raises SpecError (E601) where this backend cannot write an operation."""
     for item in program.inputs:
-        if item.name in HELPERS or item.name in NEEDED:
+        if item.name in NEEDED:
             diagnostic = Diagnostic(
                 "E601", f"a NumPy file has a `{item.name}` of its own", item.value.span, help="call the input otherwise"
             )
@@ -44,9 +42,9 @@ def emit(program: ir.Program) -> str:
     program = without_onces(keep_whole_axes(inline_functions(remove_dead_nodes(without_training(program)))))
     program, masks = prepare_masks(program)
     program = name_parameters(remove_dead_nodes(inline_tables(program)))
-    plans = plan_classes(program, lambda m: isinstance(native_of(m), Linear | Embedding))
+    plans = plan_classes(program, lambda m: isinstance(native_of(m), Linear | Embedding), FILE_NAMES, has_classes=False)
     own = [p for p in plans.plans if not p.is_native and program.root not in p.of.uses and p.first.outputs]
-    reserved = {*RESERVED, *HELPERS, *map(function_name, own)}
+    reserved = {*RESERVED, *(p.name for p in own)}
     used: dict[str, set[str]] = {}
     views = [write_function(p, plans, reserved, used) for p in own]
     outputs = "Output" if len(program.root.outputs) > 1 else ""
@@ -110,7 +108,7 @@ def _with_imports(text: str) -> str:
     lines.append("from collections.abc import Sequence")
     lines.append("from dataclasses import dataclass, field" if "= field(" in text else "from dataclasses import dataclass")
     lines += ["from fnmatch import fnmatch"] if "fnmatch(" in text else []
-    lines.append("from itertools import accumulate")
+    lines += ["from itertools import accumulate"] if "accumulate(" in text else []
     lines.append("from pathlib import Path")
     if "NamedTuple" in text:
         lines.append("from typing import NamedTuple")

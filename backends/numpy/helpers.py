@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 HELPERS = {
     "part": '''def part(params: Params, name: str) -> Params:
@@ -131,24 +130,3 @@ def used_helpers(text: str) -> list[str]:
                 wanted.add(name)
                 pending.append(HELPERS[name])
     return [source for name, source in HELPERS.items() if name in wanted]
-
-
-FILE_NAMES = (
-    "np", "math", "Path", "Array", "Params", "Config", "NamedTuple", "Output", "Cache", "load", "forward", "shapes", "init_state", "init_cache",
-)  # fmt: skip
-"""What the file's own functions, classes and modules are called."""
-
-NEEDED = frozenset(
-    (
-        *FILE_NAMES, "params", "config", "range", "len", "enumerate", "reversed", "slice", "tuple", "list", "dict", "set", "sum", "max", "min",
-        "int", "float", "bool", "str", "print",
-    )
-)  # fmt: skip
-"""These, what functions are given, and builtins that bodies call."""
-
-
-def free_name(name: str, taken: Iterable[str] = ()) -> str:
-    """A function's name that is not a helper's, nor another that the file needs."""
-    while name in HELPERS or name in NEEDED or name in taken:
-        name += "_"
-    return name

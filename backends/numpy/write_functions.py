@@ -41,7 +41,7 @@ from ..python.prepare_masks import Masks
 from ..python.write_body import BodyWriter, Numbers
 from .cache_arguments import CACHE, NONE, aside
 from .cache_arguments import arguments as cache_arguments
-from .calls import function_name, keeps_state
+from .calls import keeps_state
 from .lowerings import LOWERINGS
 from .moves import NumpyMoves
 from .pointwise import FunctionWriter, full
@@ -115,7 +115,7 @@ def write_function(plan: Plan, plans: Plans, reserved: Collection[str], used: di
     count = len(module.outputs)
     result = "Array" if count == 1 else f"tuple[{', '.join(['Array'] * count)}]"
     doc = docstring(module.doc)
-    return FunctionView(doc=doc, signature=signature_lines(f"def {function_name(plan)}", arguments, result), body=body)
+    return FunctionView(doc=doc, signature=signature_lines(f"def {plan.name}", arguments, result), body=body)
 
 
 def _writer(module: ir.Module, numbers: FunctionNumbers) -> FunctionWriter:

@@ -16,23 +16,6 @@ from .numbers import expression
 
 Vector = tuple[Expr, ...]
 MANY = 5
-KEEPING = ("Rows", "OptionalRows", "Ring", "ring_slots", "follow", "tensors", "grouped_attention")
-"""What a generated file brings along where it decodes with a cache."""
-HELPING = (
-    "window_attention",
-    "centred_attention",
-    "window_blocks",
-    "route",
-    "pairwise",
-    "grouped_mm",
-    "member",
-    "stacked",
-    "linear_recurrence",
-    "state_space",
-    "init_weights",
-    "load_weights",
-)
-"""What it brings along otherwise."""
 
 
 @frozen(kw_only=True, eq=False)
@@ -102,12 +85,20 @@ def _named_sizes(program: ir.Program) -> dict[str, Expr]:
 
 
 def plan_classes(
-    program: ir.Program, is_native: Callable[[ir.Module], bool], merged: Merged | None = None, opaque: Collection[ir.Value] = ()
+    program: ir.Program,
+    is_native: Callable[[ir.Module], bool],
+    taken: Collection[str],
+    merged: Merged | None = None,
+    opaque: Collection[ir.Value] = (),
+    *,
+    has_classes: bool = True,
 ) -> Plans:
-    """Requires: a typed program. Ensures: a plan for every module below the root; names are distinct."""
+    """Requires: a typed program. Ensures: a plan for every module below the root; names are distinct, and none is `taken` by the file.
+
+    A file without classes makes a function of every module."""
     classes = find_classes(program.root, opaque)
     plans = Plans(program, [], {}, {s: n for n, s in program.config}, merged or Merged(), _named_sizes(program))
-    names = _names([c for c in classes if not is_native(c.first)], program)
+    names = _names([c for c in classes if not is_native(c.first)], program, taken, has_classes)
     for c in classes:
         native = is_native(c.first)
         needed, child_config = _needed(c, plans)
@@ -201,7 +192,7 @@ def camel(name: str) -> str:
     return text
 
 
-def _names(classes: Sequence[Class], program: ir.Program) -> dict[int, str]:
+def _names(classes: Sequence[Class], program: ir.Program, reserved: Collection[str], has_classes: bool) -> dict[int, str]:
     """The component's name; where two classes have one component, what tells them apart stands in front."""
     slots = _slots(program.root)
     base = {c.key: program.name if program.root in c.uses else c.first.name for c in classes}
@@ -209,23 +200,13 @@ def _names(classes: Sequence[Class], program: ir.Program) -> dict[int, str]:
     for c in classes:
         groups.setdefault(base[c.key], []).append(c)
     found: dict[int, str] = {}
-    taken = {
-        "Model",
-        "Config",
-        "Cache",
-        "Tensor",
-        "NamedTuple",
-        "GroupedLinear",
-        "LinearCrossEntropy",
-        "BiasedCrossEntropy",
-        *KEEPING,
-        *HELPING,
-    }
+    taken = set(reserved)
     for name, group in groups.items():
         for c in group:
-            styled = (lambda n: n) if c.first.is_function and program.root not in c.uses and not c.in_list else camel
+            is_function = not has_classes or (c.first.is_function and program.root not in c.uses and not c.in_list)
+            styled = str if is_function else camel
             wanted = [name] if len(group) == 1 else _distinct(c, group, name, slots, base)
-            wanted += [f"{camel(program.name)}_{name}", *(f"{name}{k}" for k in range(2, 99))]
+            wanted += [f"{program.name}_{name}", *(f"{name}{k}" for k in range(2, 99))]
             found[c.key] = next(n for n in map(styled, wanted) if n not in taken)
             taken |= {found[c.key], f"{found[c.key]}Cache"}
     return found

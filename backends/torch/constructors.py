@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...compiler import ir
 from ...compiler.dims import ONE
 from ..python.choose_slots import choose_by_slot
-from ..python.code import Attribute, Call, Choice, Code, Each, Items, Text, Unary, Var, call, lines, method, wrap
+from ..python.code import Attribute, Call, Choice, Code, Each, Items, Text, Unary, Var, call, lines, method, number, wrap
 from ..python.find_classes import sees_rows
 from ..python.name_parameters import native_of
 from ..python.natives import Embedding, Linear, Norm
@@ -155,6 +155,9 @@ def initial(init: ir.Init, sizes: Sequence[Code], param: ir.Param, numbers: Numb
         case "ones":
             return call("torch.ones", *shape, **options)
         case "constant":
+            value = init.numbers[0]
+            if not (options or value.is_real):  # a whole number would make a tensor of ints
+                a[0] = call("float", a[0]) if value.constant is None else number(float(value.constant))
             return call("torch.full", Items(tuple(sizes)), a[0], **options)
         case "normal":
             return method(call("torch.empty", *shape), "normal_", std=a[0])

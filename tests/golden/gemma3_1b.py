@@ -602,9 +602,7 @@ def load_weights(model: Gemma3_1b, folder: Path) -> Gemma3_1b:
     surplus = [name for name in stored if not any(fnmatch(name, p) for p in IGNORED)]
     problems += [f"{name} is not a tensor of this model" for name in surplus]
     if problems:
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        where = "`xfc verify SPEC --checkpoint FOLDER` tells where the spec asks for them"
-        raise ValueError(f"{folder} does not fit this model ({where}):\n  " + "\n  ".join(problems[:20]) + more)
+        raise ValueError(misfit(folder, problems))
     model.load_state_dict(found, assign=True)
     return model
 
@@ -613,6 +611,13 @@ def same_order(shape: Sequence[int], wanted: Sequence[int]) -> bool:
     """Whether one shape is the other with neighbouring axes merged."""
     a, b = (set(accumulate(sizes, operator.mul, initial=1)) for sizes in (shape, wanted))
     return math.prod(shape) == math.prod(wanted) and (a <= b or b <= a)
+
+
+def misfit(folder: Path, problems: Sequence[str]) -> str:
+    """What is wrong with a folder, the first twenty faults."""
+    more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+    where = "`xfc verify SPEC --checkpoint FOLDER` tells where the spec asks for them"
+    return f"{folder} does not fit this model ({where}):\n  " + "\n  ".join(problems[:20]) + more
 
 
 def fault_of(tensor: Tensor) -> str:
