@@ -29,6 +29,7 @@ from .cache.helpers import cache_helpers
 from .cache.prepare import prepare_cache
 from .cache.thread_slots import thread_slots
 from .chunk_losses import chunk_losses
+from .file_names import FILE_NAMES
 from .generation import find_generation
 from .helpers import chosen_helpers
 from .initial_weights import init_rules
@@ -84,7 +85,7 @@ def emit(program: ir.Program) -> str:
     program, masks = prepare_masks(program, by_blocks=True)
     program = thread_slots(program)
     program, merged = merge_heads(read_states_by_chunks(chunk_losses(name_parameters(remove_dead_nodes(program)))))
-    plans = plan_classes(program, _is_native(program), merged, masks.inputs)
+    plans = plan_classes(program, _is_native(program), FILE_NAMES, merged, masks.inputs)
     functions = {p.name for p in plans.plans if p.is_function}
     reserved = RESERVED | functions
     helpers: set[str] = set()

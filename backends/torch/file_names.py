@@ -1,0 +1,23 @@
+"""What stands at the top of generated files besides what the spec names: no class and no function of a spec is called so."""
+
+from __future__ import annotations
+
+import builtins
+
+IMPORTED = (
+    "annotations", "json", "math", "operator", "re", "Callable", "Collection", "Iterator", "Sequence", "dataclass", "field", "fields",
+    "is_dataclass", "fnmatch", "accumulate", "Path", "NamedTuple", "torch", "F", "Tensor", "nn",
+)  # fmt: skip
+MODEL = ("Config", "Model", "Output", "init_weights", "check_choice", "choose")
+COMPUTING = (
+    "float32", "linear_recurrence", "grouped_attention", "shared_attention", "window_attention", "centred_attention", "window_blocks",
+    "GroupedLinear", "grouped_mm", "matmul_by_expert", "weight_gradient", "backward", "route", "pairwise", "stacked", "member",
+    "state_space", "LinearCrossEntropy", "linear_cross_entropy", "BiasedCrossEntropy", "biased_cross_entropy",
+)  # fmt: skip
+KEEPING = ("Cache", "Rows", "OptionalRows", "Ring", "ring_slots", "follow", "tensors")
+LOADING = (
+    "Joined", "published_names", "CHECKPOINT", "COPIES", "IGNORED", "load_weights", "spelling", "same_order", "misfit", "fault_of",
+    "read_tensors", "weight_files",
+)  # fmt: skip
+
+FILE_NAMES = frozenset((*dir(builtins), *IMPORTED, *MODEL, *COMPUTING, *KEEPING, *LOADING))
