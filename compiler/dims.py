@@ -192,7 +192,7 @@ class Expr:
         return any(isinstance(c, float) or any(a.is_real for a, _ in m) for m, c in self.terms)
 
     def value(self, under: Mapping[Sym, int | float] | None = None) -> int | float | None:
-        """The number; none if a symbol has no value. Whole results of exact quotients are ints."""
+        """The number; none if a symbol has no value, or there is no number for those of `under`. Whole results of exact quotients are ints."""
         total: int | float | Fraction = 0
         for monomial, coefficient in self.terms:
             product: int | float | Fraction = coefficient
@@ -243,7 +243,12 @@ def _atom_value(atom: Atom, under: Mapping[Sym, int | float] | None) -> int | fl
     arguments = [a.value(under) for a in atom.arguments]
     if any(a is None for a in arguments):
         return None
-    return _FUNCTIONS[atom.function](*arguments)
+    try:
+        return _FUNCTIONS[atom.function](*arguments)
+    except (OverflowError, ZeroDivisionError, ValueError):
+        if under is None:  # the spec's own numbers: it is told
+            raise
+        return None
 
 
 def const(number: int | float | Fraction) -> Expr:
