@@ -37,7 +37,8 @@ class Step:
 
 @frozen(kw_only=True)
 class Divergence:
-    """The first operation whose result differs: `where` is the path of modules, `layer` the number of the layer, if it stands in a stack."""
+    """The first operation whose result differs: `where` is the path of modules, `layer` the number of the layer, if it stands in a stack;
+    `gradient`: what it hands back in the backward pass."""
 
     backend: str
     operation: str
@@ -46,13 +47,15 @@ class Divergence:
     line: int
     text: str
     error: float
+    gradient: bool = False
 
     def __str__(self) -> str:
         inside = f" in {self.where}" if self.where else ""
         if math.isnan(self.error):
             return f"the definition gives NaN from `{self.operation}`{inside}, {self.source}:{self.line}: {self.text}"
         equals = " (of equal values any may come first)" if self.operation == "top" else ""
-        return f"{self.backend} parts at `{self.operation}`{inside}, {self.source}:{self.line}, by {self.error:.1e}{equals}: {self.text}"
+        what = f"{self.backend}'s gradient" if self.gradient else self.backend
+        return f"{what} parts at `{self.operation}`{inside}, {self.source}:{self.line}, by {self.error:.1e}{equals}: {self.text}"
 
 
 def find_divergence(
@@ -64,7 +67,7 @@ def find_divergence(
     found: Divergence | None = None
     stacked = False
     while True:
-        module = _module_at(program.root, path)
+        module = module_at(program.root, path)
         first = _first(program, path, runs, difference, tolerance, under)
         if first is None:
             return found
@@ -72,8 +75,8 @@ def find_divergence(
         node = module.body[number]
         if layer is not None and stacked:
             names[-1] = f"{names[-1]}.{layer}"
-        found = _told(node, backend, ".".join(names), error)
-        slots = _below(node, module)
+        found = told(node, backend, ".".join(names), error)
+        slots = modules_below(node, module)
         if not slots:
             return found
         best = [s for s in range(len(slots)) if slots[s].body]
@@ -82,6 +85,15 @@ def find_divergence(
             return found
         path, stacked = (*path, Step(node=number, slot=deeper)), isinstance(node, ir.Fold)
         names.append(node.target if isinstance(node, ir.Call | ir.Fold) and isinstance(node.target, str) else slots[deeper].name)
+
+
+def with_losses_shown(program: Program) -> Program:
+    """The losses as outputs, so that what they are made of can be shown."""
+    root = program.root
+    names = root.output_names or tuple(f"output{k}" if k else "output" for k in range(len(root.outputs)))
+    losses = {f"loss_{k}": loss.value for k, loss in enumerate(program.losses)}
+    root = replace(root, outputs=(*root.outputs, *losses.values()), output_names=(*names, *losses))
+    return replace(program, root=root, losses=(), inputs=tuple(replace(i, training=False) for i in program.inputs))
 
 
 def find_nan(program: Program, run: Callable[[Program], Outputs], under: Mapping[Sym, int | float]) -> Divergence | None:
@@ -97,13 +109,17 @@ def find_nan(program: Program, run: Callable[[Program], Outputs], under: Mapping
     return find_divergence(program, "interpreter", runs, undefined, 0.0, under)
 
 
-def _told(node: Node, backend: str, where: str, error: float) -> Divergence:
+def told(node: Node, backend: str, where: str, error: float, *, gradient: bool = False) -> Divergence:
+    """What there is to say of a node that parts."""
     line, _ = node.span.line_column()
     text = node.span.source.text.splitlines()[line - 1].strip() if node.span.source.text else ""
     operation = str(getattr(node, "function", "") or type(node).__name__.lower())
     if isinstance(node, ir.Call | ir.Fold):
         operation = node.target if isinstance(node.target, str) else node.target.name
-    return Divergence(backend=backend, operation=operation, where=where, source=node.span.source.path, line=line, text=text, error=error)
+    source = node.span.source.path
+    return Divergence(
+        backend=backend, operation=operation, where=where, source=source, line=line, text=text, error=error, gradient=gradient
+    )
 
 
 def _first(
@@ -145,18 +161,30 @@ class _Probe:
 
 
 def _probed(program: Program, path: tuple[Step, ...], under: Mapping[Sym, int | float]) -> _Probe:
-    module = _module_at(program.root, path)
-    shown = [(k, v) for k, node in enumerate(module.body) for v in node.outs if not isinstance(node, ir.Full | ir.Training)]
+    module = module_at(program.root, path)
+    hidden = set() if path else _for_losses(program)
+    shown = [
+        (k, v) for k, node in enumerate(module.body) for v in node.outs if not isinstance(node, ir.Full | ir.Training) and v not in hidden
+    ]
     root, values = _exposed(program.root, path, [v for _, v in shown], under)
     names = root.output_names or tuple(f"output{k}" if k else "output" for k in range(len(root.outputs)))
     probes = tuple(f"probe_{k}" for k in range(len(values)))
     root = replace(root, outputs=(*root.outputs, *values), output_names=(*names, *probes))
-    layered = any(isinstance(_module_at(program.root, path[:k]).body[step.node], ir.Fold) for k, step in enumerate(path))
+    layered = any(isinstance(module_at(program.root, path[:k]).body[step.node], ir.Fold) for k, step in enumerate(path))
     nodes = {name: number for name, (number, _) in zip(probes, shown, strict=True)}
     return _Probe(replace(program, root=root, checkpoint=()), nodes, layered)
 
 
-def _below(node: Node, module: Module) -> list[Module]:
+def _for_losses(program: Program) -> set[Value]:
+    """What reads an input that only losses have: it is none where outputs are computed."""
+    found = {i.value for i in program.inputs if i.training}
+    for node in program.root.body:
+        if any(v in found for v in ir.operands(node)):
+            found.update(node.outs)
+    return found
+
+
+def modules_below(node: Node, module: Module) -> list[Module]:
     """The modules that a node applies, where their values can be shown."""
     match node:
         case ir.Call():
@@ -169,9 +197,9 @@ def _below(node: Node, module: Module) -> list[Module]:
             return []
 
 
-def _module_at(root: Module, path: Sequence[Step]) -> Module:
+def module_at(root: Module, path: Sequence[Step]) -> Module:
     for step in path:
-        root = _below(root.body[step.node], root)[step.slot]
+        root = modules_below(root.body[step.node], root)[step.slot]
     return root
 
 
@@ -182,7 +210,7 @@ def _exposed(
     if not path:
         return module, tuple(values)
     step, node = path[0], module.body[path[0].node]
-    inner, below = _exposed(_below(node, module)[step.slot], path[1:], values, under)
+    inner, below = _exposed(modules_below(node, module)[step.slot], path[1:], values, under)
     names = (*inner.output_names, *(f"probe_{k}" for k in range(len(below)))) if inner.output_names else ()
     grown = replace(inner, outputs=(*inner.outputs, *below), output_names=names)
     if isinstance(node, ir.Fold):

@@ -25,7 +25,8 @@ from ..compiler.passes.derive_decoding import Refusal, derive_decoding
 from ..compiler.passes.prove_causality import prove, sequence_axis
 from ..compiler.pipeline import run as run_passes
 from . import interpreter
-from .find_divergence import Divergence, find_divergence, find_nan
+from .find_divergence import Divergence, find_divergence, find_nan, with_losses_shown
+from .find_gradient_divergence import find_gradient_divergence
 from .python.name_parameters import generated_names
 from .verify_checkpoint import check_checkpoint
 from .verify_decoding import Step, calls_of, joined, lengths_of
@@ -172,25 +173,74 @@ class _Verification:
                 self.under,
             )
             return [] if first is None else [first]
-        found: list[Divergence | None] = []
-        for backend in ("torch", "numpy"):
-            wrong = next((n for n in self.sets if any(not r.ok and r.what.startswith(f"{backend}, {n}") for r in rows)), None)
-            if wrong is None:
-                continue
-            tolerance = max(r.tolerance for r in rows if r.what.startswith(f"{backend}, {wrong}"))
-            runs = partial(self.again, backend, wrong)
-            found.append(find_divergence(self.program, backend, runs, difference, tolerance, self.under))
+        found = [
+            self.parted_of(backend, [r for r in rows if not r.ok and r.what.startswith(f"{backend}, ")]) for backend in ("torch", "numpy")
+        ]
         return [f for f in found if f is not None]
 
-    def again(self, backend: str, name: str, program: Program) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
-        """Another program on the same weights and inputs: by a backend, and by the interpreter."""
+    def parted_of(self, backend: str, wrong: list[Row]) -> Divergence | None:
+        """The first operation behind the first rows of a backend that differ."""
+        if not wrong:
+            return None
+        what = wrong[0].what.removeprefix(f"{backend}, ")
+        tolerance = max(r.tolerance for r in wrong)
+        if what == "gradients":
+            return find_gradient_divergence(self.program, self.gradient_errors, tolerance, self.under)
+        program = with_losses_shown(self.program) if what == "loss" else self.program
+        runs = partial(self.again, backend, what)
+        return find_divergence(program, backend, runs, difference, tolerance, self.under)
+
+    def again(self, backend: str, what: str, program: Program) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+        """Another program on the same weights and inputs, run as a row was: by a backend, and by the interpreter."""
         with ExitStack() as stack:
             made = _Verification(replace(self.chosen, program=program), self.dtype, self.seed, None, stack)
-            made.torch.load(self.params)
+            made.load(self.params)
             module = made.torch if backend == "torch" else made.numpy
-            made.numpy.params.update({n: a.astype(made.numpy.kind) if a.dtype.kind == "f" else a for n, a in made.torch.state().items()})
+            if what.startswith("segment"):
+                return made.in_segments(module)
+            name = next(n for n in self.sets if n in what)
             inputs = self.sets[name]
+            if what.startswith("decoding"):
+                return made.with_cache(backend, module, inputs, singly="1 at a time" in what)
             return module(made.given(inputs)), made.interpret(inputs, self.params)
+
+    def load(self, params: Mapping[str, Array]) -> None:
+        """Give both modules some weights of the spec."""
+        self.params = dict(params)
+        self.torch.load(self.params)
+        self.numpy.params.update({n: a.astype(self.numpy.kind) if a.dtype.kind == "f" else a for n, a in self.torch.state().items()})
+
+    def in_segments(self, module: TorchModule | NumpyModule) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+        """The outputs of calls in turn, by a module and by the interpreter, along a last axis."""
+        inputs = segments(self.program, self.chosen.under, self.seed, SEGMENTS)
+        carried, state = module.start(int(next(iter(inputs[0].values())).shape[0])), dict[str, Array]()
+        found = [module(self.given(i), state=carried) for i in inputs]
+        want = [interpreter.run(self.program, self.params, i, dtype=self.dtype, under=self.under, state=state) for i in inputs]
+        return ({n: np.stack([f[n] for f in each], axis=-1) for n in each[0]} for each in (found, want))  # type: ignore[return-value]
+
+    def with_cache(
+        self, backend: str, module: TorchModule | NumpyModule, inputs: Inputs, *, singly: bool
+    ) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+        """What calls with a cache give, side by side, and what the interpreter gives for all at once."""
+        step = self.step
+        if isinstance(step, Refusal) or step.decoding is None:
+            raise ModuleError("what is asked for has no cache")
+        lengths = lengths_of(int(self.chosen.under[step.decoding.rows]))[0 if singly else 1]
+        batch = next(iter(inputs.values())).shape[0]
+        cache = module.cache(batch, sum(lengths))
+        parts = [module(self.given(p), cache=cache) for p in calls_of(step, inputs, lengths, repeats=backend == "numpy")]
+        found, want = joined(step, parts), self.interpret(inputs)
+        return found, {n: a for n, a in want.items() if n in found}
+
+    def gradient_errors(self, program: Program, names: Sequence[str]) -> dict[str, float]:
+        """How far the gradients of parameters that another program has besides, at 0, are off."""
+        with ExitStack() as stack:
+            made = _Verification(replace(self.chosen, program=program), "float64", self.seed, None, stack)
+            made.load({n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in {**made.params, **self.params}.items()})
+            inputs = next(iter(self.sets.values()))
+            project = made.projection(made.interpret(inputs))
+            found = made.torch.gradients(made.given(inputs), project)
+            return {n: made.gradient_error(inputs, made.params, n, 0, found[n][0], project) for n in names if n in found}
 
     # ------------------------------------------------ outputs
 
@@ -292,37 +342,40 @@ class _Verification:
             return []
         inputs = next(iter(self.sets.values()))
         params = {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in self.params.items()}
-        rng = np.random.default_rng(self.seed + 1)
-        outputs = self.interpret(inputs, params, "float64")
-        project = {n: rng.normal(size=a.shape) for n, a in outputs.items() if a.dtype.kind == "f" and not n.startswith("loss")}
+        project = self.projection(self.interpret(inputs, params, "float64"))
         module = self.torch
         module.to("float64")
         try:
             found = module.gradients(self.given(inputs), project)
         finally:
             module.to(self.dtype)
-        worst, note = 0.0, ""
+        worst, note, rng = 0.0, "", np.random.default_rng(self.seed + 1)
         names = [n for n in found if n in params and params[n].dtype.kind == "f"]
         for name in rng.permutation(names)[:ENTRIES]:
             entry = int(rng.integers(params[name].size))
-            error = min(
-                self._gradient_error(inputs, params, str(name), entry, found[name][entry], project, step) for step in (1e-5, 1e-6, 1e-4)
-            )
+            error = self.gradient_error(inputs, params, str(name), entry, found[name][entry], project)
             if error > worst:
                 worst, note = error, f"worst at {name}[{entry}]"
         return [Row(what="torch, gradients", error=worst, tolerance=GRADIENT_TOLERANCE, note=note)] if names else []
 
-    def _gradient_error(
-        self, inputs: Inputs, params: dict[str, Array], name: str, entry: int, found: float, project: Mapping[str, Array], step: float
+    def projection(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Random weights of the outputs: the gradients are those of the sum."""
+        rng = np.random.default_rng(self.seed + 1)
+        return {n: rng.normal(size=a.shape) for n, a in outputs.items() if a.dtype.kind == "f" and not n.startswith("loss")}
+
+    def gradient_error(
+        self, inputs: Inputs, params: Mapping[str, Array], name: str, entry: int, found: float, project: Mapping[str, Array]
     ) -> float:
+        """How far a gradient is from differences of the interpreter, of the best of three widths."""
+
         def total(shift: float) -> float:
             moved = params[name].copy()
             moved.reshape(-1)[entry] += shift
             outputs = self.interpret(inputs, {**params, name: moved}, "float64")
             return float(sum((outputs[n] * p).sum() for n, p in project.items()))
 
-        slope = (total(step) - total(-step)) / (2 * step)
-        return float(abs(slope - found) / max(1.0, abs(slope)))
+        slopes = ((total(step) - total(-step)) / (2 * step) for step in (1e-5, 1e-6, 1e-4))
+        return min(float(abs(slope - found) / max(1.0, abs(slope))) for slope in slopes)
 
     # ------------------------------------------------ flow
 
