@@ -11,7 +11,7 @@ from ...compiler.decoding.read_window import Band, read_band
 from ...compiler.dims import ONE, ZERO, Expr
 from ...compiler.ir import REST, Axis, Label, Type, Value
 from ...grammar.frozen import frozen
-from .attention_axes import Predicate, attend_axes, has_score, is_native, mask_kind
+from .attention_axes import Causal, Predicate, attend_axes, has_score, is_native, mask_kind
 from .copy_nodes import Copier
 from .find_sites import Sites, find_sites
 from .mask_blocks import BLOCK, in_blocks, is_whole, lies_in_order
@@ -85,20 +85,20 @@ def can_hoist(program: ir.Program) -> Callable[[ir.Attend, ir.Module], bool]:
     return lambda node, module: node.mask is not None and preparation.recipe(node, module) is not None
 
 
-def prepare_masks(program: ir.Program, by_blocks: bool = False) -> tuple[ir.Program, Masks]:
+def prepare_masks(program: ir.Program, for_kernels: bool = False) -> tuple[ir.Program, Masks]:
     """Move masks out to the model.
 
     Requires: a verified program. Ensures: each Attend has no mask, exactly the causal one, a tensor from outside (which may be none where
-    `maybe_none` says so), or a predicate that reads what its layer makes. Where `by_blocks`, a mask that hides what is outside a band is made
-    over blocks of queries and the keys around each (`blocked`). Leaves alone: what the masks mean."""
-    return _Preparation(program, find_sites(program.root), by_blocks).run()
+    `maybe_none` says so), or a predicate that reads what its layer makes. `for_kernels`: a mask that hides what is outside a
+    band is made over blocks of queries and the keys around each (`blocked`), and one beside a bias may be none too. Leaves alone: what the masks mean."""
+    return _Preparation(program, find_sites(program.root), for_kernels).run()
 
 
 @dataclass
 class _Preparation:
     program: ir.Program
     sites: Sites
-    by_blocks: bool = False
+    for_kernels: bool = False
     masks: Masks = field(default_factory=Masks)
     wanted: dict[int, list[tuple[Value, _Recipe]]] = field(default_factory=dict)  # by id of a rewritten module: its new inputs
     done: dict[int, ir.Module] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class _Preparation:
         fresh: list[tuple[Value, _Recipe]] = []  # inputs this module gets
         made: list[tuple[Value, _Recipe]] = []
         for node in module.body:
-            if isinstance(node, ir.Attend) and (isinstance(mask_kind(node.mask), Predicate) or self.grows(node)):
+            if isinstance(node, ir.Attend) and self.is_made_outside(node):
                 recipe = self.recipe(node, original)
                 if recipe is not None:
                     value = self.place(recipe, is_root, fresh, made, body)
@@ -217,7 +217,8 @@ class _Preparation:
         given = frozenset(k for k, t in enumerate(terms) if _reads(t, body, defaults) and _constant(t, body, defaults) is True)
         always = [t for k, t in enumerate(terms) if k not in given]
         absent: Absent = "tensor"
-        if is_native(node) and not has_score(node) and (given or self.grows(node)) and not any(_reads(t, body, defaults) for t in always):
+        free_of_score = not has_score(node) or (self.for_kernels and not always)
+        if is_native(node) and free_of_score and (given or self.grows(node)) and not any(_reads(t, body, defaults) for t in always):
             absent = "all" if not always else "causal" if len(always) == 1 and _is_causal(always[0], body, region) else "tensor"
         if absent == "tensor" and not always:
             given = frozenset()
@@ -227,7 +228,13 @@ class _Preparation:
             causal=native and not has_score(node) and any(_is_causal(t, body, region) for t in terms),
             form=_form(node, labels, native), hint=_hint(labels, node, body, terms, region), window=window, band=None, rows=node.q.type.axis(node.query).size,
         )  # fmt: skip
-        return _blocked(recipe, node) if self.by_blocks and absent == "tensor" and lies_in_order(node, original, self.program) else recipe
+        return _blocked(recipe, node) if self.for_kernels and absent == "tensor" and lies_in_order(node, original, self.program) else recipe
+
+    def is_made_outside(self, node: ir.Attend) -> bool:
+        """Whether the mask should be a tensor: no kernel has it built in."""
+        kind = mask_kind(node.mask)
+        beside_a_bias = self.for_kernels and isinstance(kind, Causal) and is_native(node) and has_score(node)
+        return isinstance(kind, Predicate) or beside_a_bias or self.grows(node)
 
     def grows(self, node: ir.Attend) -> bool:
         """Whether the keys are those of all calls so far, so that what is exactly causal in one call is not in the next."""

@@ -126,6 +126,7 @@ class BodyWriter:
     places: dict[Value, Code] = field(default_factory=dict)  # indices that count something else than 0, 1, ...
     by_blocks: dict[Value, Callable[[], object]] = field(default_factory=dict)  # what writes indices of a band's queries and keys
     blocked: Collection[Value] = ()  # masks that may be made over these
+    maybe_none: Collection[Value] = ()  # masks that are none where all is seen
     kept: dict[str, Kept] = field(default_factory=dict)
     checks: list[Statement] = field(default_factory=list)  # before shapes are read
     defaulted: set[Value] = field(default_factory=set)  # optional inputs of the model

@@ -220,7 +220,9 @@ def bias_with_mask(w: BodyWriter, node: ir.Attend, layout: Layout, bias: tuple[V
     keep = mask_tensor(w, node, layout)
     if keep is None:
         return code
-    return method(code, "masked_fill", Unary("~", keep), number(float("-inf")))
+    masked = method(code, "masked_fill", Unary("~", keep), number(float("-inf")))
+    kind = mask_kind(node.mask)
+    return Choice(Binary("is", keep, Text("None")), code, masked) if isinstance(kind, Given) and kind.value in w.maybe_none else masked
 
 
 def score_inputs(w: BodyWriter, node: ir.Attend, score: ir.Region) -> None:

@@ -12,6 +12,7 @@ from .cache.nodes import lower_cached_along, lower_cached_concat, lower_cached_p
 from .calls import lower_call
 from .chunk_losses import LinearCrossEntropy, lower_linear_cross_entropy
 from .contractions import lower_einsum, lower_linear_recurrence
+from .join_biases import MaskedBias, lower_masked_bias
 from .pointwise import (
     lower_cast,
     lower_cross_entropy,
@@ -74,6 +75,7 @@ LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     ir.CrossEntropy: lower_cross_entropy,
     LinearCrossEntropy: lower_linear_cross_entropy,
     StateSpace: lower_state_space,
+    MaskedBias: lower_masked_bias,
     ir.Call: lower_call,
     ir.Fold: lower_fold,
     ir.Scan: lower_scan,

@@ -143,7 +143,9 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
     module = plan.first
     numbers = Numbers(plans, plan, is_root=False)
     w = BodyWriter(module=module, numbers=numbers, moves=TorchMoves(), lower=LOWERINGS)
-    w.blocked = {v for use in plan.of.uses for v, other in zip(module.inputs, use.inputs, strict=True) if other in masks.blocked}
+    alike = [(v, other) for use in plan.of.uses for v, other in zip(module.inputs, use.inputs, strict=True)]
+    w.blocked = {v for v, other in alike if other in masks.blocked}
+    w.maybe_none = {v for v, other in alike if other in masks.maybe_none}
     w.start()
     w.statements += read_states(w)
     take_apart(w)

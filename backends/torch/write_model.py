@@ -102,6 +102,7 @@ def write_model(
         w.env[given.value] = Tensor(var, tuple((label,) for label in given.value.type.labels), sizes_of(given.value.type))
     model = _Model(program, masks, w, kept, first)
     w.blocked = masks.blocked
+    w.maybe_none = {value for value, made in masks.made.items() if made.absent != "tensor"}
     w.by_blocks = {value: partial(count_by_blocks, w, window) for value, window in masks.windows.items()}
     if program.decoding is not None:
         start_call(w, program, masks, kept)

@@ -1,0 +1,217 @@
+"""A bias and a mask that are the same for all layers are one tensor, made before the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+from ...compiler import ir
+from ...compiler.dims import ONE
+from ...compiler.ir import Axis, Label, Module, Node, Program, Type, Value
+from ...grammar.frozen import frozen
+from ..python.attention_axes import Given, additive_bias, attend_axes, has_score, is_native, mask_kind
+from ..python.code import Binary, Choice, Code, Subscript, Text, Unary, Var, method, number
+from ..python.copy_nodes import Copier
+from ..python.layouts import Layout
+from ..python.write_body import BodyWriter
+from .pointwise import to_dtype
+
+
+@frozen(kw_only=True, eq=False)
+class MaskedBias(ir.Op):
+    """`bias`, or minus that, where `mask` (made outside, ready to broadcast) is true, else minus infinity; `heads` are one dimension."""
+
+    bias: Value
+    negative: bool
+    mask: Value
+    heads: tuple[Label, ...]
+
+
+@frozen(kw_only=True, eq=False)
+class _Wanted:
+    """What a module is to be given: the result of nodes over its other inputs."""
+
+    nodes: tuple[Node, ...]
+    result: Value
+
+
+def join_biases(program: Program) -> Program:
+    """Requires: masks that the model can make are made. Ensures: where a kernel's score adds a tensor and its mask is a tensor, both the same
+    for all layers of a stack, the layers are given the sum of both. Leaves alone: everything else, and inputs that nothing reads any more."""
+    if not any(isinstance(n, ir.Attend) and n.score is not None for m in ir.walk(program.root) for n in m.body):
+        return program
+    return replace(program, root=_Joining(program.root).visit(program.root))
+
+
+class _Joining:
+    def __init__(self, root: Module) -> None:
+        self.root = root
+        self.sites: dict[int, list[tuple[Module, Node, int]]] = {}  # where a module is applied: by whom, how, as which slot
+        for owner in ir.walk(root):
+            for node in owner.body:
+                for slot, module in enumerate(_applied(owner, node)):
+                    self.sites.setdefault(id(module), []).append((owner, node, slot))
+        self.known: dict[tuple[int, int], bool] = {}
+        self.done: dict[int, Module] = {}
+        self.wanted: dict[int, _Wanted] = {}  # by id of a new module
+
+    def is_invariant(self, module: Module, value: Value) -> bool:
+        """Whether an input is the same for all layers of the stacks that a module stands in, and it stands in one."""
+        if value not in module.inputs or module is self.root:
+            return False
+        place = module.inputs.index(value)
+        key = (id(module), place)
+        if key not in self.known:
+            self.known[key] = False
+            found = self.sites.get(id(module), [])
+            self.known[key] = bool(found) and all(self._given_alike(site, place) for site in found)
+        return self.known[key]
+
+    def _given_alike(self, site: tuple[Module, Node, int], place: int) -> bool:
+        owner, node, slot = site
+        match node:
+            case ir.Fold():
+                return node.inputs[slot][place] >= node.carried
+            case ir.Call():
+                return self.is_invariant(owner, node.args[place])
+            case _:
+                return False
+
+    # ------------------------------------------------ rewriting
+
+    def visit(self, original: Module) -> Module:
+        if id(original) not in self.done:
+            children = ir.changed_children(original, self.visit)
+            body = tuple(
+                replace(n, target=self.visit(n.target)) if isinstance(n, ir.Call | ir.Scan) and isinstance(n.target, Module) else n
+                for n in original.body
+            )
+            self.done[id(original)] = self.module(replace(original, children=children, body=body), original)
+        return self.done[id(original)]
+
+    def module(self, module: Module, original: Module) -> Module:
+        body: list[Node] = []
+        wanted: _Wanted | None = None
+        for node in module.body:
+            match node:
+                case ir.Attend() if wanted is None and (found := self.joined(node, original)) is not None:
+                    wanted, given = found, Value(found.result.type, "bias", node.span)
+                    node = _with_bias(node, given)
+                case ir.Call():
+                    target = node.target if isinstance(node.target, Module) else module.child(node.target).module  # type: ignore[union-attr]
+                    if id(target) in self.wanted:
+                        below = _mapped(self.wanted[id(target)], target.inputs, node.args)
+                        wanted, given = below, Value(below.result.type, "bias", node.span)
+                        node = replace(node, args=(*node.args, given))
+                case ir.Fold():
+                    node = self.fold(node, module, body)
+            body.append(node)
+        if wanted is None:
+            return replace(module, body=tuple(body))
+        new = replace(module, body=tuple(body), inputs=(*module.inputs, given), captured=module.captured + 1)
+        self.wanted[id(new)] = wanted
+        return new
+
+    def fold(self, node: ir.Fold, module: Module, body: list[Node]) -> ir.Fold:
+        """What the layers want is made before them, once for all that want the same."""
+        stack = module.child(node.target)
+        assert isinstance(stack, ir.Stack)
+        args, inputs = list(node.args), []
+        made: dict[tuple[Value, ...], Value] = {}
+        for (target, _), positions in zip(stack.slots, node.inputs, strict=True):
+            places = list(positions)
+            if id(target) in self.wanted:
+                found = _mapped(self.wanted[id(target)], target.inputs, [node.args[p] for p in positions])
+                read = tuple(v for n in found.nodes for v in ir.operands(n) if v in node.args)
+                if read not in made:
+                    body += found.nodes
+                    made[read] = found.result
+                    args.append(found.result)
+                places.append(args.index(made[read]))
+            inputs.append(tuple(places))
+        return replace(node, args=tuple(args), inputs=tuple(inputs))
+
+    def joined(self, node: ir.Attend, module: Module) -> _Wanted | None:
+        """The nodes that make one tensor of bias and mask, if these are the same for all layers."""
+        kind, score = mask_kind(node.mask), node.score
+        if not isinstance(kind, Given) or score is None or not has_score(node) or not is_native(node):
+            return None
+        found = additive_bias(score)
+        axes = attend_axes(node)
+        if found is None or not axes.key_heads or not {*axes.heads} & {*found[0].type.labels} or not self.is_invariant(module, kind.value):
+            return None
+        if sum(isinstance(n, ir.Attend) and n.score is not None for n in module.body) > 1:
+            return None
+        inside = {v for n in score.body for v in n.outs}
+        nodes = [n for n in score.body if n.out is not score.result]
+        if any(not self.is_invariant(module, v) for n in nodes for v in ir.operands(n) if v not in inside):
+            return None
+        if found[0] not in inside and not self.is_invariant(module, found[0]):
+            return None
+        made = _masked(node, found, kind.value)
+        return _Wanted(nodes=(*nodes, cast(Node, made)), result=made.out)
+
+
+def _applied(owner: Module, node: Node) -> list[Module]:
+    match node:
+        case ir.Call() | ir.Scan() | ir.Route() | ir.Pairwise():
+            if not isinstance(node.target, str):
+                return [node.target]
+            child = owner.child(node.target)
+            return [m for m, _ in child.slots] if isinstance(child, ir.Stack) else [child.module]
+        case ir.Fold():
+            stack = owner.child(node.target)
+            assert isinstance(stack, ir.Stack)
+            return [m for m, _ in stack.slots]
+        case _:
+            return []
+
+
+def _masked(node: ir.Attend, found: tuple[Value, bool], mask: Value) -> MaskedBias:
+    bias, negative = found
+    axes = attend_axes(node)
+    there = {*bias.type.labels, *mask.type.labels}
+    sizes = {a.label: a.size for v in (node.q, node.k) for a in v.type.axes}
+    sizes[node.key] = node.k.type.axis(node.k_axis).size
+    order = (*axes.batch, *axes.heads, node.query, node.key)
+    slots = (node.query, node.key)
+    kind = Type(tuple(Axis(x, sizes[x] if x in there else ONE) for x in order if x in there or x in slots), node.q.type.dtype)
+    return MaskedBias(outs=(Value(kind, "bias", node.span),), span=node.span, bias=bias, negative=negative, mask=mask, heads=axes.heads)
+
+
+def _with_bias(node: ir.Attend, bias: Value) -> ir.Attend:
+    """The same attention, whose score adds the bias alone."""
+    assert node.score is not None
+    s, last = node.score.params[0], node.score.result
+    add = ir.Elementwise(outs=(Value(last.type, "", node.span),), span=node.span, function="add", args=(s, bias))
+    return replace(node, mask=None, score=ir.Region(params=node.score.params, body=(add,), result=add.out))
+
+
+def _mapped(wanted: _Wanted, formals: Sequence[Value], actuals: Sequence[Value]) -> _Wanted:
+    """The same over the caller's values and labels."""
+    copier = Copier()
+    for formal, actual in zip(formals, actuals, strict=False):
+        copier.bind(formal.type, actual.type)
+        copier.values[formal] = actual
+    return _Wanted(nodes=tuple(copier.nodes(wanted.nodes)), result=copier.value(wanted.result))
+
+
+def lower_masked_bias(w: BodyWriter, node: ir.Node) -> None:
+    from .attention import across, given_mask
+
+    joined = cast(MaskedBias, node)
+    labels = joined.out.type.labels
+    heads = tuple(x for x in labels if x in joined.heads)
+    at = labels.index(heads[0])
+    layout: Layout = (*((x,) for x in labels[:at]), heads, *((x,) for x in labels[at + len(heads) :]))
+    bias = across(w, w.read(joined.bias), layout)
+    bias = to_dtype(w, Unary("-", bias) if joined.negative else bias, joined.bias.type.dtype, joined.out.type.dtype)
+    mask = given_mask(w, joined.mask, layout)
+    if len(heads) > 1 and (lead := at - sum(x in joined.bias.type.labels for x in labels[:at])):
+        bias = Subscript(bias, (Text("None"),) * lead)  # heads are told apart by their place
+    bias = w.temporary(bias, "bias", hint="bias") if joined.mask in w.maybe_none and not isinstance(bias, Var) else bias
+    code: Code = method(bias, "masked_fill", Unary("~", mask), number(float("-inf")))
+    if joined.mask in w.maybe_none:
+        code = Choice(Binary("is", mask, Text("None")), bias, code)
+    w.define(joined.out, code, layout, kind="bias")
