@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 
 from ...compiler import ir
@@ -132,6 +133,7 @@ def _kind(native: Native) -> str:
             return f"nn.{native.kind}"
 
 
+@lru_cache(maxsize=2)
 def _commonest(plans: Plans) -> dict[str, str]:
     """For each kind of module, what its weights mostly start as, of those that start the same for every Config."""
     rules: dict[str, Counter[str]] = {}
