@@ -112,8 +112,8 @@ def test_a_field_that_nothing_reads_is_refused_in_both_surfaces(old: str, new: s
     assert first.span is not None and first.span.source.path == str(path), first
     assert any(w in first.message for w in word), first
     written = tmp_path / "small.xf"
-    done = CliRunner().invoke(command, ["convert", str(path), "-o", str(written)])
-    if done.exit_code == 0:  # else it was refused there
+    done = CliRunner().invoke(command, ["convert", str(path), "--to", "xf", "-o", str(written)])
+    if done.exit_code == 0:  # what is not even a tree is refused there
         again = Diagnostics()
         assert elaborate_file(str(written), [], again) is None or again.failed
         assert {d.code for d in again.found} == {d.code for d in diagnostics.found}
@@ -142,7 +142,7 @@ def test_local_names_that_reach_nothing_are_inert(tmp_path: Path) -> None:
     done = CliRunner().invoke(command, ["verify", "--fields", str(path), "--format", "concise"])
     assert done.exit_code == 1
     assert "small.xf:10:17: E702 `spare` is inert" in done.output and "`decoder.ffn.hidden` is inert" in done.output
-    written = CliRunner().invoke(command, ["convert", str(path), "-o", str(tmp_path / "small.yaml")])
+    written = CliRunner().invoke(command, ["convert", str(path), "--to", "yaml", "-o", str(tmp_path / "small.yaml")])
     assert written.exit_code == 0, written.output
     done = CliRunner().invoke(command, ["verify", "--fields", str(tmp_path / "small.yaml"), "--format", "concise"])
     assert done.exit_code == 1 and "`spare` is inert" in done.output and "`decoder.ffn.hidden` is inert" in done.output
