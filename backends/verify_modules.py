@@ -135,14 +135,20 @@ class TorchModule:
         return hasattr(self.model, "init_cache")
 
     def cache(self, batch: int, length: int) -> object:
-        init_cache: Callable[[int, int], object] = getattr(self.model, "init_cache")  # noqa: B009 -- some modules have it
-        return init_cache(batch, length)
+        init_cache: Callable[..., object] = getattr(self.model, "init_cache")  # noqa: B009 -- some modules have it
+        return init_cache(batch, length, dtype=self.dtype)
 
     def tensors(self, inputs: Arrays) -> dict[str, torch.Tensor]:
         import torch
 
-        dtype = next((p.dtype for p in self.model.parameters()), torch.float64)
-        return {n: torch.from_numpy(np.array(a)).to(dtype if a.dtype.kind == "f" else None) for n, a in inputs.items()}
+        return {n: torch.from_numpy(np.array(a)).to(self.dtype if a.dtype.kind == "f" else None) for n, a in inputs.items()}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights'; without any, that of the interpreter."""
+        import torch
+
+        return next((p.dtype for p in self.model.parameters()), torch.float64)
 
     def gradients(self, inputs: Arrays, project: Mapping[str, Array]) -> dict[str, Array]:
         """Of the sum of outputs times `project`, by the spec's names (flat, in the module's order)."""

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ...compiler import ir
 from ...compiler.decoding.read_window import Band, read_band
-from ...compiler.dims import ONE, ZERO, Expr
+from ...compiler.dims import ONE, ZERO, Expr, Sym
 from ...compiler.ir import REST, Axis, Label, Type, Value
 from ...grammar.frozen import frozen
 from .attention_axes import Causal, Predicate, attend_axes, has_score, is_native, mask_kind
@@ -211,6 +211,8 @@ class _Preparation:
         is_root = original is self.program.root
         if not is_root and any(v not in original.inputs or self.sites.origin(original, v) is None for v in free):
             return None
+        if not self.shown_sizes(free) >= {s for a in region.result.type.axes for s in a.size.symbols if s.value is None}:
+            return None
         window = _ring(node, original)
         body, terms = _conjunction(region, window is not None)
         defaults = {v: d for v in free if (d := self.default(original, v)) is not None}
@@ -235,6 +237,16 @@ class _Preparation:
         kind = mask_kind(node.mask)
         beside_a_bias = self.for_kernels and isinstance(kind, Causal) and is_native(node) and has_score(node)
         return isinstance(kind, Predicate) or beside_a_bias or self.grows(node)
+
+    def shown_sizes(self, read: Sequence[Value]) -> set[Sym]:
+        """The dynamic sizes that the model knows in every call: of what all calls are given, and of what its masks read. With a cache, those of
+        inputs that later calls leave out are seen in the layers alone, by what these keep."""
+        decoding = self.program.decoding
+        dynamic = {*self.program.dynamic} if decoding is None else {decoding.rows, decoding.length}
+        given = [
+            i.value for i in self.program.inputs if decoding is not None and any(decoding.rows in a.size.symbols for a in i.value.type.axes)
+        ]
+        return dynamic | {s for v in (*given, *read) for a in v.type.axes if a.label is not REST for s in a.size.symbols}
 
     def grows(self, node: ir.Attend) -> bool:
         """Whether the keys are those of all calls so far, so that what is exactly causal in one call is not in the next."""

@@ -187,9 +187,15 @@ def mask_arguments(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> dict[str
 def given_mask(w: BodyWriter, value: Value, layout: Layout) -> Code:
     """A mask made outside comes ready to broadcast, with axes of size one; one made here is spread."""
     t = w.read(value)
-    if any(not has(layout, label) for label in t.labels):
+    if all(has(layout, label) for label in t.labels):
+        return across(w, t, layout)
+    first = next((k for k, dim in enumerate(layout) if dim == t.layout[0]), None)
+    if first is None or value in w.blocked:
         return t.code
-    return across(w, t, layout)
+    code, surplus = t.code, len(t.layout) - (len(layout) - first)
+    for _ in range(abs(surplus)):  # the heads that it was made for in two axes are one here, or the other way round
+        code = method(code, "squeeze" if surplus > 0 else "unsqueeze", number(-3))
+    return code
 
 
 def predicate(w: BodyWriter, node: ir.Attend, mask: ir.Region) -> Tensor:
@@ -260,8 +266,7 @@ def lower_written(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     """Scores and softmax in at least float32; a row that may see no key gives 0."""
     for value, role in ((node.q, "q"), (node.k, "k"), (node.v, "v")):
         w.suggest(value, role)
-    extra = tuple(label for label in axes.heads if label not in axes.key_heads)
-    batch = (*((label,) for label in axes.batch), *_dims(axes.key_heads), *_dims(extra))
+    batch = (*((label,) for label in axes.batch), *_heads_apart(node, axes))
     layout = (*batch, (node.query,), (node.key,))
     rows = (*batch, (node.query,), (node.feature,))
     early = scales_early(node, rows)
@@ -285,6 +290,14 @@ def lower_written(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     weights = _weights(w, node, layout, scores)
     code = Binary("@", to_dtype(w, weights, "float32", node.v.type.dtype), v)
     w.define(node.out, code, (*batch, (node.query,), axes.features))
+
+
+def _heads_apart(node: ir.Attend, axes: AttendAxes) -> Layout:
+    """A dimension for the heads that keys and values have, for those that one of them has, and for those of the queries alone."""
+    groups: dict[tuple[bool, bool], list[Label]] = {(k, v): [] for k in (True, False) for v in (True, False)}
+    for label in axes.heads:
+        groups[node.k.type.has(label), node.v.type.has(label)].append(label)
+    return _dims(*map(tuple, groups.values()))
 
 
 def _weights(w: BodyWriter, node: ir.Attend, layout: Layout, scores: Tensor) -> Code:

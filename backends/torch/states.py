@@ -37,6 +37,12 @@ def path_lines(plans: Plans) -> list[str]:
     ]
 
 
+def likeness(program: ir.Program) -> str:
+    """A tensor of the model's dtype, where its weights are, if it has any."""
+    trained = any(p.trainable for m in ir.walk(program.root) for p in m.params)
+    return "next(self.parameters())" if trained else "torch.empty(0)"
+
+
 def model_state_methods(plans: Plans, numbers: Numbers, helpers: set[str]) -> list[str]:
     """`init_state` of the model."""
     root = plans.program.root
@@ -48,7 +54,7 @@ def model_state_methods(plans: Plans, numbers: Numbers, helpers: set[str]) -> li
     found = [
         "    def init_state(self, batch_size: int) -> dict[str, Tensor]:",
         '        """What the model remembers before the first segment; calls change it in place."""',
-        *(["        like = next(self.parameters())"] if owners or any("like." in line for line in made) else []),
+        *([f"        like = {likeness(plans.program)}"] if owners or any("like." in line for line in made) else []),
         *made,
         f"        state: dict[str, Tensor] = {{{', '.join(own)}}}",
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ...compiler import ir
+from ...compiler.dims import sym
 from ...compiler.ir import Value
 from ..python.ask_loss import ask_loss
 from ..python.code import (
@@ -126,8 +127,7 @@ def write_model(
     write_effects(w, last)
     _write_loss(model, losses)
     if late:
-        _keep_last(model, _keeps_logits(program, late))
-        _write_main(model, [n for n in main if n in late], None)
+        _write_main(model, [n for n in main if n in late], _keeps_logits(program, late))
     if program.decoding is not None:
         end_call(w, program)
     _write_return(model, outputs)
@@ -263,8 +263,12 @@ def _default(model: _Model, given: ir.ModelInput, read: Collection[Value]) -> No
 def _full_default(model: _Model, given: ir.ModelInput, value: Tensor) -> Code:
     """The default in the declared shape."""
     w, kind = model.w, given.value.type
-    if given.value in model.kept.rows and given.default is not None:
+    if given.value in model.kept.rows and given.default is not None and given.default.result.type.axes:
         kind = given.default.result.type
+    decoding = model.program.decoding
+    if decoding is not None:  # what later calls need is kept: only a first one is without it
+        rows = {decoding.length: sym(decoding.rows)}
+        kind = replace(kind, axes=tuple(replace(a, size=a.size.substitute(rows)) for a in kind.axes))
     sizes = [w.number(a.size) for a in kind.axes]
     node = given.default.body[-1] if given.default is not None and given.default.body else None
     if isinstance(node, ir.Full) and not value.layout:
@@ -354,11 +358,11 @@ def _branch(model: _Model, given: frozenset[Value], masks: Sequence[tuple[Var, M
     w.statements = [*outer, Block(condition, "if", tuple(w.statements))]
 
 
-def _write_main(model: _Model, main: Sequence[ir.Node], keep: Value | None) -> None:
+def _write_main(model: _Model, main: Sequence[ir.Node], keep: _LastRows | None) -> None:
     write_in_turn(model.w, main, lambda nodes: _write_nodes(model, nodes, keep), model.first)
 
 
-def _write_nodes(model: _Model, nodes: Sequence[ir.Node], keep: Value | None) -> None:
+def _write_nodes(model: _Model, nodes: Sequence[ir.Node], keep: _LastRows | None) -> None:
     masks, w = model.masks, model.w
     for node in nodes:
         if node in masks.only_for_masks and node.outs[0] not in masks.made:
@@ -366,19 +370,21 @@ def _write_nodes(model: _Model, nodes: Sequence[ir.Node], keep: Value | None) ->
         if node.outs[0] in masks.made:
             _write_mask(model, node.outs[0])
             continue
-        w.write([node])
-        if keep in node.outs:
-            _keep_last(model, keep)
+        if keep is not None and node is keep.reader:
+            _write_last_rows(model, keep)
+        else:
+            w.write([node])
 
 
-def _keep_last(model: _Model, keep: Value | None) -> None:
-    """From here on, the value has its last positions only (all of them for 0)."""
-    if keep is None or keep not in model.w.env:
-        return
-    t = model.w.read(keep)
+def _write_last_rows(model: _Model, keep: _LastRows) -> None:
+    """The reader sees the value's last positions only (all of them for 0)."""
+    w = model.w
+    t = w.read(keep.value)
     at = next(k for k, dim in enumerate(t.layout) if dim[0] is _token_axis(model.program))
     items = (*(Range(),) * at, Range(Unary("-", Text("logits_to_keep"))))
-    model.w.env[keep] = Tensor(Subscript(t.code, items), t.layout, t.sizes)
+    w.env[keep.value] = Tensor(Subscript(t.code, items), t.layout, t.sizes)
+    w.write([keep.reader])
+    w.env[keep.value] = t
 
 
 def _write_mask(model: _Model, value: Value) -> None:
@@ -453,20 +459,32 @@ def _token_axis(program: ir.Program) -> ir.Label | None:
     return None
 
 
-def _keeps_logits(program: ir.Program, late: Collection[ir.Node] | None = None) -> Value | None:
-    """The value whose last positions are enough for the last logits: above it nothing mixes tokens, and (`late`) everything is still to be written."""
+@dataclass(frozen=True, slots=True)
+class _LastRows:
+    """The value of which the last positions are enough for the last logits, and what reads it on the way to them."""
+
+    value: Value
+    reader: ir.Node
+
+
+def _keeps_logits(program: ir.Program, late: Collection[ir.Node] | None = None) -> _LastRows | None:
+    """From where the last positions are enough: above nothing mixes tokens, nothing but the logits and losses is made of what is between, and
+    (`late`) everything is still to be written."""
     axis, root = _token_axis(program), program.root
     if axis is None:
         return None
     value = root.outputs[root.output_names.index("logits")]
     made = {out: n for n in root.body for out in n.outs}
-    start = value
+    needed = _needed_by(root, list(ir.results(root)))
+    found: _LastRows | None = None
     while True:
         node = made.get(value)
-        below = _per_token(node, axis, root) if node is not None and (late is None or node in late) else None
-        if below is None or not below.type.has(axis):
-            return None if value is start else value
-        value = below
+        readers = [n for n in root.body if n in needed and value in ir.operands(n)]
+        alone = readers == ([] if found is None else [found.reader]) and list(ir.results(root)).count(value) == (found is None)
+        below = _per_token(node, axis, root) if node is not None and alone and (late is None or node in late) else None
+        if node is None or below is None or not below.type.has(axis):
+            return found
+        found, value = _LastRows(below, node), below
 
 
 def _per_token(node: ir.Node, axis: ir.Label, root: ir.Module) -> Value | None:

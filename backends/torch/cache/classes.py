@@ -12,6 +12,7 @@ from ...python.choose_slots import choose_by_slot
 from ...python.code import Attribute, Call, Choice, Code, Each, Items, Text, Var, call, method, wrap
 from ...python.plan_classes import Plan, Plans, camel
 from ...python.write_body import BodyWriter, Kept, Numbers
+from ..states import likeness
 from .parts import NONE, Part, fields_of, grows, keeps, part_type, parts, passes, starts_empty, window_of
 from .prepare import KeptInputs
 
@@ -225,7 +226,7 @@ def root_init(w: BodyWriter, kept: KeptInputs, helpers: set[str]) -> list[str]:
     return [
         "    def init_cache(self, batch_size: int, max_length: int, dtype: torch.dtype | None = None) -> Cache:",
         '        """An empty cache with room for `max_length` tokens of each sequence; `dtype` is the model\'s, if not said."""',
-        "        like = next(self.parameters()).new_empty(0, dtype=dtype)",
+        f"        like = {likeness(w.numbers.plans.program)}.new_empty(0, dtype=dtype)",
         *wrap("cache = ", Call(Text("Cache"), (), tuple(made.items())), _hint, 8),
         "        if like.is_cuda:  # tensors that stay where they are, so that a compiled step can be replayed as a graph",
         "            for tensor in (cache.position, *tensors(cache)):",

@@ -62,6 +62,7 @@ def _write_first(w: BodyWriter, nodes: Sequence[ir.Node], first: First, write: W
     w.statements += [Block(continues(w), "if", tuple(loads)), Block(Text(""), "else", body)]
     for node in onces:
         w.kept[node.entry] = Kept("once", node.out.type, layouts[node.out])
+    w.optional |= inside  # no sizes are read from what later calls do not have
     for out, _, var in found:
         w.env[out] = Tensor(var, layouts[out], sizes_of(out.type))
 

@@ -52,7 +52,7 @@ def ring_slots(slots: Tensor, window: int, size: int) -> Tensor:
     "follow": '''def follow(before: Tensor, x: Tensor) -> Tensor:
     """x [b, t, ...] after the last entries of the calls before, which then give way to its own."""
     y = torch.cat((before, x), 1)
-    before.copy_(y[:, -before.shape[1] :])
+    before.copy_(y[:, x.shape[1] :])
     return y''',
     "tensors": '''def tensors(part: object) -> Iterator[Tensor]:
     """All tensors of a cache that have a row for each sequence."""

@@ -123,7 +123,8 @@ def lower_cached_concat(w: BodyWriter, node: ir.Node) -> None:
     size = node.args[0].type.axis(node.over).size
     n = w.number(size)
     var = Var(hint=node.out.hint, kind="x")
-    last = Subscript(var, (Range(), Range(Unary("-", n))))
+    length = Subscript(Attribute(var, "shape"), (number(1),))
+    last = Subscript(var, (Range(), Range(Unary("-", n) if size.constant else Binary("-", length, n))))  # of none, none
     first = Subscript(var, (Range(), Range(n)))
     state = held(node.entry)
     w.statements += [
