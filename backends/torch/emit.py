@@ -25,6 +25,7 @@ from ..python.numbers import expression
 from ..python.order_biases import order_biases
 from ..python.plan_classes import plan_classes
 from ..python.prepare_masks import prepare_masks
+from ..python.write_body import Numbers
 from .cache.helpers import cache_helpers
 from .cache.prepare import prepare_cache
 from .cache.thread_slots import thread_slots
@@ -93,7 +94,8 @@ def emit(program: ir.Program) -> str:
     views = [write_class(p, plans, masks, reserved, helpers) for p in plans.plans if not p.is_native and program.root not in p.of.uses]
     outputs = "Output" if len(program.root.outputs) > 1 else ""
     model = write_model(program, plans.of(program.root), plans, masks, kept, reserved, helpers, outputs)
-    generation = find_generation(given, any("logits_to_keep" in line for line in model.signature))
+    root = Numbers(plans, plans.of(program.root), is_root=True)
+    generation = find_generation(given, root, any("logits_to_keep" in line for line in model.signature))
     rules = init_rules(plans)
     checkpoint = checkpoint_view(program, model.name)
     text = _template().render(

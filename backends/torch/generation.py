@@ -9,6 +9,8 @@ from ...compiler import ir
 from ...compiler.decoding.find_running_values import find_running_values
 from ...compiler.ir import Decoding, ModelInput, Program, Value
 from ..python.code import WIDTH, Text, call, wrap
+from ..python.write_body import Numbers
+from .cache.limits import prompt_limit
 from .write_class import signature_lines
 
 OPTIONS = {
@@ -38,9 +40,10 @@ class Generation:
     generate: list[str]
     stream: list[str]
     doc: list[str]
+    limit: list[str]
 
 
-def find_generation(program: Program, keeps_logits: bool) -> Generation | None:
+def find_generation(program: Program, numbers: Numbers, keeps_logits: bool) -> Generation | None:
     """How a derived program generates tokens; none if its first decoded output is no score of each token of an input, or if later tokens
     would need an input that the tokens do not give."""
     decoding = program.decoding
@@ -55,6 +58,7 @@ def find_generation(program: Program, keeps_logits: bool) -> Generation | None:
     along = [i for i in given if _runs(i.value, decoding)]
     if any(i.required for i in along):
         return None
+    counted = next((i for i in along if _counts(i)), None)
     same = [i for i in along if i.value.type.dtype == "int" and i.value.type.labels == ids.value.type.labels]
     mask = next((i for i in same if _constant(i) == 1), None)
     positions = next((i for i in same if _counts(i)), None) if mask is not None else None
@@ -80,6 +84,7 @@ def find_generation(program: Program, keeps_logits: bool) -> Generation | None:
         output=program.root.output_names[number] if several else "",
         generate=signature_lines("def generate", ["self", *arguments, *options], "Tensor", 4),
         stream=signature_lines("def stream", ["self", *arguments, *options], "Iterator[Tensor]", 4),
+        limit=prompt_limit(program, numbers, counted, ids.name, mask.name if mask is not None and positions is not None else ""),
         doc=textwrap.wrap(_doc(ids, mask), WIDTH - 11, initial_indent=" " * 8, subsequent_indent=" " * 8),
     )
 

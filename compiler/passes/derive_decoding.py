@@ -64,7 +64,8 @@ def _refused(program: Program, flow: Flow) -> tuple[Refusal | None, Sym | None]:
         return Refusal(f"causal only by assumption: {flow.assumed.reason}", flow.assumed.span), None
     carried = next((state for m in ir.walk(program.root) for state in m.states), None)
     if carried is not None:
-        return Refusal(f"the state `{carried.name}`, carried from call to call", carried.span or program.span), None
+        what = f"the state `{carried.name}`, which every call replaces: calls of one token are other segments than one call of all"
+        return Refusal(what, carried.span or program.span), None
     decoded = flow.decoded
     if decoded is None:
         return Refusal("no input of tokens shares an axis with an output", program.span), None

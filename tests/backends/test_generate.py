@@ -147,3 +147,25 @@ def test_beams_go_on_from_where_they_are_put(model: torch.nn.Module) -> None:
 
 def test_only_models_that_decode_generate() -> None:
     assert "def generate" not in source("bert_base") and "def choose" not in source("bert_base")
+
+
+def test_positions_past_their_table() -> None:
+    """Told by the table's name and size before anything is computed; rows that are padded on the left have fewer tokens than slots."""
+    with loaded(source("gpt2"), "generate_gpt2") as module:
+        small = module.Model(module.Config(vocab=19, d_model=24, size=8, layers=1, heads=2)).eval()
+    ids, mask = torch.zeros(2, 7, dtype=torch.long), torch.ones(2, 7, dtype=torch.long)
+    mask[:, :2] = 0
+    assert small.generate(ids, max_new_tokens=2).shape == (2, 9)
+    with pytest.raises(ValueError, match=r"position\.weight has 8 positions: too few for 7 tokens and 3 new ones"):
+        small.generate(ids, max_new_tokens=3)
+    assert small.generate(ids, mask, max_new_tokens=4).shape == (2, 11)
+    with pytest.raises(ValueError, match=r"position\.weight has 8 positions: too few for 5 tokens and 5 new ones"):
+        small.generate(ids, mask, max_new_tokens=5)
+
+
+def test_a_cache_is_no_longer_than_the_table_its_slots_read() -> None:
+    with loaded(source("whisper_tiny"), "generate_whisper") as module, torch.device("meta"):
+        model = module.Model()
+    assert model.init_cache(1, 448).max_length == 448
+    with pytest.raises(ValueError, match=r"position\.weight has 448 positions: too few for 449 tokens"):
+        model.init_cache(1, 449)

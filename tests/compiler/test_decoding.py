@@ -28,6 +28,7 @@ REFUSED = {
     "linformer": "the sum over `t`",
     "mixture_of_depths": "causal only by assumption",
     "expert_choice": "`attend` without a mask",
+    "transformer_xl_enwik8": "the state `past`, which every call replaces",
 }
 
 

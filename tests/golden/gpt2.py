@@ -245,9 +245,14 @@ class Gpt2(nn.Module):
         check_choice(max_new_tokens, temperature, top_k, top_p)
         if attention_mask is not None and not bool(attention_mask[:, -1].all()):
             raise ValueError("the last token of a row has attention_mask 0: prompts are padded on the left")
+        longest = input_ids.shape[1] if attention_mask is None else int(attention_mask.sum(-1).max())
+        if longest + max_new_tokens - 1 > self.config.size:
+            raise ValueError(
+                f"position.weight has {self.config.size} positions: too few for {longest} tokens and {max_new_tokens} new ones",
+            )
         position_ids = None if attention_mask is None else (attention_mask.cumsum(-1) - 1).clamp(min=0)
         ids = input_ids
-        cache = self.init_cache(ids.shape[0], ids.shape[1] + max_new_tokens)
+        cache = self.init_cache(ids.shape[0], ids.shape[1] + max(max_new_tokens - 1, 0))  # the last is not read
         ends = None if eos_token_id is None else torch.tensor(eos_token_id, device=ids.device).reshape(-1)
         ended = torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
         for _ in range(max_new_tokens):

@@ -283,7 +283,7 @@ class Llama3_8b(nn.Module):
             raise ValueError("the last token of a row has attention_mask 0: prompts are padded on the left")
         position_ids = None if attention_mask is None else (attention_mask.cumsum(-1) - 1).clamp(min=0)
         ids = input_ids
-        cache = self.init_cache(ids.shape[0], ids.shape[1] + max_new_tokens)
+        cache = self.init_cache(ids.shape[0], ids.shape[1] + max(max_new_tokens - 1, 0))  # the last is not read
         ends = None if eos_token_id is None else torch.tensor(eos_token_id, device=ids.device).reshape(-1)
         ended = torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
         for _ in range(max_new_tokens):

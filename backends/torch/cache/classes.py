@@ -13,6 +13,7 @@ from ...python.code import Attribute, Call, Choice, Code, Each, Items, Text, Var
 from ...python.plan_classes import Plan, Plans, camel
 from ...python.write_body import BodyWriter, Kept, Numbers
 from ..states import likeness
+from .limits import cache_limit
 from .parts import NONE, Part, fields_of, grows, keeps, part_type, parts, passes, starts_empty, window_of
 from .prepare import KeptInputs
 
@@ -226,6 +227,7 @@ def root_init(w: BodyWriter, kept: KeptInputs, helpers: set[str]) -> list[str]:
     return [
         "    def init_cache(self, batch_size: int, max_length: int, dtype: torch.dtype | None = None) -> Cache:",
         '        """An empty cache with room for `max_length` tokens of each sequence; `dtype` is the model\'s, if not said."""',
+        *cache_limit(w.numbers),
         f"        like = {likeness(w.numbers.plans.program)}.new_empty(0, dtype=dtype)",
         *wrap("cache = ", Call(Text("Cache"), (), tuple(made.items())), _hint, 8),
         "        if like.is_cuda:  # tensors that stay where they are, so that a compiled step can be replayed as a graph",
