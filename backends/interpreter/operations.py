@@ -296,7 +296,7 @@ def cross_entropy(frame: Frame, node: ir.CrossEntropy) -> Tensor:
     counted = target.array != -100
     _within(np.where(counted, target.array, 0), scores.shape[-1], node.over)
     picked = np.take_along_axis(scores, np.where(counted, target.array, 0)[..., None], axis=-1)[..., 0]
-    return Tensor(np.asarray(-np.sum(np.where(counted, picked, 0)) / counted.sum()), ())
+    return Tensor(np.asarray(-np.sum(np.where(counted, picked, 0)) / max(int(counted.sum()), 1)), ())
 
 
 def index(frame: Frame, node: ir.Index) -> Tensor:

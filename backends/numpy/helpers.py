@@ -53,10 +53,10 @@ HELPERS = {
     "log_softmax": """def log_softmax(x: Array, axis: int) -> Array:
     return x - np.expand_dims(logsumexp(x, axis), axis)""",
     "cross_entropy": '''def cross_entropy(logits: Array, target: Array) -> Array:
-    """Mean of -log softmax(logits)[target] over the targets that are not -100."""
+    """Mean of -log softmax(logits)[target] over the targets that are not -100; 0 where there are none."""
     kept = target != -100
     picked = np.take_along_axis(log_softmax(logits, -1), np.where(kept, target, 0)[..., None], -1)[..., 0]
-    return -picked[kept].mean()''',
+    return -picked[kept].sum() / max(int(kept.sum()), 1)''',
     "top": '''def top(x: Array, k: int, axis: int) -> tuple[Array, Array]:
     """The k largest, descending, and their places."""
     index = np.take(np.argsort(-x, axis, kind="stable"), np.arange(k), axis)

@@ -60,6 +60,7 @@ RESERVED = frozenset(
         "self",
         "config",
         "float32",
+        "cross_entropy",
         "linear_cross_entropy",
         "biased_cross_entropy",
         "linear_recurrence",

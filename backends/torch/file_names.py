@@ -12,7 +12,7 @@ MODEL = ("Config", "Model", "Output", "init_weights", "check_choice", "choose")
 COMPUTING = (
     "float32", "linear_recurrence", "grouped_attention", "shared_attention", "window_attention", "centred_attention", "window_blocks",
     "GroupedLinear", "grouped_mm", "matmul_by_expert", "weight_gradient", "backward", "route", "pairwise", "stacked", "member",
-    "state_space", "LinearCrossEntropy", "linear_cross_entropy", "BiasedCrossEntropy", "biased_cross_entropy",
+    "state_space", "cross_entropy", "LinearCrossEntropy", "linear_cross_entropy", "BiasedCrossEntropy", "biased_cross_entropy",
 )  # fmt: skip
 KEEPING = ("Cache", "Rows", "OptionalRows", "Ring", "ring_slots", "follow", "tensors")
 LOADING = (

@@ -11,6 +11,9 @@ HELPERS = {
     "float32_like": '''def float32(x: Tensor, like: Tensor | None = None) -> Tensor:
     """At least float32: float64 stays, and integers become it where `like` is it."""
     return x.to(torch.promote_types(x.dtype if like is None else like.dtype, torch.float32))''',
+    "cross_entropy": '''def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """The mean over the targets that are not -100; 0 where there are none."""
+    return F.cross_entropy(logits, target, reduction="sum") / (target != -100).sum().clamp(min=1)''',
     "linear_cross_entropy": linear_cross_entropy(biased=False),
     "biased_cross_entropy": linear_cross_entropy(biased=True),
     "state_space": STATE_SPACE,
@@ -139,7 +142,7 @@ matmul_by_expert.register_autograd(backward, setup_context=lambda ctx, inputs, o
 NEEDS = {"route": ("grouped_mm",), "pairwise": ("grouped_mm",), "grouped_linear": ("grouped_mm",)}
 
 
-APART = ("linear_cross_entropy", "biased_cross_entropy")
+APART = ("cross_entropy", "linear_cross_entropy", "biased_cross_entropy")
 """What stands behind the model: how a loss is computed is no part of reading it."""
 
 

@@ -337,4 +337,5 @@ def lower_cross_entropy(w: BodyWriter, node: ir.Node) -> None:
         logits = to_dtype(w, logits, node.logits.type.dtype, "float32")
     if len(rows) != 1:
         logits, target = method(logits, "flatten", number(0), number(len(rows) - 1)), method(target, "flatten")
-    w.define(node.out, call("F.cross_entropy", logits, target), (), kind="loss")
+    w.helpers.add("cross_entropy")
+    w.define(node.out, call("cross_entropy", logits, target), (), kind="loss")

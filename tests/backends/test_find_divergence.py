@@ -109,7 +109,7 @@ FAULTS = {
     "a step, numpy": (DECODER, numpy_backend, "x = x + cache.kept[name]", "x = x - cache.kept[name]", "numpy parts at `cumsum` in layers.0.mixer, ", "so_far = cumsum(inner(x), t)"),
     "a step of attention": (DECODER, torch_backend, "q2 = cache.q.keep(q2, slots)", "q2 = cache.q.keep(2 * q2, slots)", "torch parts at `attend` in layers.0, ", "attend(q, q, q, causal, over = t)"),
     "a loss, torch": (DECODER, torch_backend, "logits.square()", "logits.abs()", "torch parts at `pow`, ", "loss size = "),
-    "a loss, numpy": (DECODER, numpy_backend, "return -picked[kept].mean()", "return picked[kept].mean()", "numpy parts at `crossentropy`, ", "loss tokens = "),
+    "a loss, numpy": (DECODER, numpy_backend, "return -picked[kept].sum()", "return picked[kept].sum()", "numpy parts at `crossentropy`, ", "loss tokens = "),
     "a gradient": (DECODER, torch_backend, ".cos()", ".detach().cos()", "torch's gradient parts at `cos` in layers.1.mixer, ", "return x + cos(y)"),
     "a gradient of the model's body": (DECODER, torch_backend, ".sigmoid()", ".detach().sigmoid()", "torch's gradient parts at `sigmoid`, ", "logits = head(sigmoid(layers(embed(input_ids))))"),
     "memory, torch": (MEMORY, torch_backend, ".tanh()", ".sin()", "torch parts at `tanh` in layers.0, ", "old = tanh(mean(past, memory))"),

@@ -156,7 +156,7 @@ class BertBase(nn.Module):
         logits = F.linear(self.head_norm(F.gelu(self.head(x[:, -logits_to_keep:]))), self.embed.weight)  # [b, t, vocab]
         logits = logits + self.bias
         if labels is not None:
-            return F.cross_entropy(float32(logits).flatten(0, 1), labels.flatten())
+            return cross_entropy(float32(logits).flatten(0, 1), labels.flatten())
         return logits
 
     @classmethod
@@ -201,6 +201,11 @@ CHECKPOINT = {
     "bert.encoder.layer.{i}.attention.self.value.weight | encoder.layer.{i}.attention.self.value.weight": "encoder.layers.{i}.attention.v_proj.weight",
     "bert.encoder.layer.{i}.attention.self.value.bias | encoder.layer.{i}.attention.self.value.bias": "encoder.layers.{i}.attention.v_proj.bias",
     "bert.encoder.layer.{i}.attention.output.dense.weight | encoder.layer.{i}.attention.output.dense.weight": "encoder.layers.{i}.attention.o_proj.weight",
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """The mean over the targets that are not -100; 0 where there are none."""
+    return F.cross_entropy(logits, target, reduction="sum") / (target != -100).sum().clamp(min=1)
+
+
     "bert.encoder.layer.{i}.attention.output.dense.bias | encoder.layer.{i}.attention.output.dense.bias": "encoder.layers.{i}.attention.o_proj.bias",
     "bert.encoder.layer.{i}.attention.output.LayerNorm.weight | encoder.layer.{i}.attention.output.LayerNorm.weight": "encoder.layers.{i}.attention_norm.weight",
     "bert.encoder.layer.{i}.attention.output.LayerNorm.bias | encoder.layer.{i}.attention.output.LayerNorm.bias": "encoder.layers.{i}.attention_norm.bias",

@@ -296,7 +296,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         exact = torch.promote_types(x.dtype, torch.float32)
         kept = target != -100
         place = target.where(kept, 0)[:, None]
-        share = (kept.to(exact) / kept.sum())[:, None]
+        share = (kept.to(exact) / kept.sum().clamp(min=1))[:, None]
         loss = torch.zeros((), dtype=exact, device=x.device)
         if differentiate:
             grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight, dtype=exact)
