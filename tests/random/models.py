@@ -6,8 +6,10 @@ import re
 
 from .body import Axis, Body, Spec, Tensor
 from .choices import Choices
-from .components import Place, declared, feed_forward, mixer
-from .operations import random_operations
+from .components.experts import feed_forward
+from .components.mixers import mixer
+from .components.place import Place
+from .operations.all import random_operations
 
 WIDTHS = (1, 2, 3, 4, 5, 6, 8)
 
@@ -210,6 +212,3 @@ def images(spec: Spec) -> None:
         f"model {spec.name('model')}(patch = {patch}, d_model = {d}, classes = 3, channels = {c.pick([1, 3])}, side = {patch * grid})"
         f"(pixel_values: [b, channels, y: side, x: side]) -> (logits: [b, classes]):\n{body}"
     )
-
-
-__all__ = ["declared", "random_spec"]
