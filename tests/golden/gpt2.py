@@ -246,10 +246,9 @@ class Gpt2(nn.Module):
         if attention_mask is not None and not bool(attention_mask[:, -1].all()):
             raise ValueError("the last token of a row has attention_mask 0: prompts are padded on the left")
         longest = input_ids.shape[1] if attention_mask is None else int(attention_mask.sum(-1).max())
-        if longest + max_new_tokens - 1 > self.config.size:
-            raise ValueError(
-                f"position.weight has {self.config.size} positions: too few for {longest} tokens and {max_new_tokens} new ones",
-            )
+        tokens = longest + max_new_tokens - 1
+        if tokens > self.config.size:
+            raise ValueError(f"position.weight has {self.config.size} positions: too few for {tokens} tokens")
         position_ids = None if attention_mask is None else (attention_mask.cumsum(-1) - 1).clamp(min=0)
         ids = input_ids
         cache = self.init_cache(ids.shape[0], ids.shape[1] + max(max_new_tokens - 1, 0))  # the last is not read
@@ -296,7 +295,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         exact = torch.promote_types(x.dtype, torch.float32)
         kept = target != -100
         place = target.where(kept, 0)[:, None]
-        share = (kept.to(exact) / kept.sum().clamp(min=1))[:, None]
+        share = (kept.to(exact) / kept.sum())[:, None]
         loss = torch.zeros((), dtype=exact, device=x.device)
         if differentiate:
             grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight, dtype=exact)

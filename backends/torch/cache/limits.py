@@ -11,7 +11,7 @@ from ...python.write_body import Numbers
 def cache_limit(numbers: Numbers) -> list[str]:
     """Of `init_cache`: what is read at the cache's slots has as many places."""
     found = find_position_tables(numbers.plans.program, None)
-    return [line for table in found for line in _refusal(table, numbers, "max_length", "{max_length} tokens")]
+    return [line for table in found for line in _refusal(table, numbers, "max_length")]
 
 
 def prompt_limit(program: ir.Program, numbers: Numbers, positions: ir.ModelInput | None, ids: str, mask: str) -> list[str]:
@@ -20,14 +20,14 @@ def prompt_limit(program: ir.Program, numbers: Numbers, positions: ir.ModelInput
     if not found:
         return []
     longest = f"        longest = {ids}.shape[1]" + (f" if {mask} is None else int({mask}.sum(-1).max())" if mask else "")
-    wanted, tokens = "longest + max_new_tokens - 1", "{longest} tokens and {max_new_tokens} new ones"
-    return [longest, *(line for table in found for line in _refusal(table, numbers, wanted, tokens))]
+    tokens = "        tokens = longest + max_new_tokens - 1"
+    return [longest, tokens, *(line for table in found for line in _refusal(table, numbers, "tokens"))]
 
 
-def _refusal(table: PositionTable, numbers: Numbers, wanted: str, tokens: str) -> list[str]:
+def _refusal(table: PositionTable, numbers: Numbers, tokens: str) -> list[str]:
     limit = numbers.forward(table.limit)
-    message = f'f"{table.name} has {{{render(limit, _hint)}}} positions: too few for {tokens}"'
-    test = lines((Block(Binary(">", Text(wanted), limit), "if", (Do(Text("pass")),)),), _hint, 8)[:-1]
+    message = f'f"{table.name} has {{{render(limit, _hint)}}} positions: too few for {{{tokens}}} tokens"'
+    test = lines((Block(Binary(">", Text(tokens), limit), "if", (Do(Text("pass")),)),), _hint, 8)[:-1]
     return [*test, *wrap("raise ", call("ValueError", Text(message)), _hint, 12)]
 
 
