@@ -25,6 +25,7 @@ from .passes.check_names import check_names
 from .passes.check_unused import check_unused
 from .scope import Frame, Thunk
 from .statements import Statements
+from .table_facts import table_facts
 from .values import NONE, Recipe, Static, describe
 
 
@@ -63,7 +64,7 @@ class Elaborator(Statements):
         )
         config = name_config(module, self.symbols, inputs)
         return ir.Program(
-            name=model.name.id, root=module, inputs=tuple(inputs), config=config, dynamic=dynamic, facts=unique_facts(self.facts), losses=tuple(ir.Loss(name=n, value=e.value) for n, e in root.emits.items() if e.is_loss),
+            name=model.name.id, root=module, inputs=tuple(inputs), config=config, dynamic=dynamic, facts=unique_facts([*self.facts, *table_facts(module)]), losses=tuple(ir.Loss(name=n, value=e.value) for n, e in root.emits.items() if e.is_loss),
             assumptions=tuple(self.assumptions), paper=model.paper or component.paper, source=Path(model.span.source.path).name, span=model.name.span,
         )  # fmt: skip
 

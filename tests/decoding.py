@@ -19,8 +19,8 @@ DECODED = (
     "whisper_tiny", "yoco_3b",
 )  # fmt: skip
 DECODED_OPEN = (
-    "contextual_positions", "differential", "documents", "gated_linear", "hyper_connections", "layer_scale", "multi_token", "performer",
-    "retention", "sigmoid_sinks", "token_shift", "top_k_attention", "value_residual", "xpos",
+    "attention_free", "contextual_positions", "differential", "documents", "gated_linear", "gated_recurrence", "hyper_connections", "layer_scale", "multi_token", "performer",
+    "retention", "sigmoid_sinks", "sparsemax", "token_shift", "top_k_attention", "value_residual", "xpos",
 )  # fmt: skip
 """Specs of a user's own, in tests/open."""
 

@@ -22,10 +22,16 @@ def remembers(module: Module) -> bool:
 
 
 def counts(module: Module, program: Program) -> bool:
-    """Whether it, or something below, asks where the tokens of this call stand."""
-    return program.decoding is not None and any(
-        _starts(program, v.type.axes[0].size) for m in ir.walk(module) for n in m.body for v in _counted(n)
+    """Whether it, or something below, asks where the tokens of this call stand, or how many there are by now."""
+    nodes = [n for m in ir.walk(module) for n in m.body] if program.decoding is not None else []
+    return any(_starts(program, v.type.axes[0].size) for n in nodes for v in _counted(n)) or any(
+        isinstance(n, ir.Index) and measures(program, n.out.type.axes[0].size) for n in nodes
     )
+
+
+def measures(program: Program, size: Expr) -> bool:
+    """Whether it is made of the number of all tokens so far."""
+    return program.decoding is not None and program.decoding.length in size.symbols
 
 
 def _counted(node: Node) -> Iterator[Value]:

@@ -98,6 +98,8 @@ def write_function(plan: Plan, plans: Plans, reserved: Collection[str], used: di
     module = plan.first
     w = _writer(module, FunctionNumbers(plans, plan, is_root=False, used=used))
     _states(w)
+    if cache_arguments(plan, plans.program):
+        _measure(w, plans.program)
     w.write(module.body)
     outs = [w.arranged(w.read(v), _apart(v)) for v in module.outputs]
     _next_states(w)
@@ -194,8 +196,7 @@ def write_forward(
     if keeps_state(root):
         w.statements.append(Block(Text("state is None"), "if", (Store(Text("state"), Text("{}")),)))
     _states(w)
-    if program.decoding is not None:
-        w.dynamic[sym(program.decoding.length)] = Binary("+", call("before", CACHE), w.number(sym(program.decoding.rows)))
+    _measure(w, program)
     undecoded = [n for n in root.body if n not in only_losses and aside(w, n)]
     for node in (n for n in root.body if n not in only_losses and n not in undecoded):
         _write(w, node, masks)
@@ -218,6 +219,13 @@ def write_forward(
         result += " | Array"
     signature = signature_lines("def forward", ["params: Params", *arguments, "config: Config = Config()"], result)
     return FunctionView(doc=docstring(root.doc), signature=signature, body=body)
+
+
+def _measure(w: BodyWriter, program: ir.Program) -> None:
+    """The number of all tokens so far, where that of this call is known: those before, and these."""
+    decoding = program.decoding
+    if decoding is not None and any(decoding.rows in a.size.symbols for v in w.inputs for a in v.type.axes):
+        w.dynamic[sym(decoding.length)] = Binary("+", call("before", CACHE), w.number(sym(decoding.rows)))
 
 
 def _outputs(w: BodyWriter, program: ir.Program, undecoded: Sequence[ir.Node]) -> list[Code]:

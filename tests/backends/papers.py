@@ -431,11 +431,62 @@ def conv_stem(w: Weights, inputs: Inputs) -> Tensor:
     return dense(w.at("head"), x.mean(1))
 
 
+def attention_free(w: Weights, inputs: Inputs) -> Tensor:
+    """AFT-local: a row's weights are exp(w[i, j] + k[j]) / sum, w being learned for near pairs and 0 for others."""
+
+    def attention(w: Weights, x: Tensor) -> Tensor:
+        q, k, v = (dense(w.at(f"{n}_proj"), x) for n in "qkv")
+        y = torch.zeros_like(v)
+        for i in range(x.shape[1]):
+            bias = torch.stack([w["bias"][i, j] if i - j < 3 else torch.zeros((), dtype=x.dtype) for j in range(i + 1)])
+            e = torch.exp(k[:, : i + 1] + bias[:, None])
+            y[:, i] = (e * v[:, : i + 1]).sum(1) / e.sum(1)
+        return dense(w.at("o_proj"), torch.sigmoid(q) * y)
+
+    return language_model(w, inputs["input_ids"], attention)
+
+
+def gated_recurrence(w: Weights, inputs: Inputs) -> Tensor:
+    """RG-LRU, a step at a time: h[t] = a h[t - 1] + sqrt(1 - a^2) (i u), a = exp(-8 softplus(decay) r)."""
+
+    def attention(w: Weights, x: Tensor) -> Tensor:
+        z = dense(w.at("x_proj"), x)
+        h, rows = torch.zeros_like(z[:, 0]), list[Tensor]()
+        for t in range(x.shape[1]):
+            u = torch.stack([w["filter"][:, 3 - n] * z[:, t - n] for n in range(min(4, t + 1))]).sum(0)
+            r, i = (torch.sigmoid(dense(w.at(f"{n}_proj"), u)) for n in "ri")
+            a = torch.exp(-8 * F.softplus(w["decay"]) * r)
+            h = a * h + (1 - a**2).sqrt() * i * u
+            rows.append(h)
+        return dense(w.at("o_proj"), torch.stack(rows, 1) * F.gelu(dense(w.at("gate_proj"), x)))
+
+    return language_model(w, inputs["input_ids"], attention)
+
+
+def sparsemax(w: Weights, inputs: Inputs) -> Tensor:
+    """The threshold that makes the positive parts sum to one, found by halving an interval."""
+
+    def attention(w: Weights, x: Tensor) -> Tensor:
+        q, k, v = qkv(w, x, 5)
+        y = torch.zeros_like(v)
+        for i in range(x.shape[1]):
+            s = (q[:, :, i, None] * k[:, :, : i + 1]).sum(-1) / math.sqrt(7)
+            low, high = s.amin(-1, keepdim=True) - 1, s.amax(-1, keepdim=True)
+            for _ in range(200):
+                middle = (low + high) / 2
+                above = (s - middle).clamp(min=0).sum(-1, keepdim=True) > 1
+                low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+            y[:, :, i] = ((s - low).clamp(min=0)[..., None] * v[:, :, : i + 1]).sum(2)
+        return joined(w.at("o_proj"), y)
+
+    return language_model(w, inputs["input_ids"], attention)
+
+
 PAPERS: dict[str, Callable[[Weights, Inputs], Tensor]] = {
     f.__name__: f
     for f in (
         gated_linear, delta_net, retention, relative_positions, disentangled, xpos, rope_2d, cosine_attention, top_k_attention, sigmoid_sinks, differential,
         talking_heads, contextual_positions, performer, linformer, memory_tokens, hyper_connections, soft_moe, expert_choice, mixture_of_depths,
-        value_residual, conv_stem,
+        value_residual, conv_stem, attention_free, gated_recurrence, sparsemax,
     )
 }  # fmt: skip
