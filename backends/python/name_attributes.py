@@ -17,7 +17,7 @@ MODULE = (
     "set_submodule share_memory state_dict to to_empty train training type xpu zero_grad"
 )
 """What every module of torch has."""
-OURS = "config from_pretrained generate init_cache init_state path save_pretrained start_weights stream"
+OURS = "config from_pretrained generate init_cache init_state path recompute_layers save_pretrained start_weights stream"
 """What the generated classes have besides what the spec says."""
 TAKEN = frozenset(f"{MODULE} {OURS}".split(" "))
 

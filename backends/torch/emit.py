@@ -101,12 +101,18 @@ def emit(program: ir.Program) -> str:
     checkpoint = checkpoint_view(program, model.name)
     text = _template().render(
         generation=generation, config=_config(program), asserts=_asserts(program), helpers=chosen_helpers(helpers),
-        classes=views, model=model, init_rules=rules,
+        classes=views, model=model, init_rules=rules, recomputes=recomputes_layers(program),
         outputs={"name": outputs, "fields": _output_fields(program)} if outputs else None,
         caches=[v.cache for v in (*views, model) if v.cache is not None], cache_helpers=cache_helpers(program, helpers),
         loss_helpers=chosen_helpers(helpers, apart=True), checkpoint=write_checkpoint(checkpoint, "torch"), builds_on_meta=not checkpoint.has_tables,
     )  # fmt: skip
     return _assemble(_header(program), text)
+
+
+def recomputes_layers(program: ir.Program) -> bool:
+    """Whether there are layers that can be computed a second time: none changes a state or a buffer."""
+    layers = [m for owner in ir.walk(program.root) for c in owner.children if isinstance(c, ir.Stack) for m, _ in c.slots]
+    return bool(layers) and not any(map(ir.has_effects, layers))
 
 
 def _output_fields(program: ir.Program) -> list[str]:
@@ -197,6 +203,7 @@ IMPORTS = (
     ("dataclasses", "fields", r"\bfields\(part\)"),
     ("dataclasses", "is_dataclass", r"\bis_dataclass\("),
     ("fnmatch", "fnmatch", r"\bfnmatch\("),
+    ("functools", "partial", r"\bpartial\("),
     ("itertools", "accumulate", r"\baccumulate\("),
     ("pathlib", "Path", r"\bPath\b"),
     ("typing", "NamedTuple", r"\bNamedTuple\b"),
@@ -207,6 +214,8 @@ THIRD = (
     ("torch.nn.functional as F", "", r"\bF\."),
     ("torch", "Tensor", r"\bTensor\b"),
     ("torch", "nn", r"\bnn\."),
+    ("torch.utils.checkpoint", "checkpoint", r"\bpartial\(checkpoint,"),
+    ("torch.utils.checkpoint", "create_selective_checkpoint_contexts", r"\bcreate_selective_checkpoint_contexts\b"),
 )
 
 

@@ -9,15 +9,17 @@ import json
 import math
 import operator
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,18 @@ class BertBase(nn.Module):
         save_file({k: v.contiguous() for k, v in self.state_dict().items()}, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
 
+    def recompute_layers(self, every: int = 1, keep: Sequence[Callable[..., object]] = ()) -> None:
+        """From now on training remembers the inputs of every `every`-th layer, and what the operations `keep` give in it
+        (`torch.ops.aten.mm.default`, ...), and computes the rest again on the way back; 0: it remembers everything."""
+        again = partial(checkpoint, use_reentrant=False)
+        if keep:
+            again = partial(again, context_fn=partial(create_selective_checkpoint_contexts, list(keep)))
+        for stack in self.modules():
+            for i, layer in enumerate(stack if isinstance(stack, nn.ModuleList) else ()):
+                layer.__dict__.pop("forward", None)
+                if every and i % every == 0:
+                    layer.forward = partial(again, layer.forward)
+
 
 Model = BertBase
 
@@ -185,6 +199,11 @@ def init_weights(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """The mean over the targets that are not -100; 0 where there are none."""
+    return F.cross_entropy(logits, target, reduction="sum") / (target != -100).sum().clamp(min=1)
 
 
 # What each published tensor is here; {i} is the number of a layer, | stands between spellings.
@@ -201,11 +220,6 @@ CHECKPOINT = {
     "bert.encoder.layer.{i}.attention.self.value.weight | encoder.layer.{i}.attention.self.value.weight": "encoder.layers.{i}.attention.v_proj.weight",
     "bert.encoder.layer.{i}.attention.self.value.bias | encoder.layer.{i}.attention.self.value.bias": "encoder.layers.{i}.attention.v_proj.bias",
     "bert.encoder.layer.{i}.attention.output.dense.weight | encoder.layer.{i}.attention.output.dense.weight": "encoder.layers.{i}.attention.o_proj.weight",
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """The mean over the targets that are not -100; 0 where there are none."""
-    return F.cross_entropy(logits, target, reduction="sum") / (target != -100).sum().clamp(min=1)
-
-
     "bert.encoder.layer.{i}.attention.output.dense.bias | encoder.layer.{i}.attention.output.dense.bias": "encoder.layers.{i}.attention.o_proj.bias",
     "bert.encoder.layer.{i}.attention.output.LayerNorm.weight | encoder.layer.{i}.attention.output.LayerNorm.weight": "encoder.layers.{i}.attention_norm.weight",
     "bert.encoder.layer.{i}.attention.output.LayerNorm.bias | encoder.layer.{i}.attention.output.LayerNorm.bias": "encoder.layers.{i}.attention_norm.bias",

@@ -9,15 +9,17 @@ import json
 import math
 import operator
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from fnmatch import fnmatch
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 
 @dataclass(frozen=True)
@@ -334,6 +336,18 @@ class Mixtral8x7b(nn.Module):
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: v.contiguous() for k, v in self.state_dict().items()}, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
+
+    def recompute_layers(self, every: int = 1, keep: Sequence[Callable[..., object]] = ()) -> None:
+        """From now on training remembers the inputs of every `every`-th layer, and what the operations `keep` give in it
+        (`torch.ops.aten.mm.default`, ...), and computes the rest again on the way back; 0: it remembers everything."""
+        again = partial(checkpoint, use_reentrant=False)
+        if keep:
+            again = partial(again, context_fn=partial(create_selective_checkpoint_contexts, list(keep)))
+        for stack in self.modules():
+            for i, layer in enumerate(stack if isinstance(stack, nn.ModuleList) else ()):
+                layer.__dict__.pop("forward", None)
+                if every and i % every == 0:
+                    layer.forward = partial(again, layer.forward)
 
     def generate(
         self,
