@@ -123,6 +123,7 @@ class BodyWriter:
     dynamic: dict[Expr, Code] = field(default_factory=dict)  # dynamic sizes that no input shows
     constructing: bool = False
     slots: Code = SLOTS  # where the tokens of this call stand among all so far; none where these are all
+    few: bool = False  # whether what is written is for a few tokens that go on from others
     places: dict[Value, Code] = field(default_factory=dict)  # indices that count something else than 0, 1, ...
     by_blocks: dict[Value, Callable[[], object]] = field(default_factory=dict)  # what writes indices of a band's queries and keys
     blocked: Collection[Value] = ()  # masks that may be made over these

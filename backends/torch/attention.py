@@ -26,6 +26,8 @@ from ..python.write_body import BodyWriter
 from .pointwise import on_device, to_dtype, training_mode
 from .windows import window_attention
 
+NONE = Text("None")
+
 
 def lower_attend(w: BodyWriter, node: ir.Node) -> None:
     node = cast(ir.Attend, node)
@@ -53,7 +55,7 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     q, k = (to_dtype(w, x, value.type.dtype, node.v.type.dtype) for x, value in ((q, node.q), (k, node.k)))
     if isinstance(node.scale, Value) and not early:
         q = Binary("*", q, w.spread(w.read(node.scale), rows))
-    if not axes.key_heads and axes.heads and len(batch) == 1 and _grows(w, node) and _plain_bias(node):
+    if not axes.key_heads and axes.heads and len(batch) == 1 and _grows(w, node) and (_plain_bias(node) or (w.few and _is_plain(node))):
         lower_shared(w, node, axes, (q, k, v), layout)
         return
     named: dict[str, Code] = mask_arguments(w, node, axes)
@@ -85,25 +87,39 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
 
 def _plain_bias(node: ir.Attend) -> bool:
     """Whether the score adds a tensor, and nothing is dropped."""
+    return has_score(node) and _drops_nothing(node)
+
+
+def _is_plain(node: ir.Attend) -> bool:
+    """Whether there is no score, and nothing is dropped."""
+    return node.score is None and _drops_nothing(node)
+
+
+def _drops_nothing(node: ir.Attend) -> bool:
     rate = dropout_rate(node.weights)
-    return has_score(node) and isinstance(node.scale, Expr) and (node.weights is None or (rate is not None and rate.constant == 0))
+    return isinstance(node.scale, Expr) and (node.weights is None or (rate is not None and rate.constant == 0))
 
 
 def lower_shared(w: BodyWriter, node: ir.Attend, axes: AttendAxes, operands: tuple[Code, Code, Code], layout: Layout) -> None:
-    """Keys and values that all heads share, with a score: no key is repeated."""
-    assert node.score is not None and isinstance(node.scale, Expr)
+    """Keys and values that all heads share: no key is repeated."""
+    assert isinstance(node.scale, Expr)
     scores = (*((label,) for label in axes.batch), *_dims(axes.heads), (node.query,), (node.key,))
-    added = additive_bias(node.score)
-    assert added is not None
-    score_inputs(w, node, node.score)
-    w.write([n for n in node.score.body if n.outs[0] is not node.score.result])
-    value, negative = added
-    bias = across(w, w.read(value), scores)
-    bias = to_dtype(w, Unary("-", bias) if negative else bias, value.type.dtype, node.q.type.dtype)
+    bias: Code = NONE if node.score is None else shared_bias(w, node, node.score, scores)
     mask = mask_tensor(w, node, scores)
     w.helpers.add("shared_attention")
     scale = number(1.0) if node.scale.constant == 1 else w.number(node.scale)
-    w.define(node.out, call("shared_attention", *operands, Text("None") if mask is None else mask, bias, scale), layout)
+    w.define(node.out, call("shared_attention", *operands, NONE if mask is None else mask, bias, scale), layout)
+
+
+def shared_bias(w: BodyWriter, node: ir.Attend, score: ir.Region, layout: Layout) -> Code:
+    """What a score adds."""
+    added = additive_bias(score)
+    assert added is not None
+    score_inputs(w, node, score)
+    w.write([n for n in score.body if n.outs[0] is not score.result])
+    value, negative = added
+    bias = across(w, w.read(value), layout)
+    return to_dtype(w, Unary("-", bias) if negative else bias, value.type.dtype, node.q.type.dtype)
 
 
 def scales_early(node: ir.Attend, layout: Layout) -> bool:

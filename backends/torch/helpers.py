@@ -50,11 +50,13 @@ HELPERS = {
     "centred_attention": window_helper(grouped=False, both_sides=True),
     "grouped_window_attention": window_helper(grouped=True, both_sides=False),
     "grouped_centred_attention": window_helper(grouped=True, both_sides=True),
-    "shared_attention": '''def shared_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor, scale: float) -> Tensor:
+    "shared_attention": '''def shared_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None, scale: float) -> Tensor:
     """q [b, heads, t, e] on keys and values [b, 1, s, e] that all heads share: the heads are as many queries."""
-    if mask is not None:
+    if bias is None:
+        bias = mask
+    elif mask is not None:
         bias = bias.masked_fill(~mask, float("-inf"))
-    bias = bias.expand(*q.shape[:3], -1).flatten(1, 2)[:, None]
+    bias = None if bias is None else bias.expand(*q.shape[:3], -1).flatten(1, 2)[:, None]
     y = F.scaled_dot_product_attention(q.flatten(1, 2)[:, None], k, v, attn_mask=bias, scale=scale)
     return y.squeeze(1).unflatten(1, q.shape[1:3])''',
     "grouped_linear": '''class GroupedLinear(nn.Module):

@@ -67,6 +67,7 @@ def test_a_low_rank_attention_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "narrow.xf"
     path.write_text(LOW_RANK.format(down="down = linear(rank)", c="down(x)"))
     text, _ = source(str(path))
+    assert "shared_attention(q_latent" in text  # a few queries repeat nothing for the heads
     compare(text, "absorbed_narrow", {"rank": 29, "head_dim": 11, "heads": 3, "d_model": 30, "vocab": 89}, "LowRank")
 
 

@@ -36,11 +36,11 @@ def both_forms(w: BodyWriter, node: ir.Attend, found: Absorbed, plain: list[ir.N
     outer, ranges, known = w.statements, dict(w.ranges), w.known
     branches: list[tuple[Statement, ...]] = []
     for nodes, out in ((found.absorbed, found.out), (plain, node.out)):
-        w.statements, w.ranges, w.known = [], dict(ranges), None
+        w.statements, w.ranges, w.known, w.few = [], dict(ranges), None, nodes is found.absorbed
         w.write(nodes)
         branches.append((*w.statements, Assign((result,), w.arranged(w.read(out), layout))))
     w.statements = [*outer, Block(few, "if", branches[0]), Block(Text(""), "else", branches[1])]
-    w.ranges, w.known = ranges, known
+    w.ranges, w.known, w.few = ranges, known, False
     w.env[node.out] = Tensor(result, layout, sizes_of(node.out.type))
 
 
