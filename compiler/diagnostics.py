@@ -45,6 +45,7 @@ class Diagnostics:
     shipped: str | None = None
     places: dict[Sym, Span] = field(default_factory=dict)
     _led_here: list[Span] = field(default_factory=list)
+    _said: set[tuple[str, str, Span | None]] = field(default_factory=set)
 
     def error(self, code: str, message: str, span: Span | None, *notes: Note, help: str | None = None, remedy: str | None = None) -> None:
         """`help` says what to write at these words; `remedy` what to write wherever the words stand that led there."""
@@ -52,9 +53,10 @@ class Diagnostics:
         if anchored != span:
             span, help = anchored, None  # what to write there instead was said to the library's author
         help = remedy if help is None else help
-        new = Diagnostic(code, message, span, notes, help)
-        if not any(old.code == code and old.span == span and old.message == message for old in self.found):
-            self.found.append(new)
+        said = (code, message, span)
+        if said not in self._said:
+            self._said.add(said)
+            self.found.append(Diagnostic(code, message, span, notes, help))
 
     def warning(self, code: str, message: str, span: Span | None, *notes: Note, help: str | None = None) -> None:
         self.found.append(Diagnostic(code, message, span, notes, help, "warning"))

@@ -21,6 +21,9 @@ _YAML_MODEL = re.compile(r"^model:\s*['\"]?([A-Za-z_]\w*)", re.MULTILINE)
 _MAP = re.compile(r"^(?:checkpoint|config)\s+\w+\s+for\s+([A-Za-z_]\w*)", re.MULTILINE)
 
 
+MOST_SUGGESTED = 100
+
+
 @cache
 def shipped() -> dict[str, Path]:
     """Every name that the shipped files declare, with its file."""
@@ -146,7 +149,9 @@ class Library:
         return [m for m in self.maps if m.kind == kind and m.model.id == model]
 
     def nearest(self, name: str, more: Iterable[str] = ()) -> str | None:
-        """A help text with the nearest known name, if one is near."""
+        """A help text with the nearest known name, if one is near; among hundreds of mistakes nobody looks for more of them."""
+        if len(self.diagnostics.found) > MOST_SUGGESTED:
+            return None
         return suggest(name, [*self.components, *shipped(), *more])
 
 

@@ -60,6 +60,7 @@ def name_config(root: ir.Module, symbols: Symbols, inputs: Sequence[ir.ModelInpu
     for symbol in ordered:
         by_name.setdefault(symbol.name, []).append(symbol)
     taken = set(by_name)
+    again: dict[str, int] = {}
     for name, group in by_name.items():
         first = min(group, key=lambda s: (len(s.hint), s.order))
         for symbol in group:
@@ -72,8 +73,11 @@ def name_config(root: ir.Module, symbols: Symbols, inputs: Sequence[ir.ModelInpu
                 longer = f"{part}_{longer}"
                 if longer not in taken:
                     break
-            while longer in taken:
-                longer += "_"
+            if longer in taken:
+                n = again.get(longer, 1)
+                while (numbered := f"{longer}_{n if n > 1 else ''}") in taken:
+                    n += 1
+                again[longer], longer = n, numbered
             taken.add(longer)
             names[symbol] = longer
     return tuple((names[s], s) for s in ordered)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 
 from ...compiler import ir
 from ...compiler.dims import Expr, Sym, sym
@@ -46,6 +47,7 @@ class Plans:
     merged: Merged
     named: dict[str, Expr] = field(default_factory=dict)  # what names stand for, where that is one thing in the whole program
     unused: dict[int, frozenset[str]] = field(default_factory=dict)  # by key of a written class: explicit numbers that its code never reads
+    _names: dict[int, tuple[dict[Expr, str], dict[Expr, str]]] = field(default_factory=dict)
 
     def of(self, module: ir.Module) -> Plan:
         return self.by_module[id(module)][0]
@@ -60,17 +62,22 @@ class Plans:
         gone = self.unused.get(plan.of.key, frozenset())
         return tuple((n, v) for n, v in plan.numbers if n not in gone)
 
+    def names_of(self, plan: Plan) -> tuple[dict[Expr, str], dict[Expr, str]]:
+        """The explicit arguments of a class by what they are in its first use: the first name of each, and the last."""
+        if plan.of.key not in self._names:
+            named = [(vector[0], name) for name, vector in plan.numbers]
+            self._names[plan.of.key] = dict(reversed(named)), dict(named)
+        return self._names[plan.of.key]
+
     def static(self, plan: Plan, expr: Expr, own: Callable[[str], Code], config: Code) -> Code:
         """A static number in a class: an argument by its name (`own` says how), the rest from `config`."""
-        for name, vector in plan.numbers:
-            if vector[0] == expr:
-                return own(name)
-        table = {vector[0]: name for name, vector in plan.numbers}
+        first, last = self.names_of(plan)
+        if expr in first:
+            return own(first[expr])
 
         def lookup(s: Sym) -> Code:
-            name = table.get(sym(s))
-            if name is not None:
-                return own(name)
+            if (argument := last.get(sym(s))) is not None:
+                return own(argument)
             return Attribute(config, self.fields[s]) if s in self.fields else number(s.value or 0)
 
         return expression(expr, lookup)
@@ -143,28 +150,27 @@ def _needed(c: Class, plans: Plans) -> tuple[list[Vector], bool]:
 def _choose(c: Class, needed: Sequence[Vector], all_of_them: bool) -> tuple[tuple[str, Vector], ...]:
     """Names for the numbers that must be arguments: the spec's own where a local of every use has that value."""
     named: dict[str, Vector] = {}
-    local = {n: tuple(dict(use.locals)[n] for use in c.uses) for n, _ in c.first.locals if all(n in dict(use.locals) for use in c.uses)}
+    tables = [dict(use.locals) for use in c.uses]
+    local = {n: tuple(table[n] for table in tables) for n, _ in c.first.locals if all(n in table for table in tables)}
     local = {n: v for n, v in local.items() if not any(e.is_dynamic or e.constant is not None for e in v) and n.isidentifier()}
+    by_vector = {v: n for n, v in reversed(local.items())}
+    by_first = {v[0]: n for n, v in reversed(local.items())}
+    said: set[Vector] = set()
     for vector in needed:
-        if vector in named.values() or (not all_of_them and len(set(vector)) == 1):
+        if vector in said or (not all_of_them and len(set(vector)) == 1):
             continue
-        exact = next((n for n, v in local.items() if v == vector), None)
-        if exact is not None:
-            named[exact] = vector
-            continue
-        pieces = _from_symbols(vector, local, all_of_them)
-        if pieces is None:
-            named[_fresh("size", named)] = vector
-        else:
-            named.update(pieces)
+        exact = by_vector.get(vector)
+        pieces = {exact: vector} if exact is not None else _from_symbols(vector, local, by_first, all_of_them)
+        named.update({_fresh("size", named): vector} if pieces is None else pieces)
+        said.update([vector] if pieces is None else pieces.values())
     return tuple(named.items())
 
 
-def _from_symbols(vector: Vector, local: dict[str, Vector], all_of_them: bool) -> dict[str, Vector] | None:
+def _from_symbols(vector: Vector, local: dict[str, Vector], by_first: dict[Expr, str], all_of_them: bool) -> dict[str, Vector] | None:
     """Locals from which the number follows by the first use's formula, in every use."""
     pieces: dict[str, Vector] = {}
     for s in sorted(vector[0].symbols, key=lambda s: s.order):
-        found = next((n for n, v in local.items() if v[0] == sym(s)), None)
+        found = by_first.get(sym(s))
         if found is not None and (all_of_them or len(set(local[found])) > 1):
             pieces[found] = local[found]
         elif all_of_them:
@@ -177,7 +183,7 @@ def _from_symbols(vector: Vector, local: dict[str, Vector], all_of_them: bool) -
 
 
 def _fresh(base: str, taken: Collection[str]) -> str:
-    return next(n for n in [base, *(f"{base}{k}" for k in range(2, 99))] if n not in taken)
+    return next(n for n in chain([base], (f"{base}{k}" for k in count(2))) if n not in taken)
 
 
 # ---------------------------------------------------------------- names
@@ -206,7 +212,7 @@ def _names(classes: Sequence[Class], program: ir.Program, reserved: Collection[s
             is_function = not has_classes or (c.first.is_function and program.root not in c.uses and not c.in_list)
             styled = str if is_function else camel
             wanted = [name] if len(group) == 1 else _distinct(c, group, name, slots, base)
-            wanted += [f"{program.name}_{name}", *(f"{name}{k}" for k in range(2, 99))]
+            wanted += [f"{program.name}_{name}", *(f"{name}{k}" for k in range(2, len(classes) + 3))]
             found[c.key] = next(n for n in map(styled, wanted) if n not in taken)
             taken |= {found[c.key], f"{found[c.key]}Cache"}
     return found

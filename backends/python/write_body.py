@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from itertools import chain, count
 from typing import Literal, NoReturn
 
 from ...compiler import ir
@@ -66,25 +68,34 @@ class Numbers:
 
     def _named(self, expr: Expr) -> str | None:
         """The spec's name of a number, if it has one here."""
-        for name, vector in self.plan.numbers:
-            if vector[0] == expr:
-                return name
-        if self.is_root:
-            return None
-        found = [n for n, e in self.plan.first.locals if e == expr and n.isidentifier()]
-        own = self._own()
-        return next((n for n in found if n not in own and len(n) > 1), None)
+        argument = self.plans.names_of(self.plan)[0].get(expr)
+        return argument if argument is not None or self.is_root else self._locals.get(expr)
 
+    @cached_property
+    def _locals(self) -> dict[Expr, str]:
+        found = [(e, n) for n, e in self.plan.first.locals if n.isidentifier() and n not in self._own and len(n) > 1]
+        return dict(reversed(found))
+
+    @cached_property
     def _own(self) -> set[str]:
         return {c.name for c in self.plan.first.children} | {p.name for p in self.plan.first.params}
 
     def _keep(self, name: str, expr: Expr) -> Code:
-        name = f"num_{name}" if name in self._own() or is_taken(name) else name
+        name = f"num_{name}" if name in self._own or is_taken(name) else name
         value = self.init(expr)
-        free = (n for n in (name, *(f"{name}{k}" for k in range(2, 99))) if self.kept.get(n, value) == value)  # several may be called alike
+        free = (
+            n for n in chain([name], (f"{name}{k}" for k in count(2))) if self.kept.get(n, value) == value
+        )  # several may be called alike
         name = next(free)
         self.kept[name] = value
         return Attribute(Text("self"), name)
+
+
+@lru_cache(maxsize=4)
+def _local_sizes(module: ir.Module) -> tuple[dict[Expr, str], dict[str, Expr]]:
+    """The names of sizes in a module, by what varies, and what each name is."""
+    named = {e: n for n, e in reversed(module.locals) if n.isidentifier() and e.constant is None}
+    return named, dict(module.locals)
 
 
 SLOTS = Text("slots")
@@ -229,7 +240,7 @@ class BodyWriter:
                     if any(t.code in _vars(later) for later in self.statements[k + 1 :]):
                         return
                     self.statements[k] = Assign(tuple(new if x is t.code else x for x in s.targets), s.value, s.note, s.pure)
-                    self.env = {v: Tensor(new, x.layout, x.sizes) if x.code is t.code else x for v, x in self.env.items()}
+                    self._replace(t.code, new)
                     return
 
     def _rename(self, old: Var, hint: str) -> Var:
@@ -240,9 +251,13 @@ class BodyWriter:
                 if any(old in _vars(t) for t in self.statements[k + 1 :]):
                     return old
                 self.statements[k] = Assign((new,), s.value, s.note, s.pure)
-                self.env = {v: Tensor(new, t.layout, t.sizes) if t.code is old else t for v, t in self.env.items()}
+                self._replace(old, new)
                 return new
         return old
+
+    def _replace(self, old: Var, new: Var) -> None:
+        for value in [v for v, t in self.env.items() if t.code is old]:
+            self.env[value] = Tensor(new, self.env[value].layout, self.env[value].sizes)
 
     def _note(self, layout: Layout, sizes: Sizes) -> str:
         if self.node is None or not layout or isinstance(self.node, ir.Index):
@@ -253,9 +268,7 @@ class BodyWriter:
 
     def shape_note(self, layout: Layout, sizes: Sizes) -> str:
         """The shape in the spec's names; an axis that has another size than its namesake elsewhere shows that."""
-
-        named = {e: n for n, e in reversed(self.module.locals) if n.isidentifier() and e.constant is None}
-        usual = dict(self.module.locals)
+        named, usual = _local_sizes(self.module)
 
         def show(dim: Dim) -> str:
             total = ONE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ...compiler import ir
 from ...compiler.dims import ONE, ZERO
 from ...compiler.ir import REST, Label, Value
@@ -17,12 +19,17 @@ def lower_convolution(w: BodyWriter, node: ir.Einsum) -> bool:
 
     The weight has the window and, for a full convolution, what is contracted besides and what the input lacks; for one that treats channels
     apart (`groups`), the one other axis of the windows but batch and place."""
-    made = {out: n for n in w.module.body for out in n.outs}
+    made = _makers(w.module)
     for windows, weight in (node.args, node.args[::-1]) if len(node.args) == 2 else ():
         unfold = made.get(windows)
         if isinstance(unfold, ir.Unfold) and unfold.window.label in node.over and not w.is_read_often(windows):
             return _Convolution(w, node, unfold, weight, made).write()
     return False
+
+
+@lru_cache(maxsize=4)
+def _makers(module: ir.Module) -> dict[Value, ir.Node]:
+    return {out: n for n in module.body for out in n.outs}
 
 
 class _Convolution:

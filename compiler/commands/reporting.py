@@ -64,7 +64,8 @@ def guarded(diagnostics: Diagnostics) -> Iterator[None]:
     try:
         yield
     except SpecError as error:
-        diagnostics.found += [d for d in error.diagnostics if d not in diagnostics.found]
+        known = set(diagnostics.found)
+        diagnostics.found += [d for d in error.diagnostics if d not in known]
     except BrokenPipeError:
         raise
     except RecursionError:
