@@ -16,6 +16,7 @@ from .reporting import finish, format_option, guarded, set_option
 
 if TYPE_CHECKING:
     from ...grammar.tree import Span
+    from ..ir import Program
     from ..passes.derive_decoding import Refusal
     from ..render_diagnostics import Format
     from .check_program import Checked
@@ -36,7 +37,8 @@ def command(specs: tuple[str, ...], sets: tuple[str, ...], form: Format) -> None
 
     The JSON document has `specs`, a list of objects with `spec`, `model`, `ok`, `flow` (objects with `output`, `input`, `answer`, which is
     proved, refuted or unproved, and `because`), `decoding` (`ok`: whether it decodes a token at a time; else `because`, `file`, `line` and
-    `column`) and `assumptions` (`property`, `reason`); then `diagnostics`, `errors` and `warnings`."""
+    `column`; `padding`: null, or `what` lets tokens that the input `mask` leaves out reach later ones, with `file`, `line` and `column`) and
+    `assumptions` (`property`, `reason`); then `diagnostics`, `errors` and `warnings`."""
     diagnostics = Diagnostics()
     said: list[Line] = []
     records: list[Mapping[str, object]] = []
@@ -57,6 +59,8 @@ def command(specs: tuple[str, ...], sets: tuple[str, ...], form: Format) -> None
 
 
 def _lines(spec: str, sets: Sequence[str], diagnostics: Diagnostics) -> list[Line] | None:
+    from ..decoding.find_moved_by_padding import find_moved_by_padding
+    from ..passes.derive_decoding import Refusal
     from .check_program import check_program
 
     found = check_program(spec, sets, diagnostics)
@@ -65,12 +69,13 @@ def _lines(spec: str, sets: Sequence[str], diagnostics: Diagnostics) -> list[Lin
     name = found.program.name
     lines: list[Line] = [(Piece("ok", "help"), Piece(f" {name}", "strong"), Piece("" if spec == name else f" ({spec})"))]
     lines += _flow(found)
-    refusal = _refusal(found)
-    if refusal is not None:
-        words = refusal.span.source.text[refusal.span.start : refusal.span.end].partition("\n")[0].strip()
-        place = f"{_file(refusal.span)}:{refusal.span.line_column()[0]}"
-        at = f"at `{words}` ({place})" if len(words) <= LONGEST_WORDS else f"at {place}"
-        lines.append((Piece("   no cache:", "warning"), Piece(f" it cannot be decoded a token at a time: {refusal.what}, {at}")))
+    derived = _derived(found)
+    if isinstance(derived, Refusal):
+        what = f" it cannot be decoded a token at a time: {derived.what}, {_at(derived.span)}"
+        lines.append((Piece("   no cache:", "warning"), Piece(what)))
+    elif derived is not None and (moved := find_moved_by_padding(derived)) is not None:
+        what = f" tokens where `{moved.mask}` is 0 still reach later ones by {moved.what}, {_at(moved.span)}"
+        lines.append((Piece("   padding:", "warning"), Piece(what)))
     lines += [(Piece("   assumed", "warning"), Piece(f" {a.property}: {a.reason}")) for a in found.program.assumptions]
     return lines
 
@@ -93,14 +98,18 @@ def _flow(found: Checked) -> list[Line]:
     return lines
 
 
-def _refusal(found: Checked) -> Refusal | None:
-    """Why there is no cached decoding, if a model of tokens has none."""
-    from ..passes.derive_decoding import Refusal, derive_decoding
+def _derived(found: Checked) -> Program | Refusal | None:
+    """How a model of tokens is decoded, or why it is not."""
+    from ..passes.derive_decoding import derive_decoding
 
-    if found.flow.decoded is None:
-        return None
-    derived = derive_decoding(found.program, found.flow)
-    return derived if isinstance(derived, Refusal) else None
+    return None if found.flow.decoded is None else derive_decoding(found.program, found.flow)
+
+
+def _at(span: Span) -> str:
+    """A construct, unless it is long, and its place."""
+    words = span.source.text[span.start : span.end].partition("\n")[0].strip()
+    place = f"{_file(span)}:{span.line_column()[0]}"
+    return f"at `{words}` ({place})" if len(words) <= LONGEST_WORDS else f"at {place}"
 
 
 def _file(span: Span) -> str:
@@ -108,11 +117,20 @@ def _file(span: Span) -> str:
 
 
 def _decoding(found: Checked) -> dict[str, object]:
-    refusal = _refusal(found)
-    if refusal is None:
-        return {"ok": found.flow.decoded is not None, "because": None, "file": None, "line": None, "column": None}
-    line, column = refusal.span.line_column()
-    return {"ok": False, "because": refusal.what, "file": refusal.span.source.path, "line": line, "column": column}
+    from ..decoding.find_moved_by_padding import find_moved_by_padding
+    from ..passes.derive_decoding import Refusal
+
+    derived = _derived(found)
+    if isinstance(derived, Refusal):
+        return {"ok": False, "because": derived.what, **_place(derived.span), "padding": None}
+    moved = None if derived is None else find_moved_by_padding(derived)
+    padding = None if moved is None else {"mask": moved.mask, "what": moved.what, **_place(moved.span)}
+    return {"ok": derived is not None, "because": None, "file": None, "line": None, "column": None, "padding": padding}
+
+
+def _place(span: Span) -> dict[str, object]:
+    line, column = span.line_column()
+    return {"file": span.source.path, "line": line, "column": column}
 
 
 def _record(spec: str, sets: Sequence[str], diagnostics: Diagnostics) -> dict[str, object] | None:

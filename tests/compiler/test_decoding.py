@@ -16,6 +16,7 @@ from xfc.compiler import ir, pipeline
 from xfc.compiler.count_cache import count_cache
 from xfc.compiler.decoding.absorb_maps import absorb_maps, find_absorbed
 from xfc.compiler.decoding.common import Length
+from xfc.compiler.decoding.find_moved_by_padding import find_moved_by_padding
 from xfc.compiler.passes.derive_decoding import Refusal, derive_decoding
 from xfc.compiler.verify_ir import verify
 
@@ -278,6 +279,49 @@ model carried_lm(vocab = 19, d_model = 12)(input_ids: [b, t] int in vocab, label
     loss lm = cross_entropy(logits[t = 0 .. -1], labels[t = 1 ..], over = vocab)
     return logits
 """
+
+
+PADDING = """
+component averaged_step(h: [b, c], x: [b, c], kept: [b]) -> (h: [b, c], y: [b, c]):
+    h = where(kept == 1, 0.5 * h + 0.5 * x, h)
+    return h, h
+
+component averaged(x: [b, t, d]) -> [b, t, d]:
+    given attention_mask: [b, t]
+    step = averaged_step()
+    h, y = scan(step, zeros([b, d]), x, MASK, over = t)
+    return y
+
+component beside(look)(x: [b, t, d]) -> [b, t, d]:
+    look = look
+    move = averaged()
+    return look(x) + move(x)
+
+model padded_lm = causal_lm:
+    vocab = 19
+    d_model = 12
+    positions = slots
+    decoder:
+        layers = 2
+        attention = beside(grouped_query(heads = 3, mask = causal and padding))
+        ffn = plain(hidden = 17)
+"""
+
+
+def test_what_padding_moves_is_told(tmp_path: Path) -> None:
+    """A state that goes on at tokens that a mask leaves out, where other layers heed it."""
+    heeds = written(tmp_path, PADDING.replace("MASK", "attention_mask"))
+    assert find_moved_by_padding(derived(heeds)) is None
+    text = PADDING.replace("MASK", "ones([b, t])").replace("    given attention_mask: [b, t]\n", "")
+    moved = find_moved_by_padding(derived(written(tmp_path, text)))
+    assert moved is not None
+    assert (moved.what, moved.mask) == ("`scan`", "attention_mask")
+    assert moved.span.source.text[moved.span.start : moved.span.end].startswith("scan(step")
+    assert find_moved_by_padding(derived(written(tmp_path, text.replace("causal and padding", "causal")))) is None  # there is no mask
+    for name in ("bamba_9b", "llama3_8b"):
+        assert find_moved_by_padding(derived(elaborated(name))) is None
+    shifted = find_moved_by_padding(derived(elaborated("conv_attention_lm")))
+    assert shifted is not None and shifted.what == "the token before"
 
 
 def test_what_a_scan_carries_is_kept(tmp_path: Path) -> None:
