@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from ..grammar import tree
@@ -236,13 +237,18 @@ def _name(config: ConfigFile, library: Library) -> str:
 # ---------------------------------------------------------------- the map
 
 
-def maps() -> Iterator[tree.Map]:
+@cache
+def maps() -> tuple[tree.Map, ...]:
     """The config maps of every shipped file."""
-    from ..grammar.load import load
+    return tuple(_maps())
+
+
+def _maps() -> Iterator[tree.Map]:
+    from ..grammar.cache import cached_load
 
     for path in [*sorted(SPECS.glob("*.xf")), *sorted(SPECS.glob("*.yaml")), *sorted((SPECS / "std").glob("*.xf"))]:
         if "config huggingface for" in path.read_text(encoding="utf-8"):
-            file, _ = load(path)
+            file, _ = cached_load(path)
             for declaration in file.declarations if file is not None else ():
                 if isinstance(declaration, tree.Map) and declaration.kind == "config" and declaration.format == "huggingface":
                     yield declaration
