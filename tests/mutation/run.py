@@ -1,10 +1,10 @@
 """Faults of our own making, and who finds them: `python -m tests.mutation.run --count 200 --seed 1 --only suite`, from the root of the repository.
 
 Works in a copy of the commit under `--out`, where it keeps what it knows: `faults.json` (what was drawn), `reached.jsonl` (the suite run
-once: which tests come by which fault) and `suite.jsonl` or `random.jsonl` (a line a fault). What is there is not done again.
+and the random specs run once: which come by which fault) and `suite.jsonl` or `random.jsonl` (a line a fault). What is there is not done again.
 
-A fault is tried on the tests that come by, the cheapest first. A test counts only if it passes without the fault.
-With `--only random` the generator of random specs is alone, with as many seeds as `--specs`."""
+A fault is tried on the tests that come by, the cheapest first; with `--only random`, on the random specs alone. Who fails without the fault does
+not count."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def environment(tree: Path) -> dict[str, str]:
     }
 
 
-def record(tree: Path, place: Path, drawn: list[Fault], tests: list[str]) -> None:
-    """Runs the suite once in a tree whose faulty places are marked."""
+def record(tree: Path, place: Path, drawn: list[Fault], tests: list[str], specs: int = 0) -> None:
+    """Runs the suite and random specs once in a tree whose faulty places are marked."""
     for name in {f.file for f in drawn}:
         path = tree / name
         places = {k: (f.line, f.column) for k, f in enumerate(drawn) if f.file == name}
         path.write_text(faults.marked(path.read_text(encoding="utf-8"), places), encoding="utf-8")
-    command = [sys.executable, "-P", str(WORKER), "record", str(place), *tests]
+    command = [sys.executable, "-P", str(WORKER), "record", str(place), str(specs), *tests]
     subprocess.run(command, cwd=tree, env=environment(tree), check=True, stdout=subprocess.DEVNULL)
 
 
@@ -83,14 +83,13 @@ class Worker:
         return found
 
 
-class Suite:
-    """Tries a fault on the tests that come by."""
+class Reached:
+    """Who comes by which fault, and how long they take; not who fails without one."""
 
-    def __init__(self, tree: Path, worker: Worker, place: Path, most: float) -> None:
-        self.tree, self.worker, self.most = tree, worker, most
+    def __init__(self, tree: Path, place: Path) -> None:
+        self.tree = tree
         self.seconds: dict[str, float] = {}
         self.names: dict[int, set[str]] = defaultdict(set)
-        self.trusted: set[str] = set()
         for found in map(json.loads, place.read_text(encoding="utf-8").splitlines()):
             if found["passed"] and found["test"]:
                 self.seconds[found["test"]] = found["seconds"]
@@ -101,13 +100,23 @@ class Suite:
     def name(self, test: str) -> str:
         """Where the tests of a file share results, one stands for all: the file's name."""
         file = test.partition("::")[0]
-        shared = file and re.search(r"^@cache|scope=", (self.tree / file).read_text(encoding="utf-8"), re.MULTILINE)
+        shared = file.endswith(".py") and re.search(r"^@cache|scope=", (self.tree / file).read_text(encoding="utf-8"), re.MULTILINE)
         return file if shared else test
 
-    def reaching(self, k: int) -> list[str]:
-        """What runs when a file is imported concerns every test."""
+    def by(self, k: int, specs: bool) -> list[str]:
+        """The cheapest first. What runs when a file is imported concerns every test."""
         names = self.names[k]
-        return sorted((t for t in self.seconds if "" in names or self.name(t) in names), key=lambda t: (self.seconds[t], t))
+        tests = [t for t in self.seconds if t.startswith("seed ") == specs and ("" in names or self.name(t) in names)]
+        return sorted(tests, key=lambda t: (self.seconds[t], t))
+
+
+class Suite:
+    """Tries a fault on the tests that come by."""
+
+    def __init__(self, tree: Path, worker: Worker, reached: Reached, most: float) -> None:
+        self.tree, self.worker, self.reached, self.most = tree, worker, reached, most
+        self.seconds = reached.seconds
+        self.trusted: set[str] = set()
 
     def groups(self, tests: list[str]) -> Iterator[list[str]]:
         group, total, spent = list[str](), 0.0, 0.0
@@ -127,7 +136,7 @@ class Suite:
 
     def __call__(self, k: int, fault: Fault) -> dict[str, Any]:
         source = faults.source(self.tree, fault)
-        seconds, tests = 0.0, self.reaching(k)
+        seconds, tests = 0.0, self.reached.by(k, specs=False)
         for group in self.groups(tests):
             found = self.ask(fault, source, group)
             seconds += found["seconds"]
@@ -155,19 +164,18 @@ class Suite:
 
 
 class Generator:
-    """Tries a fault on random specs, but for those that fail without it."""
+    """Tries a fault on random specs that come by."""
 
-    def __init__(self, tree: Path, worker: Worker, count: int) -> None:
-        self.tree, self.worker, self.count = tree, worker, count
-        self.known: list[int] = []
-        while found := self.ask("pyproject.toml", None)["killer"]:
-            self.known.append(int(found.removeprefix("seed ").partition(":")[0]))
+    def __init__(self, tree: Path, worker: Worker, reached: Reached, most: int) -> None:
+        self.tree, self.worker, self.reached, self.most = tree, worker, reached, most
 
-    def __call__(self, _: int, fault: Fault) -> dict[str, Any]:
-        return self.ask(fault.file, faults.source(self.tree, fault))
-
-    def ask(self, file: str, source: str | None) -> dict[str, Any]:
-        return self.worker.ask(way="random", file=file, source=source, count=self.count, known=self.known, limit=60 + 5 * self.count)
+    def __call__(self, k: int, fault: Fault) -> dict[str, Any]:
+        seeds = [int(t.removeprefix("seed ")) for t in self.reached.by(k, specs=True)][: self.most]
+        if not seeds:
+            return {"killer": "", "seconds": 0, "tests": 0}
+        source = faults.source(self.tree, fault)
+        found = self.worker.ask(way="random", file=fault.file, source=source, seeds=seeds, limit=60 + 5 * len(seeds))
+        return {**found, "tests": len(seeds)}
 
 
 def report(drawn: list[Fault], found: dict[int, dict[str, Any]]) -> str:
@@ -191,29 +199,31 @@ def main() -> None:
     parser.add_argument("--only", choices=("suite", "random"), default="suite")
     parser.add_argument("--commit", default="HEAD")
     parser.add_argument("--tests", help="the commit whose tests are run, if not the same")
-    parser.add_argument("--specs", type=int, default=60, help="random specs for each fault")
+    parser.add_argument("--specs", type=int, default=60, help="random specs")
     parser.add_argument("--most", type=float, default=600, help="seconds of tests for each fault")
+    parser.add_argument("--share", default="0/1", help="1/3: the second of three processes that work on the same faults")
     parser.add_argument("--out", type=Path, default=Path("build/mutation"))
     options = parser.parse_args()
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     commits = options.commit, options.tests or options.commit
-    tree = copied(*commits, out / f"tree-{options.only}")
+    tree = copied(*commits, out / f"tree-{options.only}-{options.share.replace('/', '-')}")
     place = out / "faults.json"
     if not place.exists():
         faults.write(place, faults.draw(tree, options.seed, options.count))
     drawn = faults.read(place)
-    reached = out / "reached.jsonl"
-    if options.only == "suite" and not reached.exists():
-        record(copied(*commits, out / "tree-marked"), reached, drawn, ["tests"])
-    worker = Worker(tree)
-    attempt = Suite(tree, worker, reached, options.most) if options.only == "suite" else Generator(tree, worker, options.specs)
+    place = out / "reached.jsonl"
+    if not place.exists():
+        record(copied(*commits, out / "tree-marked"), place, drawn, ["tests"], options.specs)
+    worker, reached = Worker(tree), Reached(tree, place)
+    attempt = Suite(tree, worker, reached, options.most) if options.only == "suite" else Generator(tree, worker, reached, options.specs)
     results = out / f"{options.only}.jsonl"
     found: dict[int, dict[str, Any]] = {}
     if results.exists():
         found = {r["fault"]: r for r in map(json.loads, results.read_text(encoding="utf-8").splitlines())}
     with results.open("a", encoding="utf-8") as file:
-        for k, fault in enumerate(drawn):
+        own, of = map(int, options.share.split("/"))
+        for k, fault in list(enumerate(drawn))[own::of]:
             if k not in found:
                 found[k] = {"fault": k, **attempt(k, fault)}
                 print(json.dumps(found[k]), file=file, flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from . import faults
-from .run import Suite, Worker, record
+from .run import Reached, Suite, Worker, record
 
 PLAIN = '''"""One of the files that are made faulty."""
 
@@ -67,7 +67,7 @@ def test_faults_are_found_and_taken_out(root: Path, tmp_path: Path) -> None:
     assert "REACHED(0)" in (root / "compiler/dims.py").read_text()
     (root / "compiler/dims.py").write_text(PLAIN)
     worker = Worker(root, heavy=())
-    suite = Suite(root, worker, tmp_path / "reached.jsonl", most=10)
+    suite = Suite(root, worker, Reached(root, tmp_path / "reached.jsonl"), most=10)
     found = [suite(k, fault) for k, fault in enumerate(drawn)]
     assert [f["killer"] in ("tests/test_middle.py::test_alike", "tests/test_middle.py::test_apart") for f in found] == [True] * 4, found
     assert (root / "compiler/dims.py").read_text() == PLAIN

@@ -1,6 +1,6 @@
-"""Runs tests in a copy of the tree, one fault at a time: `worker.py record FILE TESTS...` or `worker.py serve MODULES...`.
+"""Runs tests in a copy of the tree, one fault at a time: `worker.py record FILE SPECS TESTS...` or `worker.py serve MODULES...`.
 
-`record` runs tests once, where calls of `REACHED` stand before what may be faulty, and writes which tests come by. `serve` imports modules that are
+`record` runs tests and random specs once, where calls of `REACHED` stand before what may be faulty, and writes which come by. `serve` imports modules that are
 not ours, then answers requests, one JSON a line: it writes the faulty file, forks, imports the package anew in the child, runs there what was asked,
 and puts the file back."""
 
@@ -58,11 +58,16 @@ class Recorder:
         self.passed = self.passed and not report.failed and not report.skipped
 
 
-def record(place: Path, tests: list[str]) -> None:
+def record(place: Path, tests: list[str], specs: int) -> None:
     with place.open("a", encoding="utf-8") as file:
         recorder = Recorder(file)
         builtins.REACHED = recorder.reached.add  # type: ignore[attr-defined]
-        pytest.main([*OPTIONS, *tests], plugins=[recorder])
+        if tests:
+            pytest.main([*OPTIONS, *tests], plugins=[recorder])
+        for seed in range(specs):
+            started = time.process_time()
+            recorder.passed = not random({"seeds": [seed]})
+            recorder.write(f"seed {seed}", time.process_time() - started)
 
 
 class Chosen:
@@ -101,16 +106,15 @@ def random(request: dict[str, Any]) -> str:
 
     refused = 0
     with tempfile.TemporaryDirectory() as folder:
-        for seed in range(request["count"]):
+        for done, seed in enumerate(request["seeds"]):
             try:
                 check_spec(random_spec(Choices.seeded(seed)), Path(folder), seed)
             except Refused as error:
                 refused += 1
-                if not str(error).startswith(UNKNOWN) or refused > 2 + seed // 20:
+                if not str(error).startswith(UNKNOWN) or refused > 2 + done // 20:
                     return f"seed {seed}: refused: {error}"[:200]
             except Exception as error:
-                if seed not in request["known"]:
-                    return f"seed {seed}: {type(error).__name__}: {error}"[:200]
+                return f"seed {seed}: {type(error).__name__}: {error}"[:200]
     return ""
 
 
@@ -189,8 +193,8 @@ def serve(heavy: list[str]) -> None:
 
 def main() -> None:
     match sys.argv[1:]:
-        case ["record", place, *tests]:
-            record(Path(place), tests)
+        case ["record", place, specs, *tests]:
+            record(Path(place), tests, int(specs))
         case ["serve", *heavy]:
             serve(heavy)
         case _:
