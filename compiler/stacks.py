@@ -192,6 +192,10 @@ class Stacks(Instances):
             )
         inner = [ir.Value(v.type.without(label), v.hint, v.span) for v in values]
         outs, outer = self.bank_module(instance, inner, span, frame)
+        if len(outs) != 1:
+            raise self.error(
+                "E372", "an expert has one result", span, Note("bound here", instance.span), help="join several: `stack`, `concat`"
+            )
         results = tuple(ir.Value(ir.Type((bank.axis, *o.type.axes), o.type.dtype), o.hint, span) for o in outs)
         here.body.nodes.append(ir.Pairwise(outs=results, span=span, target=instance.name, args=(*values, *outer)))
         return results[0]
@@ -210,6 +214,11 @@ class Stacks(Instances):
         outs, names, rest = self.run_module(bank.recipe, builder, values, {}, span, frame)
         if not instance.applied:
             module = generalise_rest(builder.finish(outs, names), rest)
+            if not builder.has_weights():
+                help_ = "apply the component itself: all copies would do the same"
+                raise self.error(
+                    "E342", f"the copies of the bank `{instance.name}` have no weights", span, Note("bound here", instance.span), help=help_
+                )
             if ir.has_effects(module):
                 help_ = "keep it outside of the bank"
                 raise self.error(

@@ -337,7 +337,8 @@ class Frame:
         stack = self.child(node.target, ir.Stack)
         args = self.inputs(node.args)
         collected: list[list[Array]] = [[] for _ in node.collected]
-        for number, slot in enumerate(layer_slots(stack, self.under)):
+        slots = layer_slots(stack, self.under)
+        for number, slot in enumerate(slots):
             chosen = [args[k] for k in node.inputs[slot]]
             path, site = f"{self.below(node.target)}.{number}", f"{self.site_of(node)}.{number}"
             found = self.apply(stack.slots[slot][0], path, self.experts, chosen, site)
@@ -350,7 +351,10 @@ class Frame:
             if array is not None:
                 self.bind_by_position(value, array)
         for value, collect, arrays in zip(node.outs[node.carried :], node.collected, collected, strict=True):
-            if arrays:
+            if all(collect.outputs[slot] is None for slot in slots):  # no layer has such a result
+                labels = self.labels(value.type)
+                self.bind(value, Tensor(np.zeros([self.whole(a.size) for a in value.type.axes]), labels))
+            elif arrays:
                 self.bind_by_position(value, np.sum(arrays, axis=0) if collect.sum else np.stack(arrays))
 
     def scan(self, node: ir.Scan) -> None:

@@ -132,9 +132,8 @@ def lower_route(w: BodyWriter, node: ir.Node) -> None:
     node = cast(ir.Route, node)
     bank = w.module.child(node.target)
     assert isinstance(bank, ir.Bank)
-    bound = bind(w, bank.module, (node.x, *node.args))
-    layout = out_layout(w, bank.module.outputs[0], node.out, bound)
-    args = tuple(a if isinstance(a, Var) else w.temporary(a, "x") for a in bound.args)
+    given, layout = _routed(w, node, bank.module)
+    args = tuple(a if isinstance(a, Var) else w.temporary(a, "x") for a in given)
     index, weight = w.apart(w.read(node.index), node.choice), w.apart(w.read(node.weight), node.choice)
     kept = tuple(dim for dim in layout if any(label in (*index.labels, *weight.labels) for label in dim))
     gates = (*kept, (node.choice,))
@@ -145,13 +144,24 @@ def lower_route(w: BodyWriter, node: ir.Node) -> None:
     expert = call("member", call("part", PARAMS, Text(f'"{node.target}"')), Text("expert"))
     picked = call("np.where", Binary("==", chosen[0], Text("expert")), chosen[1], number(0))
     code = applied(w, bank.module, expert, args)
-    if w.numbers.plans.of(bank.module).is_native:
-        w.refuse("a bank of bare linear maps that is routed")
     term = Binary("*", w.spread(Tensor(gate, kept), layout), code)
     body = (Assign((gate,), method(picked, "sum", number(-1))), Assign((total,), Binary("+", total, term)))
     w.statements.append(Assign((total,), start))
     w.statements.append(Block(call("range", w.number(bank.axis.size)), "for expert in", body, loop=True))
     w.env[node.out] = Tensor(total, layout, sizes_of(node.out.type))
+
+
+def _routed(w: BodyWriter, node: ir.Route, module: ir.Module) -> tuple[Sequence[Code], Layout]:
+    """Arguments of an expert and the layout of its result; a bare linear map works on merged dimensions."""
+    found = native_of(module) if w.numbers.plans.of(module).is_native else None
+    if not isinstance(found, Linear):
+        bound = bind(w, module, (node.x, *node.args))
+        return bound.args, out_layout(w, module.outputs[0], node.out, bound)
+    labels, outs = node.x.type.labels, node.out.type.labels
+    cut = len(labels) - len(found.inside)
+    outside = len(outs) - len(found.outside)
+    code = w.arranged(w.read(node.x), (*((label,) for label in labels[:cut]), labels[cut:]))
+    return (code,), (*((label,) for label in outs[:outside]), outs[outside:])
 
 
 def lower_pairwise(w: BodyWriter, node: ir.Node) -> None:

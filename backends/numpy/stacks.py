@@ -8,12 +8,13 @@ from typing import cast
 from ...compiler import ir
 from ...compiler.ir import Value
 from ..python.bind_calls import bind
-from ..python.choose_slots import choose_by_slot
-from ..python.code import Assign, Block, Code, Do, Items, Range, Statement, Subscript, Text, Var, call, method, number
+from ..python.choose_slots import choose_by_slot, none_gives
+from ..python.code import Assign, Block, Choice, Code, Do, Items, Range, Statement, Subscript, Text, Var, call, method, number
 from ..python.layouts import Layout, Tensor, sizes_of
 from ..python.write_body import BodyWriter
 from .cache import carried_end, carried_start
 from .calls import PARAMS, applied
+from .pointwise import dtype_code
 
 
 def _apart(value: Value) -> Layout:
@@ -66,7 +67,12 @@ def lower_fold(w: BodyWriter, node: ir.Node) -> None:
     for out, var in zip(node.outs, carried, strict=False):
         w.env[out] = Tensor(var, _apart(out), sizes_of(out.type))
     for out, var, collect in zip(node.outs[node.carried :], lists, node.collected, strict=True):
-        code = call("np.sum", var, axis=number(0)) if collect.sum and out.type.axes else call("np.sum" if collect.sum else "np.stack", var)
+        code: Code = (
+            call("np.sum", var, axis=number(0)) if collect.sum and out.type.axes else call("np.sum" if collect.sum else "np.stack", var)
+        )
+        if none_gives(stack, collect):  # there are fewer layers than the pattern has
+            sizes = [number(0) if not k and not collect.sum else w.number(a.size) for k, a in enumerate(out.type.axes)]
+            code = Choice(var, code, call("np.zeros", Items(tuple(sizes)), dtype_code(w, out.type.dtype)))
         w.define(out, code, _apart(out))
 
 

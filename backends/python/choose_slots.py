@@ -49,3 +49,13 @@ def _in_slot(at: Code, start: Expr, stop: Expr, last: bool, number: Callable[[Ex
 def slot_conditions(stack: ir.Stack, i: Code, number: Callable[[Expr], Code]) -> list[Code]:
     """For each slot, whether layer i stands in it."""
     return [_in_slots(stack, [s], i, number) for s in range(len(stack.slots))]
+
+
+def none_gives(stack: ir.Stack, collect: ir.Collect) -> bool:
+    """Whether, by the spec's own numbers, no layer has a result that some slot of the pattern has."""
+    count, before = stack.count.value(), 0
+    for (_, n), place in zip(stack.slots, collect.outputs, strict=True):
+        if place is not None and (count is None or before < count):
+            return False
+        before += int(n.value() or 0)
+    return True

@@ -8,7 +8,7 @@ from typing import cast
 from ...compiler import ir
 from ...compiler.ir import Value
 from ..python.bind_calls import bind
-from ..python.choose_slots import choose_by_slot
+from ..python.choose_slots import choose_by_slot, none_gives
 from ..python.code import (
     Assign,
     Attribute,
@@ -33,7 +33,7 @@ from ..python.write_body import BodyWriter
 from .bank_inputs import state_inputs, training_inputs
 from .cache.nodes import end_scan, start_scan
 from .calls import cache_arguments
-from .pointwise import training_mode
+from .pointwise import dtype_code, on_device, training_mode
 
 
 def _apart(value: Value) -> Layout:
@@ -72,8 +72,13 @@ def lower_fold(w: BodyWriter, node: ir.Node) -> None:
     for out, var in zip(node.outs, carried, strict=False):
         w.env[out] = Tensor(var, _apart(out), sizes_of(out.type))
     for out, var, how in zip(node.outs[node.carried :], lists, node.collected, strict=True):
-        stacked = call("torch.stack", var)
-        w.define(out, method(stacked, "sum", *([number(0)] if out.type.axes else [])) if how.sum else stacked, _apart(out))
+        found: Code = call("torch.stack", var)
+        found = method(found, "sum", *([number(0)] if out.type.axes else [])) if how.sum else found
+        if none_gives(stack, how):  # there are fewer layers than the pattern has
+            sizes = [number(0) if not k and not how.sum else w.number(a.size) for k, a in enumerate(out.type.axes)]
+            nothing = call("torch.zeros", Items(tuple(sizes)), dtype=dtype_code(w, out.type.dtype), **on_device(w))
+            found = Choice(var, found, nothing)
+        w.define(out, found, _apart(out))
 
 
 def _slot_arguments(w: BodyWriter, node: ir.Fold, slot: int, module: ir.Module, carried: list[Var]) -> tuple[Code, ...]:

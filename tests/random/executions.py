@@ -82,12 +82,26 @@ class Executions:
         self.torch = TorchModule.build(torch_module, {}, "float64", names, keys)
         self.initial = self.torch.weights()
         self.torch.load(params)
+        self.compute_tables()
         self.numpy = NumpyModule(numpy_module, self.torch.state(), numpy_module.Config(), "float64", names)
         self.kept = {i.name for i in emitted.inputs}
         self.rng = np.random.default_rng(seed)
         self.sets = self.input_sets()
         self.wanted: dict[str, dict[str, Array]] = {}
         self.stopped: list[Array] = []
+
+    def compute_tables(self) -> None:
+        """Tables that no checkpoint holds are made in float32; from here on, as precisely as the interpreter makes them."""
+        import torch
+
+        stored = self.torch.model.state_dict()
+        for name, buffer in self.torch.model.named_buffers():
+            wanted = self.params.get(self.torch.spec_names.get(name, name))
+            if name not in stored and wanted is not None:
+                if not difference(buffer.numpy().reshape(wanted.shape), wanted) <= 1e-6:
+                    raise Disagreement(f"torch, the table {name}")
+                with torch.no_grad():
+                    buffer.copy_(torch.from_numpy(np.array(wanted)).reshape(buffer.shape))
 
     def checks(self) -> list[str]:
         for name, inputs in self.sets.items():
