@@ -5,28 +5,31 @@ arXiv:2405.21060, section 6; the same for gated linear attention, arXiv:2312.066
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from typing import cast
 
 from ...compiler import ir
+from ...compiler.dims import Expr
 from ...compiler.ir import REST, Label, Type, Value
 from ...grammar.frozen import frozen
 from ..python.code import Assign, Code, Do, Subscript, Var, call, method, number
+from ..python.find_sites import find_sites
 from ..python.layouts import Layout, Tensor, sizes_of
 from ..python.write_body import BodyWriter
 from .cache.nodes import held, recurrence_start, with_cache
 from .contractions import with_time
-from .pointwise import to_dtype
+from .pointwise import on_device, to_dtype
 
 
 @frozen(kw_only=True, eq=False)
 class StateSpace(ir.Op):
-    """The sum over `inside` of query * h, with h[t] = a[t] * h[t - 1] + key[t] * u[t] along `over`; `state` is the type of h.
+    """The sum over `inside` of query * h, with h[t] = a[t] * h[t - 1] + key[t] * u[t] along `over` (no a: 1); `state` is the type of h.
 
     `inside` is an axis of key and query alone, `wide` one of u alone. With an `entry`, h goes on from the call before, if there is a cache."""
 
-    a: Value
+    a: Value | None
     u: Value
     key: Value
     query: Value
@@ -39,20 +42,21 @@ class StateSpace(ir.Op):
 
 def read_states_by_chunks(program: ir.Program) -> ir.Program:
     """Requires: a verified program. Ensures: a linear recurrence of outer products that only a product reads, with factors that are surely
-    positive, is one StateSpace. Leaves alone: recurrences whose states are read otherwise."""
-    if not any(isinstance(n, ir.LinearRecurrence) for m in ir.walk(program.root) for n in m.body):
+    positive, is one StateSpace, and so is a running sum of outer products, whose factors are 1. Leaves alone: states that are read otherwise."""
+    if not any(isinstance(n, ir.LinearRecurrence | ir.Along) for m in ir.walk(program.root) for n in m.body):
         return program
-    return replace(program, root=ir.rewrite(program.root, _rewritten))
+    bounds = _Bounds(program.root)
+    return replace(program, root=ir.rewrite(program.root, lambda module: _rewritten(module, bounds)))
 
 
-def _rewritten(module: ir.Module) -> ir.Module:
+def _rewritten(module: ir.Module, bounds: _Bounds) -> ir.Module:
     made = {out: n for n in module.body for out in n.outs}
     reads = Counter(v for n in module.body for v in ir.operands(n))
     reads.update(ir.results(module))
     gone: set[ir.Node] = set()
     new: dict[ir.Node, ir.Node] = {}
     for node in module.body:
-        found = _read_out(node, made, reads) if isinstance(node, ir.Einsum) else None
+        found = _read_out(node, made, reads, bounds) if isinstance(node, ir.Einsum) else None
         if found is not None:
             new[node] = cast(ir.Node, found[0])
             gone |= found[1]
@@ -61,33 +65,38 @@ def _rewritten(module: ir.Module) -> ir.Module:
     return replace(module, body=tuple(new.get(n, n) for n in module.body if n not in gone))
 
 
-def _read_out(node: ir.Einsum, made: dict[Value, ir.Node], reads: Counter[Value]) -> tuple[StateSpace, set[ir.Node]] | None:
+def _read_out(
+    node: ir.Einsum, made: dict[Value, ir.Node], reads: Counter[Value], bounds: _Bounds
+) -> tuple[StateSpace, set[ir.Node]] | None:
     """What stands in the place of a product that reads a state, and the nodes that go."""
     if len(node.args) != 2 or len(node.over) != 1:
         return None
     inside = node.over[0]
     for h, query in (node.args, node.args[::-1]):
         run = made.get(h)
-        if not isinstance(run, ir.LinearRecurrence) or reads[h] != 1:
+        if reads[h] != 1 or not (isinstance(run, ir.LinearRecurrence) or (isinstance(run, ir.Along) and run.function == "cumsum")):
             continue
-        outer = made.get(run.b)
-        if not isinstance(outer, ir.Elementwise) or outer.function != "mul" or reads[run.b] != 1:
+        a, b = (run.a, run.b) if isinstance(run, ir.LinearRecurrence) else (None, run.x)
+        outer = made.get(b)
+        if not isinstance(outer, ir.Elementwise) or outer.function != "mul" or reads[b] != 1:
             continue
         match outer.args:
             case (Value() as x, Value() as y) if x.type.has(inside) != y.type.has(inside):
                 key, u = (x, y) if x.type.has(inside) else (y, x)
             case _:
                 continue
-        kinds = (run.a.type, u.type, key.type, query.type)
-        wide = [x for x in u.type.labels if not any(kind.has(x) for kind in (run.a.type, key.type, query.type))]
-        if len(wide) != 1 or run.a.type.has(inside) or not _is_positive(run.a, made) or any(kind.has(REST) for kind in kinds):
+        kinds = [v.type for v in (a, key, query) if v is not None]
+        wide = [x for x in u.type.labels if not any(kind.has(x) for kind in kinds)]
+        if len(wide) != 1 or any(kind.has(REST) for kind in (*kinds, u.type)):
+            continue
+        if a is not None and (a.type.has(inside) or not bounds.is_positive(a)):
             continue
         if not key.type.has(run.over) or not u.type.has(run.over):
             continue
         made_now = StateSpace(
             outs=node.outs,
             span=node.span,
-            a=run.a,
+            a=a,
             u=u,
             key=key,
             query=query,
@@ -101,14 +110,66 @@ def _read_out(node: ir.Einsum, made: dict[Value, ir.Node], reads: Counter[Value]
     return None
 
 
-def _is_positive(value: Value, made: dict[Value, ir.Node]) -> bool:
-    match made.get(value):
-        case ir.Elementwise(function="exp" | "sigmoid"):
-            return True
-        case ir.Cast(x=x) | ir.Unflatten(x=x) | ir.Flatten(x=x) | ir.Rename(x=x) | ir.Expand(x=x) | ir.Transpose(x=x):
-            return _is_positive(x, made)
+_Range = tuple[float, float, bool]
+"""The least and the greatest that an entry can be, and whether the least itself is never reached."""
+_ANY: _Range = (-math.inf, math.inf, False)
+
+
+class _Bounds:
+    """What can be said of the entries of tensors; of an input of a module, from what it is wherever the module is applied."""
+
+    def __init__(self, root: ir.Module) -> None:
+        self.made = {out: n for m in ir.walk(root) for n in m.body for out in n.outs}
+        self.given: dict[Value, list[Value | None]] = {}
+        by_module = find_sites(root).by_module
+        for module in ir.walk(root):
+            for site in by_module.get(id(module), []):
+                for at, (value, arg) in enumerate(zip(module.inputs, site.args, strict=True)):
+                    self.given.setdefault(value, []).append(None if at < site.carried else arg)
+
+    def is_positive(self, value: Value) -> bool:
+        """Whether all entries surely are; where they may round to zero, all is forgotten."""
+        low, _, is_open = self.range(value)
+        return low > 0 or (low == 0 and is_open)
+
+    def range(self, operand: ir.Operand | None) -> _Range:
+        if operand is None:
+            return _ANY
+        if isinstance(operand, Expr):
+            constant = operand.constant
+            return _ANY if constant is None else (float(constant), float(constant), False)
+        match self.made.get(operand):
+            case ir.Cast(x=x) | ir.Unflatten(x=x) | ir.Flatten(x=x) | ir.Rename(x=x) | ir.Expand(x=x) | ir.Transpose(x=x):
+                return self.range(x)
+            case ir.Index():
+                return 0, math.inf, False
+            case ir.Elementwise(function=function, args=args):
+                return _of_function(function, [self.range(a) for a in args])
+            case None if operand in self.given:
+                each = [self.range(v) for v in self.given[operand]]
+                return min(low for low, _, _ in each), max(high for _, high, _ in each), all(is_open for _, _, is_open in each)
+            case _:
+                return _ANY
+
+
+def _of_function(function: str, args: list[_Range]) -> _Range:
+    low, high, is_open = args[0]
+    match function:
+        case "exp":
+            return 0, math.inf, True
+        case "sigmoid":
+            return 0, 1, True
+        case "neg":
+            return -high, -low, False
+        case "add":
+            return low + args[1][0], high + args[1][1], is_open or args[1][2]
+        case "sub":
+            return low - args[1][1], high - args[1][0], is_open
+        case "pow" if low == high > 1:
+            power, largest, _ = args[1]
+            return low**power, low**largest if largest < 99 else math.inf, power == -math.inf
         case _:
-            return False
+            return _ANY
 
 
 def lower_state_space(w: BodyWriter, node: ir.Node) -> None:
@@ -124,7 +185,13 @@ def lower_state_space(w: BodyWriter, node: ir.Node) -> None:
         code = with_time(w, w.apart(w.read(value), space.over), (*batch, time, *((x,) for x in last)), space.over)
         return to_dtype(w, code, value.type.dtype, exact)
 
-    operands = [operand(space.a), operand(space.u, space.wide), operand(space.key, space.inside), operand(space.query, space.inside)]
+    one = call("torch.ones", w.size(time), **on_device(w))
+    operands = [
+        one if space.a is None else operand(space.a),
+        operand(space.u, space.wide),
+        operand(space.key, space.inside),
+        operand(space.query, space.inside),
+    ]
     layout = (*batch, time, (space.wide,))
     w.helpers.add("state_space")
     declared = tuple((x,) for x in space.out.type.labels)
@@ -132,7 +199,9 @@ def lower_state_space(w: BodyWriter, node: ir.Node) -> None:
         y = Tensor(Subscript(call("state_space", *operands), (number(0),)), layout)
         w.define(space.out, w.arranged(y, declared), declared, kind="y")
         return
-    state = ir.LinearRecurrence(outs=(Value(space.state),), span=space.span, a=space.a, b=space.u, over=space.over, entry=space.entry)
+    state = ir.LinearRecurrence(
+        outs=(Value(space.state),), span=space.span, a=space.a or space.u, b=space.u, over=space.over, entry=space.entry
+    )
     start = recurrence_start(w, state, (*batch, time, (space.inside,), (space.wide,)))
     both, h = Var(kind="y"), Var(hint="h")
     w.statements.append(Assign((both, h), call("state_space", *operands, start)))
@@ -144,6 +213,9 @@ HELPER = '''def state_space(decay: Tensor, u: Tensor, key: Tensor, query: Tensor
     """y[t] = query[t] . h[t] with h[t] = decay[t] h[t - 1] + key[t] u[t], and the last h [..., n, p], by chunks
     (arXiv:2405.21060): decay [..., t], u [..., t, p], key and query [..., t, n]."""
     length = u.shape[-2]
+    if length == 1:
+        h = key.mT @ u + (0 if h is None else decay[..., None] * h)
+        return query @ h, h
     size = min(64, length)
     rest = -length % size
     with torch.autocast(u.device.type, enabled=False):

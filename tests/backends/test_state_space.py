@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional
 from torch import Tensor
 
+from xfc.backends import interpreter
 from xfc.backends import torch as torch_backend
 from xfc.backends.torch.state_space import HELPER
 from xfc.backends.verify_modules import loaded
@@ -70,3 +71,32 @@ def test_only_factors_that_are_surely_positive(decay: str, chunked: bool, tmp_pa
         u, key, query = (m(x)[:, None].expand(-1, 2, -1, -1) for m in (model.value, model.key, model.query))
         wanted, _ = by_steps(factor, u, key, query, torch.zeros(2, 2, 3, 5, dtype=torch.float64))
         torch.testing.assert_close(model(x), wanted.permute(0, 2, 3, 1), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("sums", "chunked"),
+    [
+        ("cumsum(value(x) * key(x), t)", True),
+        ("linear_recurrence(1 - 2.0 ^ (-5 - float32(index(h: 2))), value(x) * key(x), over = t)", True),
+        ("linear_recurrence(1 - 2.0 ^ float32(index(h: 2)), value(x) * key(x), over = t)", False),
+    ],
+    ids=["sums", "fixed", "negative"],
+)
+def test_sums_and_factors_within_bounds(sums: str, chunked: bool, tmp_path: Path) -> None:
+    path = tmp_path / "sums.xf"
+    text = GATED.replace("    gate = linear([h: 2])\n    decay = {decay}\n", "")
+    path.write_text(text.replace("linear_recurrence(decay, value(x) * key(x), over = t)", sums))
+    diagnostics = Diagnostics()
+    program = elaborate_file(str(path), [], diagnostics)
+    assert program is not None, diagnostics.found
+    code = torch_backend.emit(run_passes(program))
+    assert ("state_space(" in code) == chunked
+    params = interpreter.initial_params(program, 0, "float64", {})
+    x = torch.randn(2, 130, 6, dtype=torch.float64)
+    with loaded(code, "sums") as module:
+        model = module.Model().double()
+        model.load_state_dict({n: torch.from_numpy(params[n]).reshape(v.shape) for n, v in model.state_dict().items()})
+        if not chunked:
+            x = x[:, :5]
+        said = interpreter.run(program, params, {"x": x.numpy()}, dtype="float64", under={})
+        torch.testing.assert_close(model(x), torch.from_numpy(next(iter(said.values()))), rtol=1e-8, atol=1e-10)
