@@ -85,10 +85,16 @@ def continued(frame: Frame, node: ir.Node) -> Tensor:
             found = operations.along(frame, node)
             at, place = found.position(node.over), place_of(frame, node.entry)
             array = found.array + cache.entries[place] if place in cache.entries else found.array
-            cache.entries[place] = np.take(array, [-1], axis=at)
+            cache.entries[place] = np.take(array, [_last(frame)], axis=at)
             return Tensor(array, found.labels)
         case _:
             raise AssertionError(node)
+
+
+def _last(frame: Frame) -> int:
+    """Where the last token of this call stands: what is longer than the tokens comes to the rest again."""
+    assert frame.run.decoding is not None
+    return frame.whole(sym(frame.run.decoding.rows)) - 1
 
 
 def _preceded(frame: Frame, cache: Cache, node: ir.Pad | ir.Concat, found: Tensor, count: int) -> Tensor:
@@ -113,5 +119,5 @@ def _recurrence(frame: Frame, cache: Cache, node: ir.LinearRecurrence) -> Tensor
         first = np.moveaxis(b, at, 0)
         first[0] += np.moveaxis(a, at, 0)[0] * cache.entries[place]
     array = functions.linear_recurrence(a, b, at)
-    cache.entries[place] = np.take(array, -1, axis=at)
+    cache.entries[place] = np.take(array, _last(frame), axis=at)
     return Tensor(array, labels)

@@ -8,7 +8,7 @@ from typing import cast
 from ...compiler import ir
 from ...compiler.dims import Expr, sym
 from ...compiler.ir import Label, Module, Node, Program, Value
-from ..python.code import Code, Do, Text, call, number
+from ..python.code import Binary, Code, Do, Text, call, number
 from ..python.shapes import along
 from ..python.write_body import BodyWriter
 from .cache_arguments import CACHE, NONE
@@ -82,7 +82,9 @@ def lower_cached_along(w: BodyWriter, node: Node) -> None:
     node = cast(ir.Along, node)
     if node.entry:
         t = w.read(node.out)
-        code = call("go_on", CACHE, key(w, node.entry), t.code, along(t.layout, node.over))
+        lead = _lead(w, node.out, node.over)
+        beyond = [] if lead.constant == 0 else [w.number(lead)]
+        code = call("go_on", CACHE, key(w, node.entry), t.code, along(t.layout, node.over), *beyond)
         w.define(node.out, code, t.layout, kind=node.entry, pure=False)
 
 
@@ -94,7 +96,9 @@ def lower_cached_recurrence(w: BodyWriter, node: Node) -> None:
     where = key(w, node.entry)
     lower_linear_recurrence(w, node, call("recall", CACHE, where, NONE))
     t = w.read(node.out)
-    last = call("np.take", t.code, number(-1), along(t.layout, node.over))
+    lead = _lead(w, node.out, node.over)
+    at = number(-1) if lead.constant == 0 else Binary("-", number(-1), w.number(lead))
+    last = call("np.take", t.code, at, along(t.layout, node.over))
     w.statements.append(Do(call("remember", CACHE, where, last)))
 
 

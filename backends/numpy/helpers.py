@@ -102,13 +102,13 @@ HELPERS = {
     last = x.shape[axis] - beyond
     cache.kept[name] = np.take(x, range(last - count, last), axis)
     return x''',
-    "go_on": '''def go_on(cache: Cache | None, name: str, x: Array, axis: int) -> Array:
-    """A running total, from where the call before ended."""
+    "go_on": '''def go_on(cache: Cache | None, name: str, x: Array, axis: int, lead: int = 0) -> Array:
+    """A running total, from where the call before ended; `lead`: how much longer than the tokens it is."""
     if cache is None:
         return x
     if name in cache.kept:
         x = x + cache.kept[name]
-    cache.kept[name] = np.take(x, [-1], axis)
+    cache.kept[name] = np.take(x, [-1 - lead], axis)
     return x''',
     "recall": '''def recall(cache: Cache | None, name: str, start: Array | None) -> Array | None:
     """How the call before ended; `start` if there was none."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from .. import ir
-from ..dims import Expr
+from ..dims import ZERO, Expr, sym
 from ..ir import REST, Axis, Label, Module, Node, Type, Value
 from .common import Cause, Kind, Length, Refused, paired
 from .derive_nodes import NodeDeriver
@@ -84,7 +84,7 @@ class ModuleDeriver(NodeDeriver):
         other = any(isinstance(n, ir.Call) and isinstance(n.target, Module) and id(n.target) not in functions for n in self.body)
         if not (self.new or self.requests or self.onces or self.entries or other) and tuple(self.children.values()) == module.children:
             return self.described(module, ())
-        outputs = tuple(self.new.get(v, v) for v in module.outputs)
+        outputs = tuple(self.as_it_was(v) if self.outermost else self.new.get(v, v) for v in module.outputs)
         kept = [r for r in self.requests.values() if r.source not in self.further_sources()]
         windows = {r.value: r.window for r in kept}
         body = tuple(replace(n, window=windows[n.out]) if isinstance(n, ir.Keep) and n.out in windows else n for n in self.body)
@@ -240,13 +240,26 @@ class ModuleDeriver(NodeDeriver):
 
     def aside(self, node: Node) -> None:
         """A node that runs without a cache alone, where all tokens so far are those of the call: it takes what came of its operands."""
-        made = ir.replace_values(node, self.new)
+        made = ir.replace_values(node, {v: self.as_it_was(v) for v in ir.operands(node)})
         twin = next((n for n in self.steps if type(n) is type(node) and getattr(n, "target", None) == getattr(node, "target", "")), None)
         if isinstance(made, ir.Call | ir.Fold) and isinstance(made.target, str) and twin is not None:
             applied = self.applications(twin)
             wanted = [self.owner.module(target, self.givens(target, args, open_)).wanted for target, args, _, open_ in applied]
             made = _given_more(made, wanted)
         self.body.append(made)
+
+    def as_it_was(self, value: Value) -> Value:
+        """What came of a value, without the tokens that it got where it is short."""
+        new = self.new.get(value, value)
+        for axis in value.type.axes if new is not value else ():
+            if self.is_short(axis):
+                out = Value(
+                    Type(tuple(axis if a.label is axis.label else a for a in new.type.axes), new.type.dtype), value.hint, value.span
+                )
+                span = value.span or self.module.span
+                self.body.append(ir.Slice(outs=(out,), span=span, x=new, over=axis.label, start=ZERO, stop=axis.size))
+                new = out
+        return new
 
     # ------------------------------------------------ modules below
 
@@ -294,6 +307,8 @@ class ModuleDeriver(NodeDeriver):
                 for at, there in paired(inner.type, out.type)
                 if self.is_whole(out.type.axes[there]) and not marks[at] and inner.type.axes[at].label is not REST
             ]
+            if out not in self.running and any(self.is_short(a) for a in out.type.axes):
+                raise Refused(f"a result of `{target.name}` that is shorter than the tokens", node.span)
             if not rows or out not in self.running:
                 outs.append(self.renew(out))
                 continue
@@ -357,13 +372,47 @@ class ModuleDeriver(NodeDeriver):
         made = self.copied(node, lambda value: self.read(value, "start" if value in starts else ""))
         if isinstance(made, ir.Scan) and made.carried and any(self.is_row(v, made.over) for v in made.args[made.carried : made.given]):
             made = replace(made, entry=self.entry("state"))
+            if self.length.lead(self.axis_of_scan(made).size) != ZERO:
+                self.scan_in_two(made)
+                return
         self.body.append(made)
+
+    def axis_of_scan(self, node: ir.Scan) -> Axis:
+        return next(v.type.axis(node.over) for v in node.args[node.carried : node.given] if v.type.has(node.over))
+
+    def scan_in_two(self, node: ir.Scan) -> None:
+        """Over the tokens of this call, which leave what is kept, and on over what is beyond them, which a later call comes to again."""
+        size, rows = self.axis_of_scan(node).size, sym(self.length.rows)
+        parts: list[ir.Scan] = []
+        for start, stop in ((ZERO, rows), (rows, size)):
+            args = list(node.args) if not parts else [*parts[0].outs[: node.carried], *node.args[node.carried :]]
+            for k in range(node.carried, node.given):
+                if args[k].type.has(node.over):
+                    args[k] = self.sliced(args[k], node, start, stop)
+            outs = [*(Value(v.type, v.hint, v.span) for v in node.outs[: node.carried])]
+            outs += [Value(_resized(v.type, node.over, stop - start), v.hint, v.span) for v in node.outs[node.carried :]]
+            parts.append(replace(node, outs=tuple(outs), args=tuple(args), entry="" if parts else node.entry))
+            self.body.append(parts[-1])
+        for k, out in enumerate(node.outs):
+            if k < node.carried:
+                self.body.append(ir.Transpose(outs=(out,), span=node.span, x=parts[1].outs[k]))
+            else:
+                self.body.append(ir.Concat(outs=(out,), span=node.span, args=(parts[0].outs[k], parts[1].outs[k]), over=node.over))
+
+    def sliced(self, value: Value, node: ir.Scan, start: Expr, stop: Expr) -> Value:
+        out = Value(_resized(value.type, node.over, stop - start), value.hint, value.span)
+        self.body.append(ir.Slice(outs=(out,), span=node.span, x=value, over=node.over, start=start, stop=stop))
+        return out
 
     def inert(self, target: Module, node: Node) -> Derived:
         """A bank applied to a tensor of its own axis: what it does to the tokens is not followed, so it may not look across them."""
         if self.owner.indexes_rows(target):
             raise Refused(f"`{target.name}`, applied to parts of the tokens", node.span)
         return self.owner.unchanged(target, tuple(Given(Kind.ROWS, tuple(False for _ in v.type.axes), False) for v in target.inputs))
+
+
+def _resized(kind: Type, over: Label, size: Expr) -> Type:
+    return Type(tuple(Axis(a.label, size) if a.label is over else a for a in kind.axes), kind.dtype)
 
 
 def _given_more(node: ir.Call | ir.Fold, wanted: Sequence[tuple[Wanted, ...]]) -> Node:

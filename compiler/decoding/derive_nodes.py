@@ -19,8 +19,10 @@ class NodeDeriver(ModuleValues):
         """A node that works token by token, or along whole axes; what goes on from the call before gets an entry."""
         self.check(node)
         match node:
+            case ir.Slice() if self.is_row(node.x, node.over) and self.is_short(node.out.type.axis(node.over)):
+                self.uncut(node, emit)
             case ir.Pad() if self.is_row(node.x, node.over) and node.before != ZERO:
-                emit(self.shifted(node, emit))
+                self.shifted(node, emit)
             case ir.Concat() if self.is_row(node.out, node.over):
                 self.prefixed(node, emit)
             case ir.LinearRecurrence() if self.is_row(node.out, node.over):
@@ -42,6 +44,8 @@ class NodeDeriver(ModuleValues):
             for axis in value.type.axes:
                 if self.length.runs(axis) and not self.is_whole(axis) and rows in self.length.lead(axis.size).symbols:
                     raise Refused(f"an axis `{axis.label.name}` of {axis.size}, which depends on the number of tokens", node.span)
+        if isinstance(node, ir.Unfold) and self.is_row(node.x, node.over) and self.is_short(node.out.type.axis(node.over)):
+            raise Refused(f"windows along `{node.over.name}` without padding before it", node.span)
         fixed = isinstance(node, ir.Slice) and (rows in node.start.symbols or rows not in node.stop.symbols)
         if isinstance(node, ir.Slice) and fixed and self.is_row(node.x, node.over):
             raise Refused(f"the range {node.start} .. {node.stop} of `{node.over.name}`", node.span)
@@ -52,24 +56,33 @@ class NodeDeriver(ModuleValues):
             cause = self.whole[gone[0].label]
             raise Refused(cause.what, node.span)
 
-    def shifted(self, node: ir.Pad, emit: Callable[[Node], None]) -> Node:
-        """Padding in front: in its place stand the tokens before. What was cut off at the end first is cut off after."""
-        made = self.cut_before(node.x)
-        if made is None:
-            return replace(self.copied(node), entry=self.entry(node.x.hint or "before"))  # type: ignore[arg-type]
-        cut = node.x.type.axis(node.over).size
-        long = self.longer(node.out, node.over, made.x.type.axis(node.over).size - cut)
-        pad = replace(node, outs=(long,), x=self.read(made.x), entry=self.entry(made.x.hint or "before"))
-        emit(pad)
-        return ir.Slice(outs=node.outs, span=node.span, x=long, over=node.over, start=ZERO, stop=cut + node.before)
+    def uncut(self, node: ir.Slice, emit: Callable[[Node], None]) -> None:
+        """Tokens cut off at the end stay, as far as they are of this call: what is made of them is cut off where it meets others."""
+        if node.start != ZERO:
+            raise Refused(f"`{node.over.name}` from {node.start} on, shorter than the tokens", node.span)
+        x, size = self.read(node.x), sym(self.length.rows)
+        if x.type.axis(node.over).size == size:
+            self.new[node.out] = x
+            return
+        emit(ir.Slice(outs=(self.renew(node.out),), span=node.span, x=x, over=node.over, start=ZERO, stop=size))
 
-    def cut_before(self, value: Value) -> ir.Slice | None:
-        """The node that cut the end off a value along the decoded axis."""
-        node = next((n for n in self.module.body if value in n.outs), None)
-        return node if isinstance(node, ir.Slice) and node.start == ZERO and self.is_row(node.x, node.over) else None
+    def shifted(self, node: ir.Pad, emit: Callable[[Node], None]) -> None:
+        """Padding in front: in its place stand the tokens before."""
+        if not self.is_short(node.x.type.axis(node.over)):
+            emit(replace(self.copied(node), entry=self.entry(node.x.hint or "before")))  # type: ignore[arg-type]
+            return
+        x = self.read(node.x)
+        long = self.longer(node.out, node.over, x.type.axis(node.over).size + node.before)
+        emit(replace(node, outs=(long,), x=x, entry=self.entry(node.x.hint or x.hint or "before")))
+        self.cut(node, long, node.over, emit)
 
-    def longer(self, value: Value, label: Label, more: Expr) -> Value:
-        axes = tuple(Axis(a.label, a.size + more) if a.label is label else a for a in value.type.axes)
+    def cut(self, node: Node, long: Value, over: Label, emit: Callable[[Node], None]) -> None:
+        """What a node gives, of what came out longer."""
+        out = self.renew(node.outs[0])
+        emit(ir.Slice(outs=(out,), span=node.span, x=long, over=over, start=ZERO, stop=out.type.axis(over).size))
+
+    def longer(self, value: Value, label: Label, size: Expr) -> Value:
+        axes = tuple(Axis(a.label, size) if a.label is label else a for a in value.type.axes)
         return Value(Type(axes, value.type.dtype), value.hint, value.span)
 
     def prefixed(self, node: ir.Concat, emit: Callable[[Node], None]) -> None:
@@ -78,15 +91,13 @@ class NodeDeriver(ModuleValues):
         if len(node.args) != 2 or front != [node.args[0]]:
             raise Refused(f"joining along `{node.over.name}`", node.span)
         x = node.args[1]
-        made = self.cut_before(x)
-        if made is None:
+        if not self.is_short(x.type.axis(node.over)):
             emit(replace(self.copied(node), entry=self.entry(x.hint or "before")))  # type: ignore[arg-type]
             return
-        size = node.out.type.axis(node.over).size
-        long = self.longer(node.out, node.over, made.x.type.axis(node.over).size - x.type.axis(node.over).size)
-        args = (self.read(node.args[0]), self.read(made.x))
-        emit(replace(node, outs=(long,), args=args, entry=self.entry(made.x.hint or "before")))
-        emit(ir.Slice(outs=node.outs, span=node.span, x=long, over=node.over, start=ZERO, stop=size))
+        args = (self.read(node.args[0]), self.read(x))
+        long = self.longer(node.out, node.over, args[0].type.axis(node.over).size + args[1].type.axis(node.over).size)
+        emit(replace(node, outs=(long,), args=args, entry=self.entry(x.hint or args[1].hint or "before")))
+        self.cut(node, long, node.over, emit)
 
     def rename(self, node: ir.Rename) -> None:
         """Where a second axis of the tokens begins, all of them are kept."""

@@ -62,9 +62,14 @@ class ModuleValues:
         """Inputs of which the caller can give a whole version."""
         return {v for v, g in zip(self.module.inputs, self.given, strict=True) if g.open and g.kind is Kind.ROWS}
 
+    def is_short(self, axis: Axis) -> bool:
+        """Whether an axis of rows lacks the last tokens of a call: it gets them, since a later call does not come back to them."""
+        lead = self.length.lead(axis.size).constant if self.length.runs(axis) and not self.is_whole(axis) else None
+        return lead is not None and lead < 0
+
     def renew(self, value: Value) -> Value:
-        """The value that stands for one that runs: itself, unless an axis of it is whole."""
-        if value in self.running and any(self.is_whole(a) for a in value.type.axes):
+        """The value that stands for one that runs: itself, unless an axis of it is whole, or short."""
+        if value in self.running and any(self.is_whole(a) or self.is_short(a) for a in value.type.axes):
             self.new[value] = Value(self.type(value.type), value.hint, value.span)
         return self.new.get(value, value)
 
@@ -72,6 +77,8 @@ class ModuleValues:
         return Type(tuple(map(self.axis, kind.axes)), kind.dtype)
 
     def axis(self, axis: Axis) -> Axis:
+        if self.is_short(axis):
+            return Axis(axis.label, sym(self.length.rows))
         return Axis(axis.label, self.length.whole(axis.size)) if self.is_whole(axis) else axis
 
     def name_of(self, value: Value, hint: str = "") -> str:

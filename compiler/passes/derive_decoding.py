@@ -18,7 +18,7 @@ from ..decoding.common import Kind, Length, Refused
 from ..decoding.derive_module import Deriver, ModuleDeriver
 from ..decoding.find_running_values import find_running_values
 from ..decoding.ways import Given
-from ..dims import Sym
+from ..dims import Sym, sym
 from ..ir import Decoding, Module, Program, Value
 from .prove_causality import Flow, prove, sequence_axis
 from .remove_dead_nodes import remove_dead_nodes
@@ -43,6 +43,8 @@ def derive_decoding(program: Program, flow: Flow | None = None) -> Program | Ref
     if refusal is not None or rows is None:
         return refusal or Refusal("the sequence has a fixed length", program.span)
     outputs = _decoded_outputs(program, rows, flow)
+    if not outputs:
+        return Refusal("no output has as many positions as there are tokens", program.span)
     length = Length(rows, Sym("length"))
     try:
         root, inputs = _root(program, length, find_running_values(program, outputs))
@@ -81,13 +83,13 @@ def _refused(program: Program, flow: Flow) -> tuple[Refusal | None, Sym | None]:
 
 
 def _decoded_outputs(program: Program, rows: Sym, flow: Flow) -> tuple[int, ...]:
-    """The numbers of the outputs that run along the decoded axis, which they have once, and see no later position."""
+    """The numbers of the outputs that run along the decoded axis, which they have once and whole, and see no later position."""
     refuted = {v.output for v in flow.verdicts if v.answer != "proved"}
     names = program.root.output_names or tuple("" for _ in program.root.outputs)
     return tuple(
         k
         for k, (name, v) in enumerate(zip(names, program.root.outputs, strict=True))
-        if (name or "output") not in refuted and sum(rows in a.size.symbols for a in v.type.axes) == 1
+        if (name or "output") not in refuted and [a.size for a in v.type.axes if rows in a.size.symbols] == [sym(rows)]
     )
 
 

@@ -15,7 +15,7 @@ from xfc.backends.verify_modules import NumpyModule, loaded
 from xfc.backends.verify_shrink import Shrunk, shrink
 from xfc.compiler.pipeline import run
 
-from ..compiler.test_decoding import ASIDE, CARRIED, SHARED_LAYER
+from ..compiler.test_decoding import ASIDE, CARRIED, SHARED_LAYER, SHORT_AND_LONG
 from ..decoding import DECODED, DECODED_OPEN, axis_of, chunks, derived, elaborated, written
 
 QUICK = {"gemma3_1b", "bamba_9b", "t5_small", "deepseek_v3", "token_shift", "performer"}
@@ -57,6 +57,6 @@ def test_step_equals_forward(name: str) -> None:
     compare(shrink(elaborated(name)))
 
 
-@pytest.mark.parametrize("text", [ASIDE, SHARED_LAYER, CARRIED], ids=["aside", "shared layer", "carried"])
+@pytest.mark.parametrize("text", [ASIDE, SHARED_LAYER, CARRIED, SHORT_AND_LONG], ids=["aside", "shared layer", "carried", "short and long"])
 def test_written_models(text: str, tmp_path: Path) -> None:
     compare(shrink(written(tmp_path, text)))

@@ -23,7 +23,7 @@ from xfc.compiler import ir
 from xfc.compiler.count_cache import count_cache
 from xfc.compiler.pipeline import run
 
-from ..compiler.test_decoding import CARRIED
+from ..compiler.test_decoding import CARRIED, SHORT_AND_LONG
 from ..decoding import DECODED, DECODED_OPEN, axis_of, chunks, derived, elaborated, written
 
 Calls = list[dict[str, Tensor]]
@@ -186,20 +186,20 @@ def test_what_is_padded_does_not_move_what_is_carried(tmp_path: Path) -> None:
         assert model.generate(ids, mask, max_new_tokens=4)[0, 3:].tolist() == alone[0].tolist()
 
 
-def test_what_a_scan_carries(tmp_path: Path) -> None:
-    """Also where it hands on, or changes the places of, what it began with."""
-    step = derived(written(tmp_path, CARRIED))
+@pytest.mark.parametrize("text", [CARRIED, SHORT_AND_LONG], ids=["carried", "short and long"])
+def test_what_goes_on_from_token_to_token(text: str, tmp_path: Path) -> None:
+    """Also where a scan hands on, or changes the places of, what it began with; also axes longer or shorter than the tokens."""
+    step = derived(written(tmp_path, text))
     with loaded(emit(run(step)), "decoded_carried") as module, torch.no_grad():
         model = module.Model().eval().double()
         for parameter in model.parameters():
             parameter.normal_(std=0.5)
         ids = torch.randint(0, 19, (2, 11))
+        want = logits_of(model(ids))
         for lengths in (chunks(11, 1, 1), chunks(11, 4, 3), chunks(11, 2, 7)):
-            held, start, parts = model.init_cache(2, 11), 0, []
-            for length in lengths:
-                parts.append(model(ids[:, start : start + length], cache=held))
-                start += length
-            torch.testing.assert_close(torch.cat(parts, 1), model(ids), atol=1e-10, rtol=1e-10)
+            held = model.init_cache(2, 11)
+            parts = [logits_of(model(part, cache=held)) for part in ids.split(lengths, 1)]
+            torch.testing.assert_close(torch.cat(parts, 1), want, atol=1e-10, rtol=1e-10)
 
 
 # ---------------------------------------------------------------- the cache itself

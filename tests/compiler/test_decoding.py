@@ -333,6 +333,54 @@ def test_what_a_scan_carries_is_kept(tmp_path: Path) -> None:
         compare(shrink(program), first, size)
 
 
+SHORT_AND_LONG = """
+component total_step(h: [b, c], x: [b, c]) -> (h: [b, c], y: [b, c]):
+    h = 0.5 * h + x
+    return h, h
+
+component totals(x: [b, t, d]) -> [b, t, d]:
+    "What is before each token, in several words: axes that are longer or shorter than the tokens"
+    step = total_step()
+    long = pad(x, t = [2, 0])
+    h, scanned = scan(step, zeros([b, d]), long, over = t)
+    decayed = linear_recurrence(0.7 + 0 * long, long, over = t)
+    summed = cumsum(0.1 * long, t)
+    cut = 2 * x[t = .. -1]
+    later = pad(cumsum(0.3 * cut, t) - tanh(cut), t = [1, 0])
+    first = concat(ones([b, t: 1, d]), cut[t = .. -1], over = t)
+    two = pad(cut[t = .. -1], t = [2, 0]) + pad(first, t = [1, 0])
+    return later + two + scanned[t = .. -2] + decayed[t = 1 .. -1] - summed[t = 2 ..]
+
+model totals_lm(vocab = 19, d_model = 12)(input_ids: [b, t] int in vocab, labels: [b, t] int = none) -> (logits: [b, t, vocab], tail: [b, n: t - 1, vocab]):
+    embed = embedding(vocab, d_model)
+    layers = 2 of pre_norm(totals, plain(hidden = 17), rms_norm)
+    head = linear(vocab)
+    logits = head(layers(embed(input_ids)))
+    cut = logits[t = .. -1]
+    loss lm = cross_entropy(cut, labels[t = 1 ..], over = vocab)
+    return logits + pad(cut, t = [1, 0]), rename(cut, t = n)
+"""
+
+
+def test_axes_longer_and_shorter_than_the_tokens(tmp_path: Path) -> None:
+    for first, size in ((1, 1), (2, 3), (5, 7)):
+        compare(shrink(written(tmp_path, SHORT_AND_LONG)), first, size)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("pad(x[t = 1 ..] - x[t = .. -1], t = [1, 0])", "`t` from 1 on, shorter than the tokens"),
+        ("pad(sum(unfold(x, t, k: 3), k), t = [2, 0])", "windows along `t` without padding before it"),
+    ],
+)
+def test_what_is_short_at_its_start_is_refused(words: str, what: str, tmp_path: Path) -> None:
+    text = CARRIED.replace("    return z + behind(x)", f"    return z + behind(x) + {words}")
+    found = derive_decoding(written(tmp_path, text))
+    assert isinstance(found, Refusal)
+    assert found.what == what
+
+
 def test_a_mean_over_the_tokens_is_refused(tmp_path: Path) -> None:
     text = HAND_WRITTEN.replace("head(x + block(x))", "head(x + block(x) + 0 * mean(x, t))")
     found = derive_decoding(written(tmp_path, text))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from ....compiler import ir
-from ....compiler.dims import ONE, Expr
+from ....compiler.dims import ONE, Expr, sym
 from ....compiler.ir import REST, Label, Type
 from ...python.code import (
     Assign,
@@ -136,11 +136,17 @@ def lower_cached_concat(w: BodyWriter, node: ir.Node) -> None:
     w.env[node.out] = Tensor(var, layout, sizes_of(node.out.type))
 
 
-def last_of(w: BodyWriter, code: Code, layout: Layout, over: Label, *, keep: bool) -> Code:
-    """The last entry along an axis, which stays as one of size 1 if asked to."""
-    at = place(layout, over)
-    minus = Unary("-", Text("1"))
-    return Subscript(code, (*(Range(),) * at, Range(minus) if keep else minus))
+def last_of(w: BodyWriter, code: Code, layout: Layout, over: Label, size: Expr, *, keep: bool) -> Code:
+    """The entry of the last token along an axis of this size, which stays as one of size 1 if asked to."""
+    decoding = w.numbers.plans.program.decoding
+    assert decoding is not None
+    before = (Range(),) * place(layout, over)
+    if size == sym(decoding.rows):
+        minus = Unary("-", Text("1"))
+        return Subscript(code, (*before, Range(minus) if keep else minus))
+    count = w.number(sym(decoding.rows))  # it is longer than the tokens, and comes to the rest again
+    last = Binary("-", count, number(1))
+    return Subscript(code, (*before, Range(last, count) if keep else last))
 
 
 def lower_cached_along(w: BodyWriter, node: ir.Node) -> None:
@@ -153,7 +159,10 @@ def lower_cached_along(w: BodyWriter, node: ir.Node) -> None:
     layout = batch_first(w, node.out.type, t.layout, node.over)
     var = Var(hint=node.out.hint or node.entry)
     state = held(node.entry)
-    inside = (Assign((var,), Binary("+", var, state)), Do(method(state, "copy_", last_of(w, var, layout, node.over, keep=True))))
+    inside = (
+        Assign((var,), Binary("+", var, state)),
+        Do(method(state, "copy_", last_of(w, var, layout, node.over, node.out.type.axis(node.over).size, keep=True))),
+    )
     w.statements += [Assign((var,), w.arranged(t, layout)), Block(THERE_IS, "if", inside)]
     w.kept[node.entry] = Kept("state", _resized(node.out.type, node.over, ONE), layout)
     w.env[node.out] = Tensor(var, layout, sizes_of(node.out.type))
@@ -162,7 +171,11 @@ def lower_cached_along(w: BodyWriter, node: ir.Node) -> None:
 def continue_recurrence(w: BodyWriter, node: ir.LinearRecurrence) -> None:
     """Keep the last state; `recurrence_start` is where the recurrence begins."""
     t = w.read(node.out)
-    with_cache(w, [], [Do(method(held(node.entry), "copy_", last_of(w, t.code, t.layout, node.over, keep=False)))])
+    with_cache(
+        w,
+        [],
+        [Do(method(held(node.entry), "copy_", last_of(w, t.code, t.layout, node.over, node.out.type.axis(node.over).size, keep=False)))],
+    )
 
 
 def recurrence_start(w: BodyWriter, node: ir.LinearRecurrence, layout: Layout) -> Code:
