@@ -80,6 +80,12 @@ def _target(node: ir.Node, module: ir.Module) -> ir.Module | None:
     return child.module if isinstance(child, ir.Child) else None
 
 
+def inlined_call(node: ir.Call, owner: ir.Module) -> tuple[list[ir.Node], list[Value]] | None:
+    """The nodes of one application of a module that owns nothing, and its results."""
+    target = _target(node, owner)
+    return _inline(node, target) if target is not None and target.is_function else None
+
+
 def _is_small(target: ir.Module) -> bool:
     work = [n for n in target.body if not isinstance(n, _FREE)]
     if target.is_function and any(getattr(n, "entry", "") for m in ir.walk(target) for n in m.body):

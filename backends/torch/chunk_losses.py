@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import cast
 
 from ...compiler import ir
+from ...compiler.dims import Expr
 from ...compiler.ir import Axis, Label, Type, Value
 from ...grammar.frozen import frozen
 from ..python.code import call, method, number
@@ -43,69 +44,111 @@ def chunk_losses(program: ir.Program) -> ir.Program:
     return replace(program, root=replace(root, body=tuple(body)))
 
 
-def _chunked(node: ir.CrossEntropy, root: ir.Module, made: dict[Value, ir.Node]) -> list[ir.Node] | None:
-    """The nodes in the place of one; none where it stays."""
-    classes = node.logits.type.axis(node.over).size.value()
+@frozen(kw_only=True, eq=False)
+class Logits:
+    """What logits are made of: slices of rows of a linear map of x, softly capped at `cap`. `reads` are nodes that give weight and bias."""
+
+    x: Value
+    weight: Value
+    bias: Value | None
+    cap: Expr | None
+    inside: Label
+    slices: tuple[ir.Slice, ...]
+    reads: tuple[ir.Node, ...] = ()
+
+
+def logits_of(value: Value, over: Label, root: ir.Module, made: dict[Value, ir.Node]) -> Logits | None:
+    """How a tensor of many classes follows from a smaller one; none if in another way."""
+    classes = value.type.axis(over).size.value()
     if classes is None or classes < MANY:
         return None
     slices: list[ir.Slice] = []
     bias: Value | None = None
-    value = node.logits
+    cap: Expr | None = None
     while True:
         match made.get(value):
             case ir.Cast(x=x):
                 value = x
-            case ir.Slice(x=x, over=over) as rows if over is not node.over:
+            case ir.Slice(x=x, over=cut) as rows if cut is not over:
                 slices.append(rows)
                 value = x
-            case ir.Elementwise(function="add", args=(Value() as x, Value() as term)) if bias is None and term.type.labels == (node.over,):
+            case ir.Elementwise(function="add", args=(Value() as x, Value() as term)) if bias is None and term.type.labels == (over,):
                 value, bias = x, term
-            case ir.Einsum(args=(x, weight), over=(inside,)) if set(weight.type.labels) == {node.over, inside}:
-                return _joined(node, slices, x, weight, bias, inside)
+            case ir.Elementwise(function="mul") as node if cap is None and bias is None and (found := _capped(node, made)) is not None:
+                value, cap = found
+            case ir.Einsum(args=(x, weight), over=(inside,)) if set(weight.type.labels) == {over, inside}:
+                found_logits = Logits(x=x, weight=weight, bias=bias, cap=cap, inside=inside, slices=tuple(slices))
+                return found_logits if _is_plain(found_logits, over) else None
             case ir.Call(target=str() as name, args=(x,)) if bias is None:
-                return _of_child(node, slices, x, name, root)
+                return _of_child(x, over, cap, tuple(slices), name, root)
             case _:
                 return None
 
 
-def _of_child(node: ir.CrossEntropy, slices: list[ir.Slice], x: Value, name: str, root: ir.Module) -> list[ir.Node] | None:
+def _capped(node: ir.Elementwise, made: dict[Value, ir.Node]) -> tuple[Value, Expr] | None:
+    """`cap * tanh(x / cap)`: x and the cap."""
+    for cap, bent in (node.args, node.args[::-1]):
+        match made.get(bent) if isinstance(bent, Value) else None:
+            case ir.Elementwise(function="tanh", args=(Value() as inner,)) if isinstance(cap, Expr):
+                match made.get(inner):
+                    case ir.Elementwise(function="div", args=(Value() as x, Expr() as other)) if other == cap:
+                        return x, cap
+    return None
+
+
+def _of_child(x: Value, over: Label, cap: Expr | None, slices: tuple[ir.Slice, ...], name: str, root: ir.Module) -> Logits | None:
     """The same where the linear map is a child."""
     child = root.child(name)
     native = native_of(child.module) if isinstance(child, ir.Child) else None
     if not isinstance(native, Linear) or len(native.inside) != 1 or len(native.outside) != 1:
         return None
     inside = x.type.labels[-1]
-    own = {native.inside[0]: inside, native.outside[0]: node.over}
+    own = {native.inside[0]: inside, native.outside[0]: over}
     params = [p for p in (native.weight, native.bias) if p is not None]
-    reads = [
+    reads = tuple(
         ir.ChildParam(
-            outs=(Value(Type(tuple(Axis(own[a.label], a.size) for a in p.type.axes), p.type.dtype)),), span=node.span, path=(name, p.name)
+            outs=(Value(Type(tuple(Axis(own[a.label], a.size) for a in p.type.axes), p.type.dtype)),), span=p.span, path=(name, p.name)
         )
         for p in params
-    ]
-    joined = _joined(node, slices, x, reads[0].out, reads[1].out if len(reads) > 1 else None, inside)
-    return None if joined is None else [*reads, *joined]
+    )
+    bias = reads[1].out if len(reads) > 1 else None
+    found = Logits(x=x, weight=reads[0].out, bias=bias, cap=cap, inside=inside, slices=slices, reads=reads)
+    return found if _is_plain(found, over) else None
 
 
-def _joined(
-    node: ir.CrossEntropy, slices: list[ir.Slice], x: Value, weight: Value, bias: Value | None, inside: Label
-) -> list[ir.Node] | None:
-    if x.type.dtype != "float" or weight.type.dtype != "float" or x.type.has(node.over) or x.type.has(ir.REST):
-        return None
-    nodes: list[ir.Node] = []
-    for rows in reversed(slices):
+def _is_plain(logits: Logits, over: Label) -> bool:
+    x = logits.x.type
+    return x.dtype == "float" and logits.weight.type.dtype == "float" and not x.has(over) and not x.has(ir.REST)
+
+
+def sliced(logits: Logits) -> tuple[list[ir.Node], Value]:
+    """The rows of x that the logits are of."""
+    nodes: list[ir.Node] = [*logits.reads]
+    x = logits.x
+    for rows in reversed(logits.slices):
         axes = tuple(rows.out.type.axis(a.label) if a.label is rows.over else a for a in x.type.axes)
         nodes.append(replace(rows, outs=(Value(Type(axes, x.type.dtype)),), x=x))
         x = nodes[-1].out
-    nodes.append(
-        cast(
-            ir.Node,
-            LinearCrossEntropy(
-                outs=node.outs, span=node.span, x=x, weight=weight, bias=bias, target=node.target, over=node.over, inside=inside
-            ),
-        )
+    return nodes, x
+
+
+def _chunked(node: ir.CrossEntropy, root: ir.Module, made: dict[Value, ir.Node]) -> list[ir.Node] | None:
+    """The nodes in the place of one; none where it stays."""
+    logits = logits_of(node.logits, node.over, root, made)
+    if logits is None or logits.cap is not None:
+        return None
+    nodes, x = sliced(logits)
+    loss = LinearCrossEntropy(
+        outs=node.outs,
+        span=node.span,
+        x=x,
+        weight=logits.weight,
+        bias=logits.bias,
+        target=node.target,
+        over=node.over,
+        inside=logits.inside,
     )
-    return nodes
+    return [*nodes, cast(ir.Node, loss)]
 
 
 def lower_linear_cross_entropy(w: BodyWriter, node: ir.Node) -> None:

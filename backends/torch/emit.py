@@ -35,6 +35,7 @@ from .generation import find_generation
 from .helpers import chosen_helpers
 from .initial_weights import init_rules
 from .join_biases import join_biases
+from .loss_statistics import read_statistics
 from .state_space import read_states_by_chunks
 from .write_class import ClassView, write_class
 from .write_model import write_model
@@ -87,7 +88,7 @@ def emit(program: ir.Program) -> str:
     program, kept = prepare_cache(order_biases(keep_whole_axes(inline_functions(program))))
     program, masks = prepare_masks(program, for_kernels=True)
     program = thread_slots(join_biases(program))
-    program, merged = merge_heads(read_states_by_chunks(chunk_losses(name_parameters(remove_dead_nodes(program)))))
+    program, merged = merge_heads(read_states_by_chunks(chunk_losses(read_statistics(name_parameters(remove_dead_nodes(program))))))
     plans = plan_classes(program, _is_native(program), FILE_NAMES, merged, masks.inputs)
     functions = {p.name for p in plans.plans if p.is_function}
     reserved = RESERVED | functions

@@ -1,6 +1,7 @@
 """Functions that a generated file brings along, each only where it is used."""
 
 from .chunk_losses import linear_cross_entropy
+from .loss_statistics import LINEAR_STATISTICS
 from .state_space import HELPER as STATE_SPACE
 from .windows import WINDOW_BLOCKS, window_helper
 
@@ -16,6 +17,7 @@ HELPERS = {
     return F.cross_entropy(logits, target, reduction="sum") / (target != -100).sum().clamp(min=1)''',
     "linear_cross_entropy": linear_cross_entropy(biased=False),
     "biased_cross_entropy": linear_cross_entropy(biased=True),
+    "linear_statistics": LINEAR_STATISTICS,
     "state_space": STATE_SPACE,
     "linear_recurrence": '''def linear_recurrence(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """h[t] = a[t] * h[t - 1] + b[t] along `dim`, by doubling: after step n each entry has gathered 2n steps."""
@@ -144,7 +146,7 @@ matmul_by_expert.register_autograd(backward, setup_context=lambda ctx, inputs, o
 NEEDS = {"route": ("grouped_mm",), "pairwise": ("grouped_mm",), "grouped_linear": ("grouped_mm",)}
 
 
-APART = ("cross_entropy", "linear_cross_entropy", "biased_cross_entropy")
+APART = ("cross_entropy", "linear_statistics", "linear_cross_entropy", "biased_cross_entropy")
 """What stands behind the model: how a loss is computed is no part of reading it."""
 
 

@@ -13,6 +13,7 @@ from .calls import lower_call
 from .chunk_losses import LinearCrossEntropy, lower_linear_cross_entropy
 from .contractions import lower_einsum, lower_linear_recurrence
 from .join_biases import MaskedBias, lower_masked_bias
+from .loss_statistics import LinearStatistics, lower_linear_statistics
 from .pointwise import (
     lower_cast,
     lower_cross_entropy,
@@ -74,6 +75,7 @@ LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     ir.StopGradient: lower_stop_gradient,
     ir.CrossEntropy: lower_cross_entropy,
     LinearCrossEntropy: lower_linear_cross_entropy,
+    LinearStatistics: lower_linear_statistics,
     StateSpace: lower_state_space,
     MaskedBias: lower_masked_bias,
     ir.Call: lower_call,

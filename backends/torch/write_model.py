@@ -45,6 +45,7 @@ from .cache.root import end_call, first_inputs, keep_once, start_call
 from .chunk_losses import LinearCrossEntropy
 from .constructors import constructor_lines
 from .initial_weights import start_method
+from .loss_statistics import LinearStatistics
 from .lowerings import LOWERINGS
 from .moves import TorchMoves
 from .pointwise import device, dtype_code
@@ -210,7 +211,7 @@ def _start_state(w: BodyWriter) -> list[Statement]:
 
 def _beside_the_loss(model: _Model, main: Sequence[ir.Node], losses: Sequence[ir.Node]) -> set[ir.Node]:
     """What only the outputs need, to be computed after the loss, where the loss does without the logits."""
-    if not any(isinstance(n, LinearCrossEntropy) for n in losses):
+    if not any(isinstance(n, LinearCrossEntropy | LinearStatistics) for n in losses):
         return set()
     root = model.program.root
     needed = _needed_by(root, [loss.value for loss in model.program.losses]) | _needed_by(root, set(ir.results(root)) - set(root.outputs))
