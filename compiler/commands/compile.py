@@ -64,7 +64,7 @@ def _written(spec: str, sets: Sequence[str], diagnostics: Diagnostics, target: s
         if target not in KEEPING:
             return (emitter or _shipped(target))(run(checked.program))
         derived = derive_decoding(checked.program, checked.flow)
-        return emit_with_cache(checked.program, emitter or _shipped(target), derived)[0]
+        return emit_with_cache(checked.program, emitter or _shipped(target), derived, diagnostics)[0]
     from ..print_ir import print_program
 
     return print_program(run(checked.program)) + _derived(checked)

@@ -21,6 +21,8 @@ from xfc.backends.verify_modules import TorchModule, loaded
 from xfc.backends.verify_shrink import Shrunk, shrink
 from xfc.compiler import ir
 from xfc.compiler.count_cache import count_cache
+from xfc.compiler.diagnostics import Diagnostics
+from xfc.compiler.emit_with_cache import emit_with_cache
 from xfc.compiler.pipeline import run
 
 from ..compiler.test_decoding import CARRIED, SHORT_AND_LONG
@@ -200,6 +202,33 @@ def test_what_goes_on_from_token_to_token(text: str, tmp_path: Path) -> None:
             held = model.init_cache(2, 11)
             parts = [logits_of(model(part, cache=held)) for part in ids.split(lengths, 1)]
             torch.testing.assert_close(torch.cat(parts, 1), want, atol=1e-10, rtol=1e-10)
+
+
+LOOKING_AGAIN = """
+component look_step(w: [b, s], x: [b, c], keys: [b, s, c]) -> (w: [b, s], y: [b, c]):
+    w = softmax(einsum(x, keys, over = c) + w, s)
+    return w, einsum(w, keys, over = s)
+
+model looking_lm(vocab = 19, d_model = 12)(
+        input_ids: [b, s] int in vocab, decoder_input_ids: [b, t] int in vocab, labels: [b, t] int = none) -> (logits: [b, t, vocab]):
+    embed = embedding(vocab, d_model)
+    step = look_step()
+    head = linear(vocab)
+    w, y = scan(step, zeros([b, s]), embed(decoder_input_ids), embed(input_ids), over = t)
+    logits = head(y)
+    loss lm = cross_entropy(logits, labels, over = vocab)
+    return logits
+"""
+
+
+def test_what_cannot_be_kept_is_told(tmp_path: Path) -> None:
+    """A state as long as another input has no room in a cache that is made before that input is there."""
+    code, decodes = emit_with_cache(written(tmp_path, LOOKING_AGAIN), emit, diagnostics=(found := Diagnostics()))
+    assert not decodes and "Cache" not in code
+    (warning,) = found.found
+    assert (warning.code, warning.severity) == ("E601", "warning")
+    assert warning.message.startswith("written without a cache: ")
+    assert warning.span is not None and warning.span.source.text[warning.span.start : warning.span.end] == "zeros([b, s])"
 
 
 # ---------------------------------------------------------------- the cache itself
