@@ -1,5 +1,6 @@
 """Llama, GPT-2 and Mixtral as somebody would write them for speed: fused projections, the kernel's own causal mask and grouped queries,
-a cache that is written in place, experts sorted and multiplied in groups. The other side of the comparison, with Hugging Face."""
+a cache that is written in place, experts sorted and multiplied in groups, or a few chosen ones alone. The other side of the comparison, with
+Hugging Face. Where a step starts is a number, which slices the cache, or for torch.compile a tensor, under which no shape depends on it."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+
+Start = int | Tensor
 
 
 @dataclass(frozen=True)
@@ -47,17 +50,22 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(s.width, (s.heads + 2 * s.kv_heads) * s.head_dim, bias=s.learned)
         self.out = nn.Linear(s.heads * s.head_dim, s.width, bias=s.learned)
 
-    def forward(self, x: Tensor, table: tuple[Tensor, Tensor] | None, cache: tuple[Tensor, Tensor] | None, start: int) -> Tensor:
-        s, (batch, rows, _) = self.s, x.shape
+    def forward(self, x: Tensor, table: tuple[Tensor, Tensor] | None, cache: tuple[Tensor, Tensor] | None, start: Start) -> Tensor:
+        s, (batch, rows, _), mask = self.s, x.shape, None
         q, k, v = self.qkv(x).view(batch, rows, -1, s.head_dim).transpose(1, 2).split((s.heads, s.kv_heads, s.kv_heads), 1)
         if table is not None:
             q, k = turned(q, *table), turned(k, *table)
-        if cache is not None:
+        if cache is not None and isinstance(start, int):
             for whole, new in zip(cache, (k, v), strict=True):
                 whole[:, :, start : start + rows] = new
             k, v = (whole[:, :, : start + rows] for whole in cache)
+        elif cache is not None:
+            k, v = (whole.index_copy_(2, start.view(1), new) for whole, new in zip(cache, (k, v), strict=True))
+            mask = (torch.arange(k.shape[2]) <= start)[None, None, None]
         if rows == 1:
-            y = F.scaled_dot_product_attention(q.view(batch, s.kv_heads, -1, s.head_dim), k, v).view(batch, s.heads, 1, s.head_dim)
+            y = F.scaled_dot_product_attention(q.view(batch, s.kv_heads, -1, s.head_dim), k, v, attn_mask=mask).view(
+                batch, s.heads, 1, s.head_dim
+            )
         else:
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=s.heads != s.kv_heads)
         return self.out(y.transpose(1, 2).flatten(2))
@@ -100,12 +108,26 @@ class Experts(nn.Module):
         s, rows = self.s, x.flatten(0, 1)
         weight, expert = self.router(rows).softmax(-1).topk(s.chosen)
         weight = weight / weight.sum(-1, keepdim=True)
+        if expert.numel() <= s.experts:
+            return (self.few(rows, expert) * weight[..., None]).sum(1).view_as(x)
         expert, order = expert.flatten().sort(stable=True)
         ends = torch.searchsorted(expert, torch.arange(s.experts), right=True).int()
         gate, up = F.grouped_mm(rows[order // s.chosen], self.up.transpose(1, 2), offs=ends).chunk(2, -1)
         y = F.grouped_mm(F.silu(gate) * up, self.down.transpose(1, 2), offs=ends)
         y = torch.empty_like(y).index_copy(0, order, y).view(*weight.shape, -1)
         return (y * weight[..., None]).sum(1).view_as(x)
+
+    def few(self, rows: Tensor, expert: Tensor) -> Tensor:
+        """What the chosen experts give for a handful of tokens [tokens, chosen, width]."""
+        if torch.compiler.is_compiling():
+            gate, up = torch.einsum("td,tkfd->tkf", rows, self.up[expert]).chunk(2, -1)
+            return torch.einsum("tkf,tkdf->tkd", F.silu(gate) * up, self.down[expert])
+        found: list[Tensor] = []
+        for row, chosen in zip(rows, expert.tolist(), strict=True):
+            for e in chosen:
+                gate, up = F.linear(row, self.up[e]).chunk(2)
+                found.append(F.linear(F.silu(gate) * up, self.down[e]))
+        return torch.stack(found).view(*expert.shape, -1)
 
 
 class Block(nn.Module):
@@ -116,7 +138,7 @@ class Block(nn.Module):
         self.attention = Attention(s)
         self.ffn = Plain(s) if s.learned else Experts(s) if s.experts else Gated(s)
 
-    def forward(self, x: Tensor, table: tuple[Tensor, Tensor] | None, cache: tuple[Tensor, Tensor] | None, start: int) -> Tensor:
+    def forward(self, x: Tensor, table: tuple[Tensor, Tensor] | None, cache: tuple[Tensor, Tensor] | None, start: Start) -> Tensor:
         x = x + self.attention(self.first(x), table, cache, start)
         return x + self.ffn(self.second(x))
 
@@ -137,8 +159,8 @@ class ByHand(nn.Module):
             self.register_buffer("cosine", angle.cos(), persistent=False)
             self.register_buffer("sine", angle.sin(), persistent=False)
 
-    def hidden(self, ids: Tensor, cache: list[tuple[Tensor, Tensor]] | None = None, start: int = 0) -> Tensor:
-        rows = slice(start, start + ids.shape[1])
+    def hidden(self, ids: Tensor, cache: list[tuple[Tensor, Tensor]] | None = None, start: Start = 0) -> Tensor:
+        rows = slice(start, start + ids.shape[1]) if isinstance(start, int) else start.view(1)
         x, table = self.embed(ids), None
         if self.places is not None:
             x = x + self.places.weight[rows]
@@ -148,7 +170,7 @@ class ByHand(nn.Module):
             x = block(x, table, None if cache is None else cache[k], start)
         return self.norm(x)
 
-    def last(self, ids: Tensor, cache: list[tuple[Tensor, Tensor]] | None = None, start: int = 0) -> Tensor:
+    def last(self, ids: Tensor, cache: list[tuple[Tensor, Tensor]] | None = None, start: Start = 0) -> Tensor:
         return self.head(self.hidden(ids, cache, start)[:, -1])
 
     def loss(self, ids: Tensor) -> Tensor:

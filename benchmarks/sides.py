@@ -71,6 +71,8 @@ class HuggingFace(Side):
     def decoding(self, tokens: int) -> Callable[[], Tensor]:
         from transformers import DynamicCache
 
+        if self.compiled:
+            return self._compiled_decoding(tokens)
         start = self.ids.shape[1] - tokens
         cache = DynamicCache(config=self.model.config)
         self.model(self.ids[:, :start], past_key_values=cache, use_cache=True)
@@ -79,6 +81,27 @@ class HuggingFace(Side):
             for k in range(tokens):
                 y = self.model(self.ids[:, start + k : start + k + 1], past_key_values=cache, use_cache=True).logits[:, -1]
             cache.crop(-tokens)
+            return y
+
+        return run
+
+    def _compiled_decoding(self, tokens: int) -> Callable[[], Tensor]:
+        """With the cache of a fixed size that Hugging Face has for torch.compile."""
+        from transformers import StaticCache
+
+        config, (batch, length) = self.model.config, self.ids.shape
+        cache = StaticCache(config=config, max_cache_len=length)
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        cache.early_initialization(batch, heads, size, torch.float32, torch.device("cpu"))
+        self.model(self.ids[:, : length - tokens], past_key_values=cache, use_cache=True)
+        step = self.wrapped(lambda ids: self.model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1])
+
+        def run() -> Tensor:
+            for layer in cache.layers:
+                layer.cumulative_length.fill_(length - tokens)
+            for k in range(length - tokens, length):
+                y = step(self.ids[:, k : k + 1])
             return y
 
         return run
@@ -98,10 +121,12 @@ class Hand(Side):
         start = self.ids.shape[1] - tokens
         cache = self.model.new_cache(*self.ids.shape)
         self.model.last(self.ids[:, :start], cache)
+        step = self.wrapped(lambda ids, at: self.model.last(ids, cache, at))
+        places = [torch.tensor(k) if self.compiled else k for k in range(start, start + tokens)]
 
         def run() -> Tensor:
-            for k in range(start, start + tokens):
-                y = self.model.last(self.ids[:, k : k + 1], cache, k)
+            for k, at in zip(range(start, start + tokens), places, strict=True):
+                y = step(self.ids[:, k : k + 1], at)
             return y
 
         return run

@@ -23,6 +23,7 @@ from ..python.attention_axes import (
 from ..python.code import Attribute, Binary, Choice, Code, Subscript, Text, Unary, call, method, number
 from ..python.layouts import Dim, Layout, Tensor, flat, has
 from ..python.write_body import BodyWriter
+from .cache.parts import counts
 from .pointwise import on_device, to_dtype, training_mode
 from .windows import window_attention
 
@@ -142,6 +143,13 @@ def _grows(w: BodyWriter, node: ir.Attend) -> bool:
     return decoding is not None and decoding.length in node.k.type.axis(node.k_axis).size.symbols
 
 
+def _starts(w: BodyWriter, node: ir.Attend) -> Code:
+    """Whether no calls went before, if there is no mask: one token that goes on from others sees all of them."""
+    if counts(w.module, w.numbers.plans.program):
+        return Binary("is", w.slots, Text("None"))
+    return call("bool", Binary(">", w.number(node.q.type.axis(node.query).size), number(1)))
+
+
 def keys(w: BodyWriter, value: Value, axes: AttendAxes, k_axis: Label, last: Dim) -> Code:
     """Keys or values as [batch.., key heads, s, e]; batch or head axes that they lack have size one, or are repeated where the kernel wants it."""
     t = w.read(value)
@@ -194,7 +202,8 @@ def mask_arguments(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> dict[str
         case Given(value, causal_if_none):
             mask = given_mask(w, value, layout)
             if causal_if_none:
-                return {"attn_mask": mask, "is_causal": Binary("is", mask, Text("None"))}
+                none = Binary("is", mask, Text("None"))
+                return {"attn_mask": mask, "is_causal": Binary("and", none, _starts(w, node)) if _grows(w, node) else none}
             return {"attn_mask": mask}
     assert node.mask is not None
     return {"attn_mask": across(w, predicate(w, node, node.mask), layout)}

@@ -18,6 +18,12 @@ STATE_INPUTS = ("state",)
 TRAINING_INPUTS = ("training",)
 
 
+def ends_type(program: ir.Program) -> str:
+    """Where few rows are routed, they are not sorted."""
+    routed = any(isinstance(n, ir.Route) for m in ir.walk(program.root) for n in m.body)
+    return "Tensor | None" if routed else "Tensor"
+
+
 def training_inputs(module: ir.Module) -> tuple[str, ...]:
     return TRAINING_INPUTS if any(_asks(m.body) for m in ir.walk(module)) else ()
 

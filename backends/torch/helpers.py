@@ -72,6 +72,23 @@ HELPERS = {
     def forward(self, x: Tensor, expert: Tensor, ends: Tensor) -> Tensor:
         y = grouped_mm(x, self.weight.to(x.dtype), ends)
         return y if self.bias is None else y + self.bias[expert]''',
+    "grouped_or_chosen_linear": '''class GroupedLinear(nn.Module):
+    """A linear map for each expert; rows come sorted by expert, or, where they are few, with no `ends`."""
+
+    def __init__(self, experts: int, size_in: int, size_out: int, bias: bool, std: float = 0.02) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(experts, size_out, size_in).normal_(std=std))
+        self.bias = nn.Parameter(torch.zeros(experts, size_out)) if bias else None
+
+    def forward(self, x: Tensor, expert: Tensor, ends: Tensor | None) -> Tensor:
+        y = chosen_mm(x, self.weight, expert) if ends is None else grouped_mm(x, self.weight.to(x.dtype), ends)
+        return y if self.bias is None else y + self.bias[expert]''',
+    "chosen_mm": '''def chosen_mm(x: Tensor, weight: Tensor, expert: Tensor) -> Tensor:
+    """x [n, in], each row by the weight [out, in] of its expert: for a few rows no other weights are touched."""
+    if x.is_cpu and not torch.compiler.is_compiling():
+        rows = zip(x.split(1), expert.tolist(), strict=True)
+        return torch.cat([F.linear(row, weight[e].to(x.dtype)) for row, e in rows])
+    return (x[:, None] @ weight[expert].to(x.dtype).mT).squeeze(1)''',
     "grouped_mm": '''def grouped_mm(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     """x [n, in] by weight [experts, out, in]: expert e takes the rows before ends[e] that no expert took yet."""
     traced = torch.compiler.is_compiling()
@@ -116,12 +133,17 @@ matmul_by_expert.register_fake(lambda x, weight, ends: x.new_empty(x.shape[0], w
 weight_gradient.register_fake(lambda grad, x, ends: x.new_empty(ends.shape[0], grad.shape[1], x.shape[1]))
 matmul_by_expert.register_autograd(backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))''',
     "route": '''def route(experts: nn.Module, x: Tensor, index: Tensor, weight: Tensor, count: int) -> Tensor:
-    """Sum over the choices of weight * experts[index](x): rows sorted by expert, computed together, put back."""
-    expert, order = index.flatten().sort(stable=True)
-    ends = torch.searchsorted(expert, torch.arange(count, device=x.device), right=True).to(torch.int32)
-    rows = experts(x.flatten(0, -2)[order // index.shape[-1]], expert, ends)
-    rows = torch.empty_like(rows).index_copy(0, order, rows).unflatten(0, index.shape)
-    return (rows * weight[..., None]).sum(-2)''',
+    """Sum over the choices of weight * experts[index](x): rows sorted by expert, computed together, put back;
+    a few rows stay as they come."""
+    rows, chosen = x.flatten(0, -2), index.shape[-1]
+    if index.numel() <= count:
+        y = experts(rows.repeat_interleave(chosen, 0), index.flatten(), None)
+    else:
+        expert, order = index.flatten().sort(stable=True)
+        ends = torch.searchsorted(expert, torch.arange(count, device=x.device), right=True).to(torch.int32)
+        y = experts(rows[order // chosen], expert, ends)
+        y = torch.empty_like(y).index_copy(0, order, y)
+    return (y.unflatten(0, index.shape) * weight[..., None]).sum(-2)''',
     "pairwise": '''def pairwise(experts: nn.Module, x: Tensor) -> Tensor:
     """Each expert applied to its own slice of x [experts, ..., d]."""
     count, each = x.shape[0], math.prod(x.shape[1:-1])
@@ -155,6 +177,8 @@ def chosen_helpers(wanted: set[str], *, apart: bool = False) -> list[str]:
     names = wanted | {n for w in wanted for n in NEEDS.get(w, ())}
     if "float32_like" in names:
         names = names - {"float32"}
+    if {"route", "grouped_linear"} <= names:
+        names = names - {"grouped_linear"} | {"grouped_or_chosen_linear", "chosen_mm"}
     if "linear_recurrence_from" in names:
         names = names - {"linear_recurrence"}
     return [HELPERS[n] for n in HELPERS if n in names and (n in APART) == apart]

@@ -50,7 +50,7 @@ def window_helper(grouped: bool, both_sides: bool) -> str:
     if grouped:
         plain = "grouped_attention(q, k, v, mask, scale)"
     else:
-        causal = "" if both_sides else ", is_causal=mask is None"
+        causal = "" if both_sides else ", is_causal=mask is None and bool(q.shape[2] > 1)"
         plain = f"F.scaled_dot_product_attention(q, k, v, attn_mask=mask{causal}, dropout_p=dropout_p, scale=scale, enable_gqa=gqa)"
     more = "" if grouped else "dropout_p: float = 0.0, "
     dropout = "" if grouped else "dropout_p=dropout_p, "

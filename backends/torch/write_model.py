@@ -113,6 +113,7 @@ def write_model(
     remembered = read_states(w)
     main, losses = _parts(model)
     read = _read_in_full(model, main)
+    kept.whole |= read & kept.rows.keys()
     by_value = {i.value: i for i in program.inputs}
     keep_once(w, kept, first, lambda value: _default(model, by_value[value], read))
     early = _early_masks(model, main)
@@ -406,7 +407,8 @@ def _branch_later(model: _Model, var: Var, plan: MaskPlan, value: Value) -> None
     w.write(plan.nodes)
     layout = tuple((label,) for label in value.type.labels)
     w.statements.append(Assign((var,), _all([w.spread(w.read(v), layout) for v in plan.always])))
-    w.statements = [*outer, Block(Binary("is not", w.slots, Text("None")), "if", tuple(w.statements))]
+    hides = Binary("and", Binary("is not", w.slots, Text("None")), Unary("not", Attribute(w.slots, "alone")))
+    w.statements = [*outer, Block(hides, "if", tuple(w.statements))]
 
 
 def _all(codes: Sequence[Code]) -> Code:

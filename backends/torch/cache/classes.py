@@ -219,9 +219,10 @@ def root_view(w: BodyWriter, kept: KeptInputs) -> CacheView:
 def root_init(w: BodyWriter, kept: KeptInputs, helpers: set[str]) -> list[str]:
     made = {name: _started(w, entry, Text("Rows"), LENGTH, helpers) for name, entry in w.kept.items() if entry.kind != "once"}
     made |= {n: made_part(p, Text("self"), w.numbers, True) for n, p in zip(fields_of(w.module), parts(w.module), strict=True)}
-    for name in kept.rows.values():
+    for value, name in kept.rows.items():
         helpers.add("OptionalRows")
-        made[name] = call("OptionalRows", method(LIKE, "new_ones", Text("batch_size"), LENGTH, dtype=Text("torch.long")))
+        ones = method(LIKE, "new_ones", Text("batch_size"), LENGTH, dtype=Text("torch.long"))
+        made[name] = call("OptionalRows", ones, **({"given": Text("True")} if value in kept.whole else {}))
     made["max_length"] = LENGTH
     made["position"] = call("torch.zeros", Items(()), dtype=Text("torch.long"), device=Attribute(LIKE, "device"))
     return [

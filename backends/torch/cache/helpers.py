@@ -5,40 +5,52 @@ from __future__ import annotations
 from ....compiler import ir
 
 CACHE_HELPERS = {
+    "Slots": '''class Slots(NamedTuple):
+    """Where the tokens of a call that goes on stand."""
+
+    new: Tensor  # their slots
+    end: int  # of what they see: behind them, where the host knows how many there are, else behind the last slot there is
+    alone: bool  # one token that sees all of it: no causal mask hides anything''',
     "Rows": '''@dataclass
 class Rows:
     """What the tokens so far left behind, [b, length, ...]."""
 
     tensor: Tensor
 
-    def keep(self, x: Tensor, slots: Tensor | None) -> Tensor:
+    def keep(self, x: Tensor, slots: Slots | None) -> Tensor:
         """Write the tokens of a call, and give all there are so far: in a first call, which has no slots, x itself."""
         if slots is None:
             self.tensor[:, : x.shape[1]] = x
             return x
-        return self.tensor.index_copy_(1, slots, x.to(self.tensor.dtype))''',
+        self.tensor.index_copy_(1, slots.new, x.to(self.tensor.dtype))
+        return self.tensor[:, : slots.end]''',
     "OptionalRows": '''@dataclass
 class OptionalRows(Rows):
     """The same of an input that may be left out: it stands for ones then."""
 
-    def keep_given(self, x: Tensor | None, slots: Tensor | None) -> Tensor | None:
-        """`x` may also be of all tokens so far: those of this call stand last."""
+    given: bool = False  # in some call
+
+    def keep_given(self, x: Tensor | None, slots: Slots | None) -> Tensor | None:
+        """`x` may also be of all tokens so far: those of this call stand last. None: all ones, and nothing to mask."""
         if x is not None:
-            return self.keep(x if slots is None else x[:, -len(slots) :], slots)
+            self.given = True
+            return self.keep(x if slots is None else x[:, -len(slots.new) :], slots)
         if slots is None:
             self.tensor.fill_(1)
             return None
-        return self.tensor.index_fill_(1, slots, 1)''',
+        if slots.alone and not self.given:
+            return None
+        return self.tensor.index_fill_(1, slots.new, 1)[:, : slots.end]''',
     "Ring": '''@dataclass
 class Ring(Rows):
     """The same of the last tokens alone, as many as a window sees; a new one takes the place of the oldest."""
 
-    def keep(self, x: Tensor, slots: Tensor | None) -> Tensor:
+    def keep(self, x: Tensor, slots: Slots | None) -> Tensor:
         """One token and those before it stand as they lie in the ring; several stand after what was there."""
         size = self.tensor.shape[1]
         one = x.shape[1] == 1
         y = x if slots is None else self.tensor if one else torch.cat((self.tensor, x), 1)
-        at = torch.arange(x.shape[1], device=x.device) if slots is None else slots
+        at = torch.arange(x.shape[1], device=x.device) if slots is None else slots.new
         self.tensor.index_copy_(1, at[-size:] % size, x[:, -size:].to(self.tensor.dtype))
         return y
 
@@ -71,5 +83,5 @@ def cache_helpers(program: ir.Program, wanted: set[str]) -> list[str]:
     """Their source, in order; `tensors` serves every cache."""
     if program.decoding is None:
         return []
-    names = wanted | {"tensors"} | ({"Rows"} if wanted & {"Ring", "OptionalRows"} else set())
+    names = wanted | {"Slots", "tensors"} | ({"Rows"} if wanted & {"Ring", "OptionalRows"} else set())
     return [CACHE_HELPERS[n] for n in CACHE_HELPERS if n in names]

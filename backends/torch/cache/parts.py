@@ -143,7 +143,7 @@ def cache_inputs(module: Module, program: ir.Program) -> tuple[str, ...]:
 def signature_types(module: Module, plans: Plans) -> list[str]:
     return [
         *([f"cache: {type_name(module, plans)} | None"] if keeps(module) else []),
-        *(["slots: Tensor | None"] if counts(module, plans.program) else []),
+        *(["slots: Slots | None"] if counts(module, plans.program) else []),
     ]
 
 

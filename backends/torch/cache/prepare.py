@@ -18,12 +18,13 @@ class KeptInputs:
     """Optional inputs of the model that their readers see as they have been so far: by the input's value, the name of the cache's entry.
 
     `rows` have the tokens of all calls, `once` are those of the first call. `beside`: the input whose tokens of this call are read too, and
-    stand apart. `full`: those of `once` that are there in any case, as given or by default."""
+    stand apart. `full`: those of `once` that are there in any case, as given or by default. `whole`: those of `rows` that more than masks read."""
 
     rows: dict[Value, str] = field(default_factory=dict)
     once: dict[Value, str] = field(default_factory=dict)
     beside: dict[Value, Value] = field(default_factory=dict)
     full: set[Value] = field(default_factory=set)
+    whole: set[Value] = field(default_factory=set)
 
 
 def prepare_cache(program: Program) -> tuple[Program, KeptInputs]:
