@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -151,7 +151,7 @@ def _first(
 # ---------------------------------------------------------------- programs that show more
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Probe:
     """`nodes`: names of further outputs, with the numbers of their nodes. `layered`: their first axis is that of the layers."""
 

@@ -7,12 +7,13 @@ applies a module, the search goes on inside."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..compiler import ir
 from ..compiler.diagnostics import SpecError
 from ..compiler.dims import Sym, const
 from ..compiler.ir import Module, Node, Param, Program, Type, Value
+from ..grammar.frozen import frozen
 from .find_divergence import Divergence, Step, module_at, modules_below, told
 from .interpreter import places
 
@@ -36,7 +37,7 @@ def find_gradient_divergence(program: Program, errors: Errors, tolerance: float,
         path, wrong = deeper
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Wrong:
     """A node of a body with a wrong gradient of one of its operands; `where` is the path of the module that has the body."""
 
@@ -50,7 +51,7 @@ class _Wrong:
         return int(last) if last.isdigit() else 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Search:
     program: Program
     errors: Errors

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from fnmatch import fnmatch
 from itertools import accumulate
 from operator import mul
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..compiler import ir
 from ..compiler.diagnostics import Diagnostics, Note
 from ..compiler.library import suggest
-from ..grammar.frozen import frozen
+from ..grammar.frozen import frozen, mutable
 from ..grammar.tree import Span
 from .interpreter import places
 from .python.name_parameters import generated_names
@@ -57,7 +57,7 @@ def check_checkpoint(program: ir.Program, read: Callable[[Path], Arrays], folder
     return found
 
 
-@dataclass
+@mutable
 class _Check:
     program: ir.Program
     folder: Path

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 from ..compiler import ir
 from ..compiler.dims import Expr, Sym, const
 from ..compiler.ir import Bank, Fact, Module, Program, Stack
-from ..grammar.frozen import frozen
+from ..grammar.frozen import frozen, mutable
 from .interpreter import places
 
 Number = int | float
@@ -117,7 +117,7 @@ def _layer_counts(program: Program) -> dict[Sym, int]:
 # ---------------------------------------------------------------- sizes
 
 
-@dataclass(slots=True)
+@mutable(slots=True)
 class _Search:
     """Depth-first search, one symbol after another in the order of their size in the spec."""
 

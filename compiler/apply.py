@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ..grammar import tree
+from ..grammar.frozen import mutable
 from . import ir
 from .bodies import INDEX_KINDS
 from .diagnostics import Note
@@ -15,7 +15,7 @@ from .stacks import Stacks
 from .values import BankRecipe, Instance, MaskOp, Pattern, Recipe, Static, describe
 
 
-@dataclass
+@mutable
 class Applier(Stacks):
     """`apply` applies a recipe or an instance; the rest makes regions of masks, scores and weights."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..grammar import tree
+from ..grammar.frozen import mutable
 from . import ir
 from .builder import Builder
 from .diagnostics import Note
@@ -23,7 +24,7 @@ DEEPEST = 16
 """How often a component may stand inside itself."""
 
 
-@dataclass
+@mutable
 class Givens:
     """Streams provided by name; `used` are the overrides that were read."""
 
@@ -31,7 +32,7 @@ class Givens:
     used: set[str] = field(default_factory=set)
 
 
-@dataclass
+@mutable
 class Bodies(Evaluator):
     """`run` elaborates a component's body into a module under construction."""
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from ..grammar.frozen import frozen
+from ..grammar.frozen import frozen, mutable
 from ..grammar.tree import Span
 from . import ir
 from .diagnostics import Diagnostics
@@ -40,7 +40,7 @@ class Emitted:
     span: Span
 
 
-@dataclass(eq=False)
+@mutable(eq=False)
 class Builder:
     name: str
     parent: Builder | None

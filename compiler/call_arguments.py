@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from ..grammar import tree
+from ..grammar.frozen import mutable
 from . import ir
 from .dims import Expr, const
 from .operations import Body
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from .apply import Applier
 
 
-@dataclass
+@mutable
 class Args:
     """The arguments of one operation."""
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..grammar import tree
-from ..grammar.frozen import frozen
+from ..grammar.frozen import frozen, mutable
 from . import ir
 from .diagnostics import Diagnostics, Note
 from .dims import ONE, Expr
@@ -96,7 +96,7 @@ class Layout:
     each: str | None = None
 
 
-@dataclass
+@mutable
 class Resolver:
     """Reads the rows of one program's maps."""
 

@@ -12,9 +12,10 @@ component stays as it is written. Besides operators, `a if c else b` and lists t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..grammar import tree
+from ..grammar.frozen import mutable
 from ..grammar.print_expression import text_of
 from .diagnostics import Diagnostics
 from .library import suggest
@@ -28,7 +29,7 @@ _CONSTANTS: dict[str, bool | None] = {"true": True, "false": False, "none": None
 _FUNCTIONS = ("first", "choose", "each", "contains", "length", "minimum", "maximum", "int", "float")
 
 
-@dataclass
+@mutable
 class ConfigReader:
     """Evaluates rows over one config. `is_known` says which names stay as syntax; `read` collects the keys that rows speak of."""
 

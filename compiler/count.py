@@ -6,10 +6,10 @@ copies as each token chooses. FLOPs are those of contractions (two for each prod
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import assert_never
 
-from ..grammar.frozen import frozen
+from ..grammar.frozen import frozen, mutable
 from . import ir
 from .dims import ONE, ZERO, Expr, apply, const
 from .ir import REST, Axis, Bank, Child, Module, Node, Program, Stack, Value
@@ -176,7 +176,7 @@ def _tokens(program: Program) -> Expr:
     return product(a for a in first.type.axes if a.size.is_dynamic)
 
 
-@dataclass
+@mutable
 class _Flops:
     """Each module once for each number that its `...` stands for."""
 

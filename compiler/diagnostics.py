@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
-from ..grammar.frozen import frozen
+from ..grammar.frozen import frozen, mutable
 from ..grammar.tree import Span
 from .dims import Expr, Sym
 
@@ -34,7 +34,7 @@ class Diagnostic:
     severity: Severity = "error"
 
 
-@dataclass
+@mutable
 class Diagnostics:
     """Collects what is wrong; never stops at the first. One mistake at one place is reported once.
 

@@ -124,7 +124,8 @@ class Expr:
     @staticmethod
     def of(terms: Mapping[Monomial, Number]) -> Expr:
         kept = [(m, c) for m, c in terms.items() if c != 0]
-        kept.sort(key=lambda term: (-sum(p for _, p in term[0]), _monomial_key(term[0])))
+        if len(kept) > 1:
+            kept.sort(key=lambda term: (-sum(p for _, p in term[0]), _monomial_key(term[0])))
         return Expr(tuple((m, _plain(c)) for m, c in kept))
 
     def __add__(self, other: Expr) -> Expr:
@@ -234,7 +235,9 @@ class Expr:
 
 
 def _plain(number: Number) -> Number:
-    return int(number) if isinstance(number, Fraction) and number.denominator == 1 else number
+    if isinstance(number, int | float):
+        return number
+    return int(number) if number.denominator == 1 else number
 
 
 def _atom_value(atom: Atom, under: Mapping[Sym, int | float] | None) -> int | float | None:

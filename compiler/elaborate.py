@@ -7,10 +7,11 @@ model. The operations by name are in builtins.py and builtins_modules.py."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..grammar import tree
+from ..grammar.frozen import mutable
 from . import builtins, ir
 from .bodies import Givens
 from .builder import Builder
@@ -29,7 +30,7 @@ from .table_facts import table_facts
 from .values import NONE, Recipe, Static, describe
 
 
-@dataclass
+@mutable
 class Elaborator(Statements):
     """`program` elaborates a model."""
 

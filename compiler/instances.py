@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..grammar import tree
+from ..grammar.frozen import mutable
 from . import ir
 from .bodies import INDEX_KINDS, Bodies
 from .builder import Builder, Emitted
@@ -17,7 +18,7 @@ from .scope import Frame
 from .values import BankRecipe, Instance, Pattern, Recipe, Static
 
 
-@dataclass
+@mutable
 class Instances(Bodies):
     """`apply_instance` applies a bound recipe; its weights are one set, however often it is applied."""
 

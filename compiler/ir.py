@@ -731,17 +731,25 @@ class Program:
 
 
 def regions(node: Op) -> Iterator[Region]:
-    for name in field_names(type(node)):
+    for name in _inputs(type(node)):
         value = getattr(node, name)
         if isinstance(value, Region):
             yield value
 
 
+_INPUTS: dict[type, tuple[str, ...]] = {}
+
+
+def _inputs(kind: type) -> tuple[str, ...]:
+    """The fields of a kind of node that may hold what it reads."""
+    if kind not in _INPUTS:
+        _INPUTS[kind] = tuple(name for name in field_names(kind) if name not in ("outs", "span"))
+    return _INPUTS[kind]
+
+
 def operands(node: Op) -> Iterator[Value]:
     """The values a node reads, those that its regions read from around them included."""
-    for name in field_names(type(node)):
-        if name == "outs":
-            continue
+    for name in _inputs(type(node)):
         value = getattr(node, name)
         if isinstance(value, Value):
             yield value
@@ -766,9 +774,7 @@ def free_values(region: Region) -> Iterator[Value]:
 def replace_values(node: Node, mapping: Mapping[Value, Value]) -> Node:
     """The node with operands replaced (inside its regions too); outs stay."""
     changes: dict[str, object] = {}
-    for name in field_names(type(node)):
-        if name == "outs":
-            continue
+    for name in _inputs(type(node)):
         value = getattr(node, name)
         if isinstance(value, Value) and value in mapping:
             changes[name] = mapping[value]

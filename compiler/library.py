@@ -8,17 +8,27 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path
 
 from ..grammar import tree
+from ..grammar.frozen import mutable
 from .diagnostics import Diagnostics, Note
 
 SPECS = Path(__file__).resolve().parent.parent / "specs"
-_DECLARATION = re.compile(r"^(?:component|fn|mask|score|weights|model)\s+([A-Za-z_]\w*)", re.MULTILINE)
-_YAML_MODEL = re.compile(r"^model:\s*['\"]?([A-Za-z_]\w*)", re.MULTILINE)
-_MAP = re.compile(r"^(?:checkpoint|config)\s+\w+\s+for\s+([A-Za-z_]\w*)", re.MULTILINE)
+_DECLARATION = re.compile(r"^(component|fn|mask|score|weights|model)\s+([A-Za-z_]\w*)", re.MULTILINE)
+_YAML_MODEL = re.compile(r"^(model):\s*['\"]?([A-Za-z_]\w*)", re.MULTILINE)
+
+
+@cache
+def _declared(folder: Path) -> tuple[tuple[str, str, Path], ...]:
+    """Keyword, name and file of every declaration in a folder of specs, the standard library's first."""
+    return tuple(
+        (match.group(1), match.group(2), path)
+        for path in [*sorted((folder / "std").glob("*.xf")), *sorted(folder.glob("*.xf")), *sorted(folder.glob("*.yaml"))]
+        for match in (_DECLARATION if path.suffix == ".xf" else _YAML_MODEL).finditer(path.read_text(encoding="utf-8"))
+    )
 
 
 MOST_SUGGESTED = 100
@@ -26,24 +36,20 @@ MOST_SUGGESTED = 100
 
 @cache
 def shipped() -> dict[str, Path]:
-    """Every name that the shipped files declare, with its file."""
+    """Every name that the shipped files declare, with its file: the first, if several do."""
     names: dict[str, Path] = {}
-    for path in [*sorted((SPECS / "std").glob("*.xf")), *sorted(SPECS.glob("*.xf")), *sorted(SPECS.glob("*.yaml"))]:
-        text = path.read_text(encoding="utf-8")
-        for match in (_DECLARATION if path.suffix == ".xf" else _YAML_MODEL).finditer(text):
-            names.setdefault(match.group(1), path)
+    for _, name, path in _declared(SPECS):
+        names.setdefault(name, path)
     return names
 
 
 def shipped_models() -> dict[str, Path]:
     """The zoo: model names with their files."""
-    found: dict[str, Path] = {}
-    for path in [*sorted(SPECS.glob("*.xf")), *sorted(SPECS.glob("*.yaml"))]:
-        text = path.read_text(encoding="utf-8")
-        pattern = re.compile(r"^model\s+([A-Za-z_]\w*)", re.MULTILINE) if path.suffix == ".xf" else _YAML_MODEL
-        for match in pattern.finditer(text):
-            found.setdefault(match.group(1), path)
-    return found
+    names: dict[str, Path] = {}
+    for keyword, name, path in _declared(SPECS):
+        if keyword == "model":
+            names.setdefault(name, path)
+    return names
 
 
 IMPORT_ROOTS: list[Path] = []
@@ -58,7 +64,7 @@ def roots_of(path: Path) -> tuple[Path, ...]:
     return folder, *around, SPECS, *(root.resolve() for root in IMPORT_ROOTS)
 
 
-@dataclass
+@mutable
 class Library:
     """The declarations visible to one spec. `roots`: the folders that its imports stay in, known with its first file."""
 

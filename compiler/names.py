@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..grammar import tree
+from ..grammar.frozen import mutable
 from . import ir
 from .builder import Builder
 from .diagnostics import Diagnostics, Note
@@ -18,7 +19,7 @@ from .scope import Frame, Symbols, Thunk
 from .values import NONE, POISON, Builtin, Instance, ListValue, Recipe, Static, describe
 
 
-@dataclass
+@mutable
 class Names:
     """The part of the elaborator that resolves names; `evaluate` and `builtins` are supplied by the parts built on it."""
 

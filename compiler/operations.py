@@ -7,8 +7,8 @@ diagnostic (codes E201 to E249) and raises `Poison`; the caller marks what depen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ..grammar.frozen import mutable
 from ..grammar.tree import Span
 from . import ir
 from .dims import ONE, ZERO, Expr
@@ -25,7 +25,7 @@ def scores_type(q: Type, k: Type, query: Label, k_axis: Label, key: Label, featu
     return Type((*q.without(feature, query).axes, q.axis(query), Axis(key, k.axis(k_axis).size)), "float32")
 
 
-@dataclass
+@mutable
 class Body(Shapes):
     """The nodes of one body, with a method for each operation."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
+from ..grammar.frozen import mutable
 from ..grammar.tree import Span
 from .diagnostics import Diagnostics, Note
 from .dims import ONE, Expr, Sym
@@ -59,7 +59,7 @@ def agree(a: Expr, b: Expr) -> bool:
     return compared
 
 
-@dataclass
+@mutable
 class BodyBase:
     """The nodes of one straight-line body, and the means to check what is added to it."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ..grammar.frozen import mutable
 from ..grammar.tree import Span
 from . import ir
 from .dims import Expr, const
@@ -27,7 +27,7 @@ def _counting(dtype: DType) -> DType:
     return "int" if dtype == "bool" else dtype
 
 
-@dataclass
+@mutable
 class Pointwise(BodyBase):
     def index(self, axis: Axis, span: Span, slot: bool = False, hint: str = "") -> Value:
         """int[axis]: 0, 1, ..."""

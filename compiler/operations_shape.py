@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ..grammar.frozen import mutable
 from ..grammar.tree import Span
 from . import ir
 from .dims import ONE, ZERO, Expr, apply
@@ -13,7 +13,7 @@ from .operations_base import RANK, name_of, product, show_axis, show_size
 from .operations_pointwise import Pointwise
 
 
-@dataclass
+@mutable
 class Shapes(Pointwise):
     def split(
         self, x: Value, over: Label, sizes: Sequence[Expr], labels: Sequence[Label], span: Span, hints: Sequence[str] = ()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from ..grammar import tree
+from ..grammar.frozen import mutable
 from . import ir
 from .dims import Expr, Sym
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from .values import Static
 
 
-@dataclass(eq=False)
+@mutable(eq=False)
 class Thunk:
     """An argument: an expression with the frame it is read in, evaluated when its parameter is.
 
@@ -34,7 +35,7 @@ class Thunk:
     receiver: tree.Component | None = None
 
 
-@dataclass(eq=False)
+@mutable(eq=False)
 class Frame:
     """One scope. `names` are parameters and locals, `labels` the axes in scope; `parent` is the enclosing text."""
 
@@ -60,7 +61,7 @@ class Frame:
             frame = frame.parent
 
 
-@dataclass
+@mutable
 class Symbols:
     """Config symbols, one for each literal of the spec that measures."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..grammar import tree
+from ..grammar.frozen import mutable
 from . import ir
 from .builder import Emitted
 from .builtins_modules import declare
@@ -17,7 +18,7 @@ from .scope import Frame, Thunk
 from .values import POISON, BankRecipe, Builtin, ListValue, Pattern, Recipe, Static, describe
 
 
-@dataclass
+@mutable
 class Statements(Calls):
     """`execute` runs a body; a wrong statement poisons what it would have named, and the rest goes on."""
 

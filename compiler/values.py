@@ -7,11 +7,11 @@ value ::= Expr (a number) | bool | str | NONE | ir.Value (a tensor) | tuple of t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
 from ..grammar import tree
-from ..grammar.frozen import frozen
+from ..grammar.frozen import frozen, mutable
 from . import ir
 from .dims import Expr
 
@@ -97,7 +97,7 @@ class Initial:
     init: ir.Init
 
 
-@dataclass(eq=False, slots=True)
+@mutable(eq=False, slots=True)
 class Instance:
     """A submodule: a recipe bound to a name in a body. `builder` is its first elaboration, if any."""
 

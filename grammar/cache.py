@@ -1,20 +1,21 @@
-"""Parsed files kept between runs, under `$XDG_CACHE_HOME/xfc/trees` (else `~/.cache`), by the content of the file and of this package's grammar.
+"""Parsed files kept between runs, each with a digest of the file and of this package's grammar: no other tree is taken for it.
 
-A cache that cannot be read or written is as good as none: nothing here reports or raises.
+`python -m xfc.grammar.cache FILE...` parses files ahead.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from . import tree
+from .keep import keep, places, recall
 from .load import parse_source, read_source
 from .problem import Problem
-from .replace_file import replace_file
 
 #: Files whose text decides what a tree looks like.
 _PARTS = (
@@ -35,23 +36,21 @@ def cached_load(path: str | Path) -> tuple[tree.File | None, list[Problem]]:
     source, problem = read_source(path)
     if source is None:
         return None, [problem] if problem else []
-    place = cache_folder("trees") / f"{_key(source.path, source.text)}.tree"
-    try:
-        found = pickle.loads(place.read_bytes())
-        if isinstance(found, tree.File) and found.span.source == source:
-            return found, []
-    except Exception:  # whatever a damaged file makes the unpickler raise
-        pass
+    digest = _digest(source)
+    kept = places(source.path, "tree")
+    for data in recall(kept):
+        if data.startswith(digest):
+            try:
+                found = pickle.loads(data[len(digest) :])
+                if isinstance(found, tree.File) and found.span.source == source:
+                    return found, []
+            except Exception:  # whatever a damaged file makes the unpickler raise
+                pass
     file, problems = parse_source(source)
     if file is not None and not problems:
-        _write(place, file)
+        with suppress(RecursionError):
+            keep(kept, digest + pickle.dumps(file, pickle.HIGHEST_PROTOCOL))
     return file, problems
-
-
-def cache_folder(kind: str) -> Path:
-    """Where the user keeps what is only a saving of time."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(home) / "xfc" / kind
 
 
 @cache
@@ -62,13 +61,16 @@ def _grammar() -> bytes:
     return digest.digest()
 
 
-def _key(path: str, text: str) -> str:
-    return hashlib.sha256(b"\0".join([_grammar(), path.encode("utf-8", "surrogateescape"), text.encode()])).hexdigest()[:32]
+def _digest(source: tree.Source) -> bytes:
+    """Of all that a tree depends on."""
+    return hashlib.sha256(b"\0".join([_grammar(), source.path.encode("utf-8", "surrogateescape"), source.text.encode()])).digest()
 
 
-def _write(place: Path, file: tree.File) -> None:
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(str(place), pickle.dumps(file, pickle.HIGHEST_PROTOCOL))
-    except (OSError, RecursionError):
-        pass
+def main() -> None:
+    sys.dont_write_bytecode = False  # this is what was asked for
+    for path in sys.argv[1:]:
+        cached_load(Path(path).resolve())
+
+
+if __name__ == "__main__":
+    main()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import yaml
 
-from .frozen import frozen
+from .frozen import frozen, mutable
 from .lexer import Fragment
 from .problem import Problem
 from .tree import Source, Span
@@ -48,7 +48,7 @@ class Mapping:
 Node = Scalar | Sequence | Mapping
 
 
-@dataclass(slots=True)
+@mutable(slots=True)
 class _Open:
     """A collection whose end is still to come."""
 

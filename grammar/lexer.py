@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from .frozen import frozen
+from .frozen import frozen, mutable
 from .problem import Problem
 from .tables import Tables
 from .tree import Source, Span
@@ -114,7 +114,7 @@ class Comment:
     alone: bool
 
 
-@dataclass(slots=True)
+@mutable(slots=True)
 class Tokens:
     """Parallel lists: the terminal's number, and the range in the text. `pieces` are the token ranges of the declarations."""
 

@@ -16,12 +16,13 @@ anything else: value    an argument; the key may be a path (`decoder.layers`)
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from difflib import get_close_matches
 
 from . import tree
 from .build_tree import block_value
 from .compose_yaml import Mapping, Node, Scalar, Sequence, compose_yaml, fragment_of
+from .frozen import mutable
 from .lexer import UNPRINTABLE
 from .parse import ordered, parse_fragment, parse_value, refuse
 from .problem import Problem
@@ -46,7 +47,7 @@ def parse_yaml(source: Source) -> tuple[tree.File | None, list[Problem]]:
     return file, ordered(reader.problems)
 
 
-@dataclass(slots=True)
+@mutable(slots=True)
 class _Spec:
     """What the keys of the file say so far."""
 

@@ -4,7 +4,7 @@ A place is the path of calls that leads to it, by their numbers in the bodies: a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from ...compiler import ir
 from ...compiler.decoding.find_running_values import find_running_values
 from ...compiler.dims import Sym, sym
 from ...compiler.ir import Program
+from ...grammar.frozen import mutable
 from . import functions, operations
 from .tensors import Array, InterpreterError, Tensor
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .execute import Frame
 
 
-@dataclass(slots=True)
+@mutable(slots=True)
 class Cache:
     """`running` is what is computed with a cache; `position` the number of tokens so far; `entries` what nodes remember, by place and name;
     `sizes` the other dynamic axes."""

@@ -6,7 +6,7 @@ that was not given is absent, and so is all that depends on it."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar, assert_never
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 from ...compiler import ir
 from ...compiler.dims import Expr, Sym
 from ...compiler.ir import REST, Label, Module, Node, Program, Region, Type, Value
-from ...grammar.frozen import frozen
+from ...grammar.frozen import frozen, mutable
 from . import decode, operations
 from .decode import Cache
 from .parameters import Assignment, layer_slots, places, whole
@@ -47,7 +47,7 @@ class Run:
     decoding: ir.Decoding | None = None
 
 
-@dataclass(kw_only=True, slots=True)
+@mutable(kw_only=True, slots=True)
 class Frame:
     """One application of a module (none: a region alone): its values, what `...` stands for, dynamic sizes, the expert of each bank.
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import cache
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from ...compiler import ir
 from ...compiler.diagnostics import Diagnostic, SpecError
@@ -21,6 +18,7 @@ from ..python.natives import Embedding, Linear
 from ..python.parameter_shapes import shape_lines
 from ..python.plan_classes import plan_classes
 from ..python.prepare_masks import prepare_masks
+from ..python.templates import template
 from .cache import without_onces
 from .calls import keeps_state
 from .evaluation import without_training
@@ -50,7 +48,7 @@ def emit(program: ir.Program) -> str:
     outputs = "Output" if len(program.root.outputs) > 1 else ""
     forward = write_forward(program, plans.of(program.root), plans, masks, reserved, outputs, used)
     written = "\n".join(line for view in (*views, forward) for line in view.body)
-    text = _template().render(
+    text = template("numpy", "reference.py.j2").render(
         header=_header(program),
         config=_config(program),
         helpers=used_helpers(written),
@@ -77,14 +75,6 @@ def stored_shapes(module: ir.Module) -> tuple[tuple[str, tuple[Expr, ...]], ...]
             return tuple((p.name, (rows, width) if p.name == "weight" else (rows,)) for p in module.params)
         case _:
             return tuple((p.name, tuple(a.size for a in p.type.axes)) for p in module.params)
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("xfc.backends.numpy"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
-    )
-    return environment.get_template("reference.py.j2")
 
 
 def _header(program: ir.Program) -> str:

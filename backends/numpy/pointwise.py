@@ -6,12 +6,12 @@ float is of the dtype of the parameters: at least float32, so that a cast to flo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import Label, Value
+from ...grammar.frozen import mutable
 from ..python.code import Attribute, Binary, Call, Code, Items, Subscript, Text, Unary, Var, call, method, number
 from ..python.layouts import Layout, axis_number, place, without
 from ..python.shapes import along
@@ -33,7 +33,7 @@ FUNCTIONS: dict[str, Callable[[Code], Code]] = {
 }
 
 
-@dataclass
+@mutable
 class FunctionWriter(BodyWriter):
     """`order`: labels in the order in which vectors that are combined become dimensions, where it matters to what reads the result."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ...compiler import ir
 from ...compiler.dims import Expr, sym
 from ...compiler.ir import Value
-from ...grammar.frozen import frozen
+from ...grammar.frozen import frozen, mutable
 from ..python.ask_loss import ask_loss
 from ..python.code import (
     Assign,
@@ -57,7 +57,7 @@ def _local(module: ir.Module) -> set[str]:
     return found
 
 
-@dataclass
+@mutable
 class FunctionNumbers(Numbers):
     """Numbers in a function: its own arguments by name, the rest from `config`. `used`: of the functions written so far, by their names in
     the plan, which of these arguments their bodies read."""

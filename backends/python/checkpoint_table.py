@@ -8,15 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from functools import cache
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from ...compiler import ir
 from ...compiler.dims import ONE, Sym
 from ...grammar.frozen import frozen
 from .code import Attribute, Code, Text, number, render
 from .numbers import expression
+from .templates import template
 
 WIDTH = 120
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -87,16 +85,7 @@ def _source(experts: bool, alternatives: bool) -> str:
 
 def write_checkpoint(view: CheckpointView, target: str) -> str:
     """The section of a file for `target` (torch or numpy), without blank lines around it."""
-    return re.sub(r"\n{4,}", "\n\n\n", _template(target).render(v=view)).strip("\n") + "\n"
-
-
-@cache
-def _template(target: str) -> Template:
-    loader = PackageLoader("xfc.backends.python")
-    environment = Environment(
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, optimized=False, autoescape=False
-    )
-    return environment.get_template(f"checkpoint_{target}.py.j2")
+    return re.sub(r"\n{4,}", "\n\n\n", template("python", f"checkpoint_{target}.py.j2").render(v=view)).strip("\n") + "\n"
 
 
 # ---------------------------------------------------------------- rows

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 
 from ...compiler import ir
 from ...compiler.ir import REST, Axis, Label, Type, Value
+from ...grammar.frozen import mutable
 
 
-@dataclass
+@mutable
 class Copier:
     """`values` maps operands; results of copied nodes are added to it. `labels` maps labels; `rest` is what `...` stands for."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ...compiler import ir
 from ...compiler.dims import Expr, Sym
-from ...grammar.frozen import field_names, frozen
+from ...grammar.frozen import field_names, frozen, mutable
 
 
 @frozen(kw_only=True, eq=False)
@@ -27,7 +27,7 @@ class Class:
         return self.uses[0]
 
 
-@dataclass
+@mutable
 class _Form:
     """Writes a module without its labels, names and sizes; collects the sizes in the order in which they come."""
 

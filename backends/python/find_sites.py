@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ...compiler import ir
 from ...compiler.ir import Value
-from ...grammar.frozen import frozen
+from ...grammar.frozen import frozen, mutable
 
 
 @frozen(eq=False)
@@ -18,7 +16,7 @@ class Site:
     carried: int  # how many of the first arguments change from layer to layer
 
 
-@dataclass
+@mutable
 class Sites:
     root: ir.Module
     by_module: dict[int, list[Site]]

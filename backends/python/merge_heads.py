@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 
 from ...compiler import ir
 from ...compiler.dims import ONE
 from ...compiler.ir import REST, Axis, Label, Type, Value
+from ...grammar.frozen import mutable
 from .attention_axes import attend_axes
 
 Groups = tuple[int, ...]
 """For each axis of a formal, how many axes of the argument it stands for."""
 
 
-@dataclass
+@mutable
 class Merged:
     """`groups` of the inputs and outputs of functions whose axes were merged."""
 

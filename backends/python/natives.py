@@ -4,13 +4,13 @@ to them by `name_parameters`."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from itertools import permutations
 
 from ...compiler import ir
 from ...compiler.dims import ONE, Expr
 from ...compiler.ir import Label, Value
-from ...grammar.frozen import frozen
+from ...grammar.frozen import frozen, mutable
 
 
 @frozen(kw_only=True, eq=False)
@@ -50,6 +50,7 @@ class Norm:
 Native = Linear | Embedding | Norm
 
 
+@lru_cache(maxsize=1024)  # modules never change, and every part of a backend asks
 def match_native(module: ir.Module) -> Native | None:
     """The native module that is exactly this one, if there is one."""
     if module.children or not module.params or len(module.inputs) != 1 or len(module.outputs) != 1:
@@ -142,7 +143,7 @@ class _UnlikeError(Exception):
     pass
 
 
-@dataclass
+@mutable
 class _Terms:
     """A body as a term in x, a weight and a bias; sums and products have no order; `eps` stands for a number; casts are left out."""
 

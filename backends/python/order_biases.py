@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ...compiler import ir
 from ...compiler.ir import REST, Label, Type, Value
+from ...grammar.frozen import mutable
 from .attention_axes import additive_bias, attend_axes
 
 
@@ -16,7 +17,7 @@ def order_biases(program: ir.Program) -> ir.Program:
     return replace(program, root=_Ordering(program.root).visit(program.root))
 
 
-@dataclass
+@mutable
 class _Ordering:
     root: ir.Module
     done: dict[int, ir.Module] = field(default_factory=dict)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from ...compiler import ir
 from ...compiler.dims import ONE, ZERO, Expr, Sym
-from ...grammar.frozen import frozen
+from ...grammar.frozen import frozen, mutable
 from .code import Attribute, Code, Text, number, render
 from .numbers import expression
 
@@ -33,7 +32,7 @@ class Loop:
     body: tuple[Entry | Loop, ...]
 
 
-@dataclass
+@mutable
 class _Walk:
     fields: dict[Sym, str]
     shapes: Merge

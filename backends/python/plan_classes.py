@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import chain, count
 
 from ...compiler import ir
 from ...compiler.dims import Expr, Sym, sym
-from ...grammar.frozen import frozen
+from ...grammar.frozen import frozen, mutable
 from .code import Attribute, Code, number
 from .find_classes import Class, find_classes
 from .merge_heads import Merged
@@ -36,7 +36,7 @@ class Plan:
         return self.of.first
 
 
-@dataclass(eq=False)
+@mutable(eq=False)
 class Plans:
     """All classes of a program, leaves first, and where to find that of a module."""
 

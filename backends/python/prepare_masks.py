@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal
 
 from ...compiler import ir
 from ...compiler.decoding.read_window import Band, read_band
 from ...compiler.dims import ONE, ZERO, Expr, Sym
 from ...compiler.ir import REST, Axis, Label, Type, Value
-from ...grammar.frozen import frozen
+from ...grammar.frozen import frozen, mutable
 from .attention_axes import Causal, Predicate, attend_axes, has_score, is_native, mask_kind
 from .copy_nodes import Copier
 from .find_sites import Sites, find_sites
@@ -45,7 +45,7 @@ class Window:
     rows: Expr
 
 
-@dataclass
+@mutable
 class Masks:
     """`made`: the masks of the root; `inputs`: inputs of modules that are masks, ready to broadcast; `maybe_none`: those that may be none;
     `only_for_masks`: nodes that nothing else reads; `rings`: indices that count the slots of keys in a ring, and its window; `windows`: by
@@ -94,7 +94,7 @@ def prepare_masks(program: ir.Program, for_kernels: bool = False) -> tuple[ir.Pr
     return _Preparation(program, find_sites(program.root), for_kernels).run()
 
 
-@dataclass
+@mutable
 class _Preparation:
     program: ir.Program
     sites: Sites

@@ -5,14 +5,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from heapq import heappop, heappush
 from itertools import accumulate
 
+from ...grammar.frozen import mutable
 from .code import Assign, Block, Do, Return, Statement, Store, Var, variables
 
 
-@dataclass(slots=True)
+@mutable(slots=True)
 class Life:
     """From where a variable is assigned to where it is last read; two lives overlap where one starts before the other ends, or with it."""
 
@@ -20,7 +21,7 @@ class Life:
     end: int
 
 
-@dataclass(slots=True)
+@mutable(slots=True)
 class Lives:
     """When each variable is in use; which assignments stand where."""
 

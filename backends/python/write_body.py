@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property, lru_cache
 from itertools import chain, count
 from typing import Literal, NoReturn
@@ -14,7 +14,7 @@ from ...compiler import ir
 from ...compiler.diagnostics import Diagnostic, SpecError
 from ...compiler.dims import ONE, ZERO, Apply, Atom, Expr, Sym, sym
 from ...compiler.ir import REST, Label, Type, Value
-from ...grammar.frozen import frozen
+from ...grammar.frozen import frozen, mutable
 from .arrange import Moves, arrange, spread
 from .code import Assign, Attribute, Code, Statement, Subscript, Text, Var, number
 from .layouts import UNKNOWN, Dim, Layout, Sizes, Tensor, common_layout, declared, flat, note_of, sizes_of
@@ -23,7 +23,7 @@ from .numbers import applications, expression
 from .plan_classes import Plan, Plans
 
 
-@dataclass
+@mutable
 class Numbers:
     """The numbers that one class's methods read, and what the constructor must keep for them."""
 
@@ -112,7 +112,7 @@ class Kept:
     start: Expr = ZERO
 
 
-@dataclass
+@mutable
 class BodyWriter:
     """One body being written. `lower` is the dialect's table: node type to a function of this writer and the node."""
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ...compiler import ir
 from ...compiler.dims import Expr
@@ -25,6 +22,7 @@ from ..python.numbers import expression
 from ..python.order_biases import order_biases
 from ..python.plan_classes import plan_classes
 from ..python.prepare_masks import prepare_masks
+from ..python.templates import template
 from ..python.write_body import Numbers
 from .cache.helpers import cache_helpers
 from .cache.prepare import prepare_cache
@@ -100,7 +98,7 @@ def emit(program: ir.Program) -> str:
     generation = find_generation(given, root, any("logits_to_keep" in line for line in model.signature))
     rules = init_rules(plans)
     checkpoint = checkpoint_view(program, model.name)
-    text = _template().render(
+    text = template("torch", "module.py.j2").render(
         generation=generation, config=_config(program), asserts=_asserts(program), helpers=chosen_helpers(helpers),
         classes=views, model=model, init_rules=rules, recomputes=recomputes_layers(program),
         outputs={"name": outputs, "fields": _output_fields(program)} if outputs else None,
@@ -131,13 +129,6 @@ def _is_native(program: ir.Program) -> Callable[[ir.Module], bool]:
         return isinstance(native, Linear) or (native is not None and id(module) not in banks)
 
     return test
-
-
-@cache
-def _template():  # type: ignore[no-untyped-def]
-    loader = PackageLoader("xfc.backends.torch")
-    environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, optimized=False, autoescape=False)
-    return environment.get_template("module.py.j2")
 
 
 def _header(program: ir.Program) -> str:
@@ -191,42 +182,53 @@ def _bracket(text: str) -> str:
 
 
 IMPORTS = (
-    ("json", "", r"\bjson\."),
-    ("math", "", r"\bmath\."),
-    ("operator", "", r"\boperator\."),
-    ("re", "", r"\bre\."),
-    ("collections.abc", "Callable", r"\bCallable\["),
-    ("collections.abc", "Collection", r"\bCollection\["),
-    ("collections.abc", "Iterator", r"\bIterator\["),
-    ("collections.abc", "Sequence", r"\bSequence\["),
-    ("dataclasses", "dataclass", r"@dataclass"),
-    ("dataclasses", "field", r"\bfield\(init="),
-    ("dataclasses", "fields", r"\bfields\(part\)"),
-    ("dataclasses", "is_dataclass", r"\bis_dataclass\("),
-    ("fnmatch", "fnmatch", r"\bfnmatch\("),
-    ("functools", "partial", r"\bpartial\("),
-    ("itertools", "accumulate", r"\baccumulate\("),
-    ("pathlib", "Path", r"\bPath\b"),
-    ("typing", "NamedTuple", r"\bNamedTuple\b"),
+    ("json", "", "json."),
+    ("math", "", "math."),
+    ("operator", "", "operator."),
+    ("re", "", "re."),
+    ("collections.abc", "Callable", "Callable["),
+    ("collections.abc", "Collection", "Collection["),
+    ("collections.abc", "Iterator", "Iterator["),
+    ("collections.abc", "Sequence", "Sequence["),
+    ("dataclasses", "dataclass", "@dataclass"),
+    ("dataclasses", "field", "field(init="),
+    ("dataclasses", "fields", "fields(part)"),
+    ("dataclasses", "is_dataclass", "is_dataclass("),
+    ("fnmatch", "fnmatch", "fnmatch("),
+    ("functools", "partial", "partial("),
+    ("itertools", "accumulate", "accumulate("),
+    ("pathlib", "Path", "Path"),
+    ("typing", "NamedTuple", "NamedTuple"),
 )
 """Modules, names of theirs (none: the module itself), and what uses them, in the formatter's order."""
 THIRD = (
-    ("torch", "", r"\btorch\."),
-    ("torch.nn.functional as F", "", r"\bF\."),
-    ("torch", "Tensor", r"\bTensor\b"),
-    ("torch", "nn", r"\bnn\."),
-    ("torch.utils.checkpoint", "checkpoint", r"\bpartial\(checkpoint,"),
-    ("torch.utils.checkpoint", "create_selective_checkpoint_contexts", r"\bcreate_selective_checkpoint_contexts\b"),
+    ("torch", "", "torch."),
+    ("torch.nn.functional as F", "", "F."),
+    ("torch", "Tensor", "Tensor"),
+    ("torch", "nn", "nn."),
+    ("torch.utils.checkpoint", "checkpoint", "partial(checkpoint,"),
+    ("torch.utils.checkpoint", "create_selective_checkpoint_contexts", "create_selective_checkpoint_contexts"),
 )
 
 
 def _used(group: tuple[tuple[str, str, str], ...], body: str) -> list[str]:
     """The import lines that the body needs."""
     found: dict[str, list[str]] = {}
-    for module, name, pattern in group:
-        if re.search(pattern, body):
+    for module, name, use in group:
+        if _stands_in(use, body):
             found.setdefault(f"from {module} import " if name else f"import {module}", []).append(name)
     return [line + ", ".join(names) for line, names in found.items()]
+
+
+def _stands_in(use: str, body: str) -> bool:
+    """Whether the text stands there, and not as a part of a longer word."""
+    at = body.find(use)
+    while at >= 0:
+        around = (body[at - 1 : at] + use[0], use[-1] + body[at + len(use) : at + len(use) + 1])
+        if not any(len(two) == 2 and two.replace("_", "a").isalnum() for two in around):
+            return True
+        at = body.find(use, at + 1)
+    return False
 
 
 def _assemble(header: str, body: str) -> str:

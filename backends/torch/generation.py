@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
 
 from ...compiler import ir
 from ...compiler.decoding.find_running_values import find_running_values
 from ...compiler.ir import Decoding, ModelInput, Program, Value
+from ...grammar.frozen import frozen
 from ..python.code import WIDTH, Text, call, wrap
 from ..python.write_body import Numbers
 from .cache.limits import prompt_limit
@@ -24,7 +24,7 @@ OPTIONS = {
 _INDICES = (ir.Index, ir.Rename, ir.Expand, ir.Transpose, ir.Cast)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Generation:
     """What the template asks for. `ids`: the input that grows. `mask`: the one that says which tokens of a prompt count; `positions`: the one
     that counts them. `later`: inputs of a prompt that are left out with its next tokens. `step` is the call of the model, `passed` that of

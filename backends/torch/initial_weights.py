@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
 from ...compiler import ir
 from ...compiler.dims import const
+from ...grammar.frozen import frozen
 from ..python.choose_slots import slot_conditions
 from ..python.code import Attribute, Call, Code, Text, call, number, render, wrap
 from ..python.name_parameters import native_of
@@ -49,7 +49,7 @@ def start_method(module: ir.Module, numbers: Numbers) -> list[str]:
     return [f"    def {METHOD}(self) -> None:", '        """What starts otherwise than others of its kind."""', *found]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class _Part:
     """Parameters of a native module that start otherwise than its kind; `slot` if it is a layer of a stack."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 
 from ...compiler import ir
 from ...compiler.dims import sym
 from ...compiler.ir import Value
+from ...grammar.frozen import frozen, mutable
 from ..python.ask_loss import ask_loss
 from ..python.code import (
     Assign,
@@ -54,7 +55,7 @@ from .windows import count_by_blocks
 from .write_class import ClassView, apart, buffers_of, finish, only_updates, read_states, signature_lines, write_effects
 
 
-@dataclass
+@mutable
 class _Model:
     """What is known while the model's forward is written."""
 
@@ -462,7 +463,7 @@ def _token_axis(program: ir.Program) -> ir.Label | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _LastRows:
     """The value of which the last positions are enough for the last logits, and what reads it on the way to them."""
 

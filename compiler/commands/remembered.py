@@ -11,15 +11,12 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
-from ...grammar.cache import cache_folder
-from ...grammar.replace_file import replace_file
+from ...grammar.keep import PACKAGE, cache_folder, keep, recall
 from ..diagnostics import Diagnostics
 
 T = TypeVar("T")
-PACKAGE = Path(__file__).resolve().parent.parent.parent
 PARTS = ("backends", "compiler", "grammar", "specs")
 LARGEST_SPEC = 1_000_000
 
@@ -29,19 +26,16 @@ def remembered(words: Sequence[str], spec: str, diagnostics: Diagnostics, make: 
     key = _key(words, spec)
     if key is None:
         return make()
-    place = cache_folder("results") / key
-    try:
-        found: T = pickle.loads(place.read_bytes())
-        return found
-    except Exception:  # there is none, or whatever a damaged file makes the unpickler raise
-        pass
+    place = [str(cache_folder("results") / key)]
+    for data in recall(place):
+        try:
+            found: T = pickle.loads(data)
+            return found
+        except Exception:  # whatever a damaged file makes the unpickler raise
+            pass
     made = make()
     if made is not None and not diagnostics.found:
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(str(place), pickle.dumps(made))
-        except OSError:
-            pass
+        keep(place, pickle.dumps(made))
     return made
 
 
@@ -69,7 +63,7 @@ def _package() -> bytes:
     """A digest of this package: names and contents of its files."""
     digest = hashlib.blake2b(digest_size=16)
     for part in PARTS:
-        for folder, below, names in os.walk(PACKAGE / part):
+        for folder, below, names in os.walk(os.path.join(PACKAGE, part)):
             below[:] = sorted(name for name in below if name != "__pycache__")
             for name in sorted(names):
                 with open(os.path.join(folder, name), "rb") as file:

@@ -6,8 +6,9 @@ need not be made anew for a few queries ("DeepSeek-V2", arXiv:2405.04434, sectio
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ...grammar.frozen import frozen
 from .. import ir
 from ..diagnostics import Diagnostics
 from ..dims import ONE, ZERO, Expr
@@ -18,7 +19,7 @@ from .common import Length
 _VIEWS = (ir.Rename, ir.Expand, ir.Transpose, ir.Unflatten, ir.Flatten, ir.Squeeze, ir.Split, ir.Slice)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Absorbed:
     """An attend and the nodes `path` that make its keys and values can give way to the nodes `absorbed`, which give `out`.
 
@@ -71,7 +72,7 @@ def find_absorbed(module: Module, length: Length) -> dict[Node, Absorbed]:
 # ---------------------------------------------------------------- what keys and values are
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Kept:
     """`value`: what is kept, or a view of it. With a `weight`, it is mapped by that, summed over `inner`."""
 

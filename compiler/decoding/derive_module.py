@@ -7,8 +7,9 @@ further input where the caller can keep it for all who read it. Shifts, windows 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from ...grammar.frozen import mutable
 from .. import ir
 from ..dims import ZERO, Expr, sym
 from ..ir import REST, Axis, Label, Module, Node, Type, Value
@@ -20,7 +21,7 @@ from .ways import Derived, Given, Wanted
 Key = tuple[int, tuple[Given, ...]]
 
 
-@dataclass
+@mutable
 class Deriver:
     """Derives each module once for each way in which its inputs come."""
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from ...grammar.frozen import frozen
+from ...grammar.frozen import frozen, mutable
 from ...grammar.tree import Span
 from .. import ir
 from ..ir import ModelInput, Module, Node, Program, Value
@@ -43,7 +41,7 @@ def _is_mask(item: ModelInput, decoding: ir.Decoding) -> bool:
     return along and item.value.type.dtype == "int" and isinstance(last, ir.Full) and last.value.value() == 1
 
 
-@dataclass
+@mutable
 class _Walker:
     running: frozenset[Value]
     found: Node | None = None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
-from ...grammar.frozen import frozen
+from ...grammar.frozen import frozen, mutable
 from .. import ir
 from ..dims import ZERO, Expr
 from ..ir import Module, Program, Value
@@ -44,7 +43,7 @@ def find_position_tables(program: Program, positions: Value | None) -> tuple[Pos
     return tuple(shortest.values())
 
 
-@dataclass
+@mutable
 class _Walker:
     decoding: ir.Decoding
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ...grammar.frozen import mutable
 from .. import ir
 from ..ir import Module, Node, Program, Stack, Value
 
@@ -34,7 +35,7 @@ def find_running_values(program: Program, outputs: Collection[int] | None = None
             return frozenset(found.running)
 
 
-@dataclass
+@mutable
 class _Reader:
     """`read_by`: by module, the outputs that some node that runs reads."""
 

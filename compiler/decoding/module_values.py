@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 
+from ...grammar.frozen import mutable
 from .. import ir
 from ..dims import ZERO, Expr, sym
 from ..ir import Axis, Label, Module, Node, Type, Value
@@ -17,7 +18,7 @@ _SAME = (
 """What leaves a value what it is called."""
 
 
-@dataclass
+@mutable
 class Request:
     """A whole version of a value along an axis: its value, and the windows of those who read it."""
 

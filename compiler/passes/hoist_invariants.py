@@ -10,8 +10,9 @@ two layers that want the same table get the same table.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 
+from ...grammar.frozen import mutable
 from .. import ir
 from ..dims import Expr
 from ..ir import REST, Attend, Axis, Call, Child, Fold, Label, Module, Node, Program, Region, Stack, Type, Value
@@ -155,7 +156,7 @@ def _constant(value: Value) -> Callable[[], Value]:
 # ---------------------------------------------------------------- what moves
 
 
-@dataclass(eq=False)
+@mutable(eq=False)
 class _Scope:
     """One module on the way from a stack down. `given`: invariant inputs, with how to get them at the site.
 

@@ -38,7 +38,7 @@ class Bound:
         return any(f.has(label) for f in self.forms)
 
     def each(self, change: Callable[[Form], Form]) -> Bound:
-        return replace(self, forms=tuple(dict.fromkeys(change(f) for f in self.forms)))
+        return Bound(self.source, tuple(dict.fromkeys(change(f) for f in self.forms)), self.certain, self.cause)
 
     def caused(self, label: Label, cause: Cause | None) -> Bound:
         """With another cause, if every form looks along the label."""
@@ -64,8 +64,11 @@ _LIMIT = 4
 
 def union(groups: Iterable[Bounds]) -> Bounds:
     """All bounds, without those that another one implies."""
+    given = [b for group in groups for b in group]
+    if len(given) < 2:
+        return tuple(given)
     kept: list[Bound] = []
-    for bound in dict.fromkeys(b for group in groups for b in group):
+    for bound in dict.fromkeys(given):
         if any(_implies(other, bound) for other in kept):
             continue
         kept = [other for other in kept if not _implies(bound, other)]
@@ -108,6 +111,8 @@ def drop(bounds: Bounds, axis: Axis, cause: Cause | None, certain: bool = True) 
 
 def limit(bounds: Bounds, support: Support) -> Bounds:
     """Entries matter only where the support says: add what follows for how far they look."""
+    if not support:
+        return bounds
     limited: list[Bound] = []
     for bound in bounds:
         forms = list(bound.forms)
@@ -128,6 +133,8 @@ def relabel_support(support: Support, mapping: Mapping[Label, Label]) -> Support
 
 
 def relabel(info: Info, mapping: Mapping[Label, Label]) -> Info:
+    if info is NOTHING:
+        return NOTHING
     return Info(
         tuple(b.each(lambda f: f.relabel(mapping)) for b in info.bounds),
         info.range.relabel(mapping),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from ...grammar.frozen import mutable
 from .. import ir
 from ..ir import Call, Fold, Module, Node, Pairwise, Program, Route, Scan, Stack, Value
 
@@ -18,7 +19,7 @@ def remove_unread_results(program: Program) -> Program:
     return replace(program, root=reader.rewritten(program.root))
 
 
-@dataclass
+@mutable
 class _Reader:
     """`read`: by module, the numbers of its outputs that some caller reads."""
 

@@ -80,7 +80,7 @@ def test_explain() -> None:
 
 @pytest.mark.parametrize("words", [["--help"], ["check", "no_such.xf"], ["compile", "no_such.xf"], ["info", "no_such.xf"]], ids=" ".join)
 def test_heavy_libraries_are_not_imported(words: list[str], tmp_path: Path) -> None:
-    code = "import sys; sys.argv[0] = 'xfc'\nfrom xfc.compiler import command_line as c\ntry:\n    c.main()\nfinally:\n    print(sorted(sys.modules))"
+    code = "import sys; sys.argv[0] = 'xfc'\nfrom xfc.compiler import command_line as c\nc.run()\nprint(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path)
     modules = done.stdout.splitlines()[-1]
     assert [name for name in ("torch", "numpy", "rich", "lark", "safetensors") if f"'{name}'" in modules] == []

@@ -32,7 +32,7 @@ def test_damaged_or_missing_caches_do_not_matter(tmp_path: Path, monkeypatch: py
     path = tmp_path / "a.xf"
     path.write_text("model a = f\n")
     expected = cached_load(path)
-    (kept,) = (tmp_path / "xfc" / "trees").iterdir()
+    (kept,) = (tmp_path / "xfc" / "tree").iterdir()
     for damage in (b"", b"junk", kept.read_bytes()[:-9], b"\x80\x05N."):
         kept.write_bytes(damage)
         assert cached_load(path) == expected

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ....compiler import ir
 from ....compiler.dims import Expr
 from ....compiler.ir import Module
+from ....grammar.frozen import frozen
 from ...python.choose_slots import choose_by_slot
 from ...python.code import Attribute, Call, Choice, Code, Each, Items, Text, Var, call, method, wrap
 from ...python.plan_classes import Plan, Plans, camel
@@ -20,7 +20,7 @@ from .prepare import KeptInputs
 LENGTH, WINDOW, LIKE = Text("max_length"), Text("window"), Text("like")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CacheView:
     """A class of the cache, as the template places it."""
 

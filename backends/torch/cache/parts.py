@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from ....compiler import ir
@@ -12,6 +11,7 @@ from ....compiler.decoding.absorb_maps import find_absorbed
 from ....compiler.decoding.common import Length
 from ....compiler.dims import Expr
 from ....compiler.ir import Module
+from ....grammar.frozen import frozen
 from ...python.code import Attribute, Binary, Choice, Code, Subscript, Text
 from ...python.plan_classes import Plans, camel
 
@@ -21,7 +21,7 @@ FIELDS = frozenset(("max_length", "position", "empty", "slots", "advance", "reor
 """What the model's cache has besides what is kept."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """What a module hands to one application of a child, or to the layers of a stack."""
 
@@ -178,7 +178,7 @@ def grows(module: Module) -> bool:
 # ---------------------------------------------------------------- what the first call alone computes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class First:
     """`nodes` are read by nothing but what is kept once, and by `training`, nodes for losses alone; `inputs` by nothing but these, here and
     below."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ....compiler import ir
 from ....compiler.dims import Expr
 from ....compiler.ir import Module, Program, Value
+from ....grammar.frozen import mutable
 from ...python.attention_axes import dropout_rate
 from ...python.prepare_masks import can_hoist
 from .parts import entry_fields, entry_of, fields_of, free_field
 
 
-@dataclass
+@mutable
 class KeptInputs:
     """Optional inputs of the model that their readers see as they have been so far: by the input's value, the name of the cache's entry.
 

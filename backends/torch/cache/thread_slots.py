@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal
 
 from ....compiler import ir
 from ....compiler.diagnostics import Diagnostic, SpecError
 from ....compiler.dims import Expr, sym
 from ....compiler.ir import Axis, Label, Module, Node, Program, Type, Value
+from ....grammar.frozen import mutable
 from ...python.attention_axes import Given as MadeOutside
 from ...python.attention_axes import mask_kind
 
@@ -21,7 +22,7 @@ def thread_slots(program: Program) -> Program:
     return program if program.decoding is None else _Threading(program).run()
 
 
-@dataclass
+@mutable
 class _Threading:
     program: Program
     done: dict[int, Module] = field(default_factory=dict)
