@@ -15,6 +15,7 @@ from fnmatch import fnmatch
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -84,7 +85,7 @@ class GroupedQuery(nn.Module):
         sine: Tensor,
         mask: Tensor | None,
         cache: GroupedQueryCache | None,
-        slots: Tensor | None,
+        slots: Slots | None,
     ) -> Tensor:
         q = self.q_proj(x).unflatten(-1, (self.heads, self.head_dim))  # [b, t, heads, head_dim]
         k = self.k_proj(x).unflatten(-1, (self.kv_heads, self.head_dim))  # [b, t, kv_heads, head_dim]
@@ -131,7 +132,7 @@ class PreNorm(nn.Module):
         sine: Tensor,
         mask: Tensor | None,
         cache: GroupedQueryCache | None,
-        slots: Tensor | None,
+        slots: Slots | None,
     ) -> Tensor:
         x = x + self.attention(self.attention_norm(x), cosine, sine, mask, cache, slots)
         return x + self.ffn(self.ffn_norm(x))
@@ -152,7 +153,7 @@ class Transformer(nn.Module):
         position_ids: Tensor,
         mask: Tensor | None,
         cache: list[GroupedQueryCache] | None,
-        slots: Tensor | None,
+        slots: Slots | None,
     ) -> Tensor:
         pair = float32(torch.arange(self.d_model // (2 * self.heads), device=x.device), x)
         frequency = self.theta ** (-2 * pair / (self.d_model // self.heads))
@@ -184,10 +185,8 @@ class Llama3_8b(nn.Module):
     ) -> Tensor:
         B, T = input_ids.shape
         slots = None if cache is None else cache.slots(T)
-        q_slots = torch.arange(T, device=input_ids.device) if slots is None else slots
-        k_slots = q_slots
-        if cache is not None and slots is not None:
-            k_slots = torch.arange(cache.max_length, device=slots.device)
+        q_slots = torch.arange(T, device=input_ids.device) if slots is None else slots.new
+        k_slots = q_slots if slots is None else torch.arange(slots.end, device=input_ids.device)
         if cache is not None:
             attention_mask = cache.attention_mask.keep_given(attention_mask, slots)
         causal_mask = None
@@ -391,32 +390,46 @@ def choose(
     return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
 
 
+class Slots(NamedTuple):
+    """Where the tokens of a call that goes on stand."""
+
+    new: Tensor  # their slots
+    end: int  # of what they see: behind them, where the host knows how many there are, else behind the last slot there is
+    alone: bool  # one token that sees all of it: no causal mask hides anything
+
+
 @dataclass
 class Rows:
     """What the tokens so far left behind, [b, length, ...]."""
 
     tensor: Tensor
 
-    def keep(self, x: Tensor, slots: Tensor | None) -> Tensor:
+    def keep(self, x: Tensor, slots: Slots | None) -> Tensor:
         """Write the tokens of a call, and give all there are so far: in a first call, which has no slots, x itself."""
         if slots is None:
             self.tensor[:, : x.shape[1]] = x
             return x
-        return self.tensor.index_copy_(1, slots, x.to(self.tensor.dtype))
+        self.tensor.index_copy_(1, slots.new, x.to(self.tensor.dtype))
+        return self.tensor[:, : slots.end]
 
 
 @dataclass
 class OptionalRows(Rows):
     """The same of an input that may be left out: it stands for ones then."""
 
-    def keep_given(self, x: Tensor | None, slots: Tensor | None) -> Tensor | None:
-        """`x` may also be of all tokens so far: those of this call stand last."""
+    given: bool = False  # in some call
+
+    def keep_given(self, x: Tensor | None, slots: Slots | None) -> Tensor | None:
+        """`x` may also be of all tokens so far: those of this call stand last. None: all ones, and nothing to mask."""
         if x is not None:
-            return self.keep(x if slots is None else x[:, -len(slots) :], slots)
+            self.given = True
+            return self.keep(x if slots is None else x[:, -len(slots.new) :], slots)
         if slots is None:
             self.tensor.fill_(1)
             return None
-        return self.tensor.index_fill_(1, slots, 1)
+        if slots.alone and not self.given:
+            return None
+        return self.tensor.index_fill_(1, slots.new, 1)[:, : slots.end]
 
 
 def tensors(part: object) -> Iterator[Tensor]:
@@ -449,14 +462,17 @@ class Cache:
     position: Tensor  # how many there were; fill_ rewinds
     empty: bool = True  # no call yet
 
-    def slots(self, tokens: int) -> Tensor | None:
+    def slots(self, tokens: int) -> Slots | None:
         """Where the tokens of a call go; none in a first call, which has all of them at hand."""
         host = self.position.device.type == "cpu" and not torch.compiler.is_compiling()
         start = int(self.position) if host else 0
         if start + tokens > self.max_length:
             raise ValueError(f"after {start} tokens, a cache for {self.max_length} has no room for {tokens} more")
-        first = self.empty or (host and start == 0)
-        return None if first else self.position + torch.arange(tokens, device=self.position.device)
+        if self.empty or (host and start == 0):
+            return None
+        if host:
+            return Slots(torch.arange(start, start + tokens), start + tokens, alone=tokens == 1)
+        return Slots(self.position + torch.arange(tokens, device=self.position.device), self.max_length, alone=False)
 
     def advance(self, tokens: int) -> None:
         self.position.add_(tokens)
