@@ -214,7 +214,7 @@ class _Preparation:
         if not self.shown_sizes(free) >= {s for a in region.result.type.axes for s in a.size.symbols if s.value is None}:
             return None
         window = _ring(node, original)
-        body, terms = _conjunction(region, window is not None)
+        body, terms = conjunction(region, window is not None)
         defaults = {v: d for v in free if (d := self.default(original, v)) is not None}
         given = frozenset(k for k, t in enumerate(terms) if _reads(t, body, defaults) and _constant(t, body, defaults) is True)
         always = [t for k, t in enumerate(terms) if k not in given]
@@ -314,7 +314,7 @@ def _blocked(recipe: _Recipe, node: ir.Attend) -> _Recipe:
     band = read_band(node)
     if band is None or not is_whole(band.before) or band.after != (ZERO if recipe.causal else band.before):
         return recipe
-    body, terms = _conjunction(node.mask, ring=True)
+    body, terms = conjunction(node.mask, ring=True)
     found = in_blocks((recipe.query, recipe.key), body, terms)
     if found is None:
         return recipe
@@ -339,7 +339,7 @@ def _ring(node: ir.Attend, module: ir.Module) -> Expr | None:
     return None
 
 
-def _conjunction(region: ir.Region, ring: bool) -> tuple[tuple[ir.Node, ...], tuple[Value, ...]]:
+def conjunction(region: ir.Region, ring: bool) -> tuple[tuple[ir.Node, ...], tuple[Value, ...]]:
     """The nodes that the terms need, and the terms; an index over all keys is a renaming, unless they lie in a ring."""
     nodes: dict[Value, ir.Node] = {}
     body: list[ir.Node] = []

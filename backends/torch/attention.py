@@ -24,6 +24,7 @@ from ..python.code import Attribute, Binary, Choice, Code, Subscript, Text, Unar
 from ..python.layouts import Dim, Layout, Tensor, flat, has
 from ..python.write_body import BodyWriter
 from .cache.parts import counts
+from .chosen_tokens import chosen_queries, near_and_chosen, write_near_and_chosen
 from .pointwise import on_device, to_dtype, training_mode
 from .windows import window_attention
 
@@ -59,12 +60,23 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     if not axes.key_heads and axes.heads and len(batch) == 1 and _grows(w, node) and (_plain_bias(node) or (w.few and _is_plain(node))):
         lower_shared(w, node, axes, (q, k, v), layout)
         return
-    named: dict[str, Code] = mask_arguments(w, node, axes)
+    sparse = near_and_chosen(node, axes)
+    condition = None if sparse is not None else chosen_queries(w, node, axes)
+    named: dict[str, Code] = {} if sparse is not None else mask_arguments(w, node, axes)
     if not is_default_scale(node):
         named["scale"] = number(1.0) if not isinstance(node.scale, Expr) or node.scale.constant == 1 else w.number(node.scale)
     rate = dropout_rate(node.weights)
     if rate is not None and rate.constant != 0:
         named["dropout_p"] = Choice(training_mode(w), w.number(rate), number(0.0))
+    if sparse is not None:
+        chosen, keep, near = write_near_and_chosen(w, sparse, axes.batch[0], node.key)
+        w.define(node.out, call("near_and_chosen_attention", q, k, v, near, chosen, NONE if keep is None else keep, **named), layout)
+        return
+    if condition is not None:
+        w.helpers.add("attention_of_chosen")
+        rows_read = w.arranged(w.read(condition), ((axes.batch[0],), (node.query,)))
+        w.define(node.out, call("attention_of_chosen", q, k, v, named.pop("attn_mask", NONE), rows_read, **named), layout)
+        return
     kind = mask_kind(node.mask)
     if isinstance(kind, Given) and kind.value in w.blocked:
         named.pop("is_causal", None)

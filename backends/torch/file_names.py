@@ -13,7 +13,7 @@ COMPUTING = (
     "float32", "linear_recurrence", "grouped_attention", "shared_attention", "window_attention", "centred_attention", "window_blocks",
     "GroupedLinear", "chosen_mm", "grouped_mm", "matmul_by_expert", "weight_gradient", "backward", "route", "pairwise", "stacked", "member",
     "state_space", "cross_entropy", "LinearCrossEntropy", "linear_cross_entropy", "BiasedCrossEntropy", "biased_cross_entropy",
-    "LinearStatistics", "linear_statistics", "chunks", "capped",
+    "near_and_chosen_attention", "attention_of_chosen", "LinearStatistics", "linear_statistics", "chunks", "capped",
 )  # fmt: skip
 KEEPING = ("Cache", "Slots", "Rows", "OptionalRows", "Ring", "ring_slots", "follow", "tensors")
 LOADING = (

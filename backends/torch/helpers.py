@@ -1,5 +1,6 @@
 """Functions that a generated file brings along, each only where it is used."""
 
+from .chosen_tokens import CHOSEN_QUERIES, NEAR_AND_CHOSEN
 from .chunk_losses import linear_cross_entropy
 from .loss_statistics import LINEAR_STATISTICS
 from .state_space import HELPER as STATE_SPACE
@@ -48,6 +49,8 @@ HELPERS = {
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale).flatten(1, 2)[:, :, None]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True)''',
     "window_blocks": WINDOW_BLOCKS,
+    "near_and_chosen_attention": NEAR_AND_CHOSEN,
+    "attention_of_chosen": CHOSEN_QUERIES,
     "window_attention": window_helper(grouped=False, both_sides=False),
     "centred_attention": window_helper(grouped=False, both_sides=True),
     "grouped_window_attention": window_helper(grouped=True, both_sides=False),

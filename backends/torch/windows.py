@@ -51,7 +51,10 @@ def window_helper(grouped: bool, both_sides: bool) -> str:
         plain = "grouped_attention(q, k, v, mask, scale)"
     else:
         causal = "" if both_sides else ", is_causal=mask is None and bool(q.shape[2] > 1)"
-        plain = f"F.scaled_dot_product_attention(q, k, v, attn_mask=mask{causal}, dropout_p=dropout_p, scale=scale, enable_gqa=gqa)"
+        options = f"q, k, v, attn_mask=mask{causal}, dropout_p=dropout_p, scale=scale, enable_gqa=gqa"
+        plain = f"F.scaled_dot_product_attention({options})"
+        if len(plain) > 105:
+            plain = f"F.scaled_dot_product_attention(\n            {options}\n        )"
     more = "" if grouped else "dropout_p: float = 0.0, "
     dropout = "" if grouped else "dropout_p=dropout_p, "
     gqa = "" if grouped else "    gqa = q.shape[1] != k.shape[1]\n"
