@@ -195,7 +195,7 @@ def camel(name: str) -> str:
     for piece in name.split("_"):
         digit_border = text and text[-1].isdigit() and piece[:1].isdigit()
         text += ("_" if digit_border else "") + piece[:1].upper() + piece[1:]
-    return text
+    return text if text.isidentifier() else f"_{text}"
 
 
 def _names(classes: Sequence[Class], program: ir.Program, reserved: Collection[str], has_classes: bool) -> dict[int, str]:

@@ -6,10 +6,16 @@ import importlib
 import os
 import sys
 import tempfile
+import time
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .guided_inputs import ROOT
+
+if TYPE_CHECKING:
+    from xfc.compiler.diagnostics import Diagnostics
 
 SPECS = str(ROOT / "specs")
 
@@ -43,48 +49,66 @@ def keep_library() -> None:
     kept.cached_load = lambda path: shipped(str(path)) if str(path).startswith(SPECS) else load(path)
 
 
-def run_all(ending: str, content: bytes, work: Path) -> tuple[str | None, bool, list[str]]:
-    """What is wrong with how an input is dealt with, whether it is a right one, and the codes that were found."""
+@dataclass
+class Done:
+    """What became of an input: what is wrong with that, whether it was a right one, the codes found, and the seconds of the longest command."""
+
+    fault: str | None = None
+    right: bool = False
+    codes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+def run_all(ending: str, content: bytes, work: Path) -> Done:
+    """What the commands do with a spec: `fmt` and `convert`, `check`, `compile` to both targets; with a config `import`, and these."""
     from xfc.compiler.commands.reporting import guarded
     from xfc.compiler.diagnostics import Diagnostics
     from xfc.compiler.render_diagnostics import full, json_document
 
-    from .emitted import check_emitted
-    from .try_text import Fault
-
-    path = work / f"spec{ending}"
-    path.write_bytes(content)
+    (work / f"spec{ending}").write_bytes(content)
     diagnostics = Diagnostics()
-    checked = None
-    try:
-        with guarded(diagnostics):
-            if ending == ".json":
-                from xfc.compiler.import_config import import_config
-
-                path = work / "spec.yaml"
-                path.write_text(import_config(str(work / "spec.json"), diagnostics), encoding="utf-8")
-            else:
-                surfaces(path)
-            from xfc.compiler.commands.check_program import check_program
-
-            checked = check_program(str(path), (), diagnostics)
-            if checked is not None:
-                try:
-                    check_emitted(checked.program)
-                except Fault as fault:
-                    return str(fault), True, []
-    except Fault as fault:
-        return str(fault), False, []
-    codes = [d.code for d in diagnostics.found]
-    inner = [d.message for d in diagnostics.found if d.code == "E999"]
-    if inner:
-        return inner[0], False, codes
-    if checked is None and not diagnostics.failed:
-        return "neither a program nor a diagnostic", False, codes
+    done = Done()
+    with guarded(diagnostics):  # a Fault becomes an internal error
+        done.seconds, done.right = commands(ending, work, diagnostics)
+    done.codes = tuple(d.code for d in diagnostics.found)
     for diagnostic in diagnostics.found:
         full(diagnostic)
+        if diagnostic.code == "E999":
+            done.fault = diagnostic.message
     json_document(diagnostics.found)
-    return None, checked is not None, codes
+    if not (done.fault or done.right or diagnostics.failed):
+        done.fault = "neither a program nor a diagnostic"
+    return done
+
+
+def commands(ending: str, work: Path, diagnostics: Diagnostics) -> tuple[float, bool]:
+    """Seconds of the longest command, and whether there was a program."""
+    from xfc.backends.numpy import emit as emit_numpy
+    from xfc.backends.torch import emit as emit_torch
+    from xfc.compiler.commands.check_program import check_program
+    from xfc.compiler.emit_with_cache import emit_with_cache
+    from xfc.compiler.import_config import import_config
+
+    from .emitted import check_code
+
+    clock = time.process_time
+    path = work / f"spec{ending}"
+    start = clock()
+    if ending == ".json":
+        path = work / "spec.yaml"
+        path.write_text(import_config(str(work / "spec.json"), diagnostics), encoding="utf-8")
+    else:
+        surfaces(path)
+    first = clock()
+    checked = check_program(str(path), (), diagnostics)
+    checking = clock() - first
+    taken = [first - start, checking]
+    for emit in (emit_torch, emit_numpy) if checked is not None else ():
+        start = clock()
+        code, _ = emit_with_cache(checked.program, emit)
+        taken.append(checking + clock() - start)
+        check_code(code)
+    return max(taken), checked is not None
 
 
 def surfaces(path: Path) -> None:
