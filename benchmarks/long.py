@@ -1,0 +1,214 @@
+"""Models for long sequences: time and peak memory of a forward pass at growing lengths, each in a process of its own, with their slopes.
+
+    python benchmarks/long.py                                          # the table of docs/performance.md
+    python benchmarks/long.py --models windowed longformer --lengths 1024 4096
+
+The slope is that of log time (and of log peak memory above the loaded model) over log length from 4,096 tokens on: 1 is linear, 2 quadratic.
+Where Hugging Face has such a model, it runs at the same sizes beside ours (its kernels of choice, `sdpa` where it has them)."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import math
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+XFC = Path(sys.executable).with_name("xfc")
+RESULTS = Path(__file__).parent / "results"
+LENGTHS = (1024, 4096, 8192, 16384, 32768)
+WIDTH, HEADS, VOCAB, WINDOW = 64, 2, 256, 256
+
+SIZES = f"""
+    vocab = {VOCAB}
+    d_model = {WIDTH}
+"""
+SPECS = {
+    "windowed": f"""
+model windowed = causal_lm:{SIZES}    decoder:
+        layers = 2
+        attention = multi_head(heads = {HEADS}, rotate = rope, mask = sliding({WINDOW}) and padding)
+        ffn = gated(hidden = 128)
+""",
+    "linear_attention": f"""
+model linear = causal_lm:{SIZES}    decoder:
+        layers = 2
+        attention = linear_attention(heads = {HEADS})
+        ffn = plain(hidden = 128)
+""",
+    "performer_causal": f"""
+model performing extends performer_causal:{SIZES}    decoder.layers = 2
+    decoder.attention.heads = {HEADS}
+    decoder.attention.features = 64
+""",
+    "performer": f"""
+model performing extends performer:{SIZES}    encoder.layers = 2
+    encoder.attention.heads = {HEADS}
+    encoder.attention.features = 64
+""",
+    "linformer": f"""
+model low_rank extends linformer:{SIZES}    length = 32768
+    encoder.layers = 2
+    encoder.attention.heads = {HEADS}
+    encoder.attention.rank = 64
+""",
+    "longformer": f"""
+model longer extends longformer_base:{SIZES}    position.size = 65536
+    encoder.layers = 2
+    encoder.attention.heads = {HEADS}
+    encoder.attention.window = {WINDOW}
+""",
+    "reformer": f"""
+model hashing extends reformer_crime_and_punishment:{SIZES}    heads = {HEADS}
+    head_dim = 32
+    position.width = 16
+    decoder.blocks = 2 of [near, alike]
+""",
+}
+
+
+def ours(name: str) -> tuple[Any, Callable[[Any], dict[str, Any]]]:
+    """The generated model, and its inputs for some ids."""
+    import torch
+
+    folder = Path(tempfile.mkdtemp())
+    (folder / "spec.xf").write_text(SPECS[name])
+    done = subprocess.run([XFC, "compile", folder / "spec.xf", "-o", folder / "made.py"], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stdout + done.stderr)
+    spec = importlib.util.spec_from_file_location("made", folder / "made.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["made"] = module
+    spec.loader.exec_module(module)
+    model = module.Model().eval()
+
+    def inputs(ids: Any) -> dict[str, Any]:
+        if name == "longformer":
+            chosen = torch.zeros_like(ids)
+            chosen[:, 0] = 1
+            return {"input_ids": ids, "global_attention_mask": chosen}
+        if name == "reformer":
+            return {"input_ids": ids, "rotations": torch.randn(HEADS, 32, 1, 96)}
+        return {"input_ids": ids}
+
+    return model, inputs
+
+
+def hugging_face(name: str, length: int) -> tuple[Any, Callable[[Any], dict[str, Any]]] | None:
+    """Hugging Face's model of the same kind and size, if there is one."""
+    import torch
+    import transformers as hf
+
+    sizes = {"vocab_size": VOCAB, "hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": HEADS}
+    if name == "windowed":
+        config = hf.MistralConfig(
+            **sizes, num_key_value_heads=HEADS, intermediate_size=128, sliding_window=WINDOW, max_position_embeddings=65536
+        )
+        return hf.MistralForCausalLM(config).eval(), lambda ids: {"input_ids": ids, "use_cache": False}
+    if name == "longformer":
+        config = hf.LongformerConfig(**sizes, intermediate_size=4 * WIDTH, attention_window=[WINDOW] * 2, max_position_embeddings=65536)
+
+        def inputs(ids: Any) -> dict[str, Any]:
+            chosen = torch.zeros_like(ids)
+            chosen[:, 0] = 1
+            return {"input_ids": ids, "global_attention_mask": chosen}
+
+        return hf.LongformerForMaskedLM(config).eval(), inputs
+    if name == "reformer":
+        config = hf.ReformerConfig(
+            vocab_size=VOCAB, hidden_size=WIDTH, num_attention_heads=HEADS, attention_head_size=32, feed_forward_size=512,
+            attn_layers=["local", "lsh", "local", "lsh"], axial_pos_shape=[length // 64, 64], axial_pos_embds_dim=[16, 48],
+            num_buckets=[64, 128], max_position_embeddings=length, is_decoder=True, use_cache=False,
+        )  # fmt: skip
+        return hf.ReformerModelWithLMHead(config).eval(), lambda ids: {"input_ids": ids}
+    return None
+
+
+def resident() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+def peak() -> float:
+    """The highest so far, since `clear_refs` was written to last."""
+    return next(int(line.split()[1]) / 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+
+
+def measure(name: str, side: str, length: int, rounds: int) -> None:
+    """In a process of its own: processor seconds of the fastest of several passes, and the peak of memory above the loaded model."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    found = ours(name) if side == "generated" else hugging_face(name, length)
+    assert found is not None
+    model, inputs = found
+    given = inputs(torch.randint(0, VOCAB, (1, length)))
+    seconds = []
+    with torch.no_grad():
+        model(**inputs(torch.randint(0, VOCAB, (1, 1024))) if side == "generated" else given)
+        before = resident()
+        Path("/proc/self/clear_refs").write_text("5")
+        for _ in range(rounds):
+            start = time.process_time()
+            model(**given)
+            seconds.append(time.process_time() - start)
+    print(json.dumps({"seconds": min(seconds), "peak_mb": peak() - before}))
+
+
+def slope(lengths: Sequence[int], values: Sequence[float]) -> float:
+    """Of log value over log length, by least squares, from 4,096 tokens on."""
+    pairs = [(math.log(n), math.log(v)) for n, v in zip(lengths, values, strict=True) if n >= 4096]
+    x, y = (sum(p[k] for p in pairs) / len(pairs) for k in (0, 1))
+    return sum((a - x) * (b - y) for a, b in pairs) / sum((a - x) ** 2 for a, _ in pairs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(SPECS), choices=list(SPECS))
+    parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--name", default="long")
+    parser.add_argument("--one", nargs=3, metavar=("MODEL", "SIDE", "LENGTH"), help=argparse.SUPPRESS)
+    a = parser.parse_args()
+    if a.one:
+        measure(a.one[0], a.one[1], int(a.one[2]), a.rounds)
+        return
+    results: dict[str, dict[str, dict[str, Any]]] = {}
+    for name in a.models:
+        for side in ("generated", "hugging_face") if name in ("windowed", "longformer", "reformer") else ("generated",):
+            rows = {}
+            for length in a.lengths:
+                command = [sys.executable, __file__, "--one", name, side, str(length), "--rounds", str(a.rounds)]
+                done = subprocess.run(command, capture_output=True, text=True)
+                rows[str(length)] = json.loads(done.stdout) if not done.returncode else {"failed": done.stderr.strip().splitlines()[-1:]}
+                print(name, side, length, rows[str(length)], flush=True)
+            there = [n for n in a.lengths if "seconds" in rows[str(n)]]
+            found: dict[str, Any] = {"lengths": rows}
+            if sum(n >= 4096 for n in there) > 1:
+                found |= {f"slope_{k}": round(slope(there, [rows[str(n)][k] for n in there]), 3) for k in ("seconds", "peak_mb")}
+            results.setdefault(name, {})[side] = found
+            print(name, side, {k: v for k, v in found.items() if k != "lengths"}, flush=True)
+    import torch
+    import transformers
+
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()}
+    note = {
+        "command": f"python benchmarks/long.py --name {a.name}",
+        "machine": f"{platform.machine()}, 1 thread, cpu clock",
+        "versions": versions,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{a.name}.json").write_text(json.dumps({**note, "results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
