@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from ..grammar.frozen import frozen
+from .verify_trust import Trust
 
 Number = int | float
 
@@ -33,7 +34,7 @@ class Row:
 @frozen(kw_only=True)
 class Report:
     """`changed`: fields of Config made smaller, name to (in the spec, here). `lengths`: the dynamic axes. `parted`: the first
-    operation where a backend parts from the interpreter."""
+    operation where a backend parts from the interpreter. `trust`: what is known besides."""
 
     model: str
     dtype: str
@@ -45,6 +46,7 @@ class Report:
     rows: tuple[Row, ...] = ()
     skipped: tuple[str, ...] = ()
     parted: tuple[str, ...] = ()
+    trust: Trust | None = None
 
     @property
     def ok(self) -> bool:
@@ -60,7 +62,8 @@ class Report:
             found.append(f"made smaller: {self.layers}")
         found += [f"  {row}" for row in self.rows]
         found += [f"  first: {text}" for text in self.parted]
-        return found + [f"  not compared: {reason}" for reason in self.skipped]
+        found += [f"  not compared: {reason}" for reason in self.skipped]
+        return found + (self.trust.lines() if self.trust is not None else [])
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -81,4 +84,7 @@ class Report:
             ],
             "skipped": list(self.skipped),
             "parted": list(self.parted),
+            "proved": list(self.trust.proved) if self.trust is not None else [],
+            "tested": list(self.trust.tested) if self.trust is not None else [],
+            "assumed": list(self.trust.assumed) if self.trust is not None else [],
         }

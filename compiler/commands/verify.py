@@ -6,6 +6,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
@@ -40,7 +41,8 @@ def command(
     """Run what SPEC compiles to on the same weights and inputs, three ways, and compare outputs, gradients, decoding and information flow.
 
     A large spec is made smaller first. Exits with 1 where the ways differ. The JSON document has `model`, `ok`, `dtype`, `seed`,
-    `parameters`, `sizes`, `lengths`, `rows` (`what`, `error`, `tolerance`, `ok`, `note`), `skipped`, `parted` (where a backend parts from the interpreter first); then `diagnostics`, `errors`, `warnings`.
+    `parameters`, `sizes`, `lengths`, `rows` (`what`, `error`, `tolerance`, `ok`, `note`), `skipped`, `parted` (where a backend parts from the interpreter first), `proved`, `tested` and
+    `assumed` (what is known besides: docs/trust.md); then `diagnostics`, `errors`, `warnings`.
     With --fields it has `ok` and `fields` (`path`, `line`, `was`, `now`, `effect`, `note`): an effect is parameters, code, outputs, refused or inert."""
     gc.enable()
     diagnostics = Diagnostics()
@@ -52,8 +54,11 @@ def command(
         if checked is not None:
             with _progress(f"verifying {checked.program.name}"):
                 from ...backends.verify import verify
+                from ...backends.verify_trust import trust_in
 
                 report = verify(checked.program, checkpoint=checkpoint, dtype=dtype, seed=seed)
+                trust = trust_in(checked.program, changed=bool(sets), smaller=bool(report.changed or report.layers))
+                report = replace(report, trust=trust)
             if not report.ok:
                 wrong = [row.what for row in report.rows if not row.ok]
                 found = report.parted[0] if report.parted else ", ".join(wrong) or "nothing could be compared"
