@@ -139,7 +139,7 @@ matmul_by_expert.register_autograd(backward, setup_context=lambda ctx, inputs, o
     """Sum over the choices of weight * experts[index](x): rows sorted by expert, computed together, put back;
     a few rows stay as they come."""
     rows, chosen = x.flatten(0, -2), index.shape[-1]
-    if index.numel() <= count:
+    if 0 < index.numel() <= count:
         y = experts(rows.repeat_interleave(chosen, 0), index.flatten(), None)
     else:
         expert, order = index.flatten().sort(stable=True)

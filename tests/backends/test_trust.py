@@ -59,5 +59,5 @@ def test_a_spec_of_ones_own_has_no_witness(tmp_path: Path) -> None:
 
 def test_the_page_names_files_that_are_there() -> None:
     text = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
-    for name in {word.strip("`") for word in text.replace(",", " ").split() if word.startswith("`tests/") or word.startswith("`compiler/")}:
+    for name in {word.strip("`") for word in text.replace(",", " ").split() if word.startswith(("`tests/", "`compiler/"))}:
         assert (ROOT / name.rstrip("`.:;|")).exists(), name

@@ -126,7 +126,7 @@ def route(experts: nn.Module, x: Tensor, index: Tensor, weight: Tensor, count: i
     """Sum over the choices of weight * experts[index](x): rows sorted by expert, computed together, put back;
     a few rows stay as they come."""
     rows, chosen = x.flatten(0, -2), index.shape[-1]
-    if index.numel() <= count:
+    if 0 < index.numel() <= count:
         y = experts(rows.repeat_interleave(chosen, 0), index.flatten(), None)
     else:
         expert, order = index.flatten().sort(stable=True)
