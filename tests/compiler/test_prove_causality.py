@@ -100,6 +100,8 @@ NOT_CAUSAL = [
     ("z = rename(x, t = s)\nx = einsum(softmax(einsum(x, z, over = width), s), z, over = s)", "softmax", None),
     ("seen = index(s: t) <= index(t) + 1\nx = einsum(float(seen), rename(x, t = s), over = s)", "the sum over `s`", 1),
     ("x = x * x[t = -1]", "indexing", None),
+    ("x = where(x > 0, x[t = -1], x)", "indexing", None),
+    ("x = where(x > 0, x, x[t = -1])", "indexing", None),
 ]
 
 OPEN = [
