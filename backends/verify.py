@@ -425,6 +425,7 @@ class _Verification:
         if isinstance(step, Refusal) or step.decoding is None:
             return []
         rows: list[Row] = []
+        self.skipped += [f"decoding by {name}, which cannot write its cache" for name in ("torch", "numpy") if name not in self.decoders]
         singly, chunks = lengths_of(int(self.chosen.under[step.decoding.rows]))
         sets = [name for name in self.sets if name != "loss"]
         for name in sets:
