@@ -34,6 +34,7 @@ from .bank_inputs import state_inputs, training_inputs
 from .cache.nodes import end_scan, start_scan
 from .calls import cache_arguments
 from .pointwise import dtype_code, on_device, training_mode
+from .recurrent_kernels import kernel_of, write_kernel
 
 
 def _apart(value: Value) -> Layout:
@@ -131,6 +132,15 @@ def lower_scan(w: BodyWriter, node: ir.Node) -> None:
     module = node.target if isinstance(node.target, ir.Module) else w.module.child(node.target).module  # type: ignore[union-attr]
     size = next(v.type.axis(node.over).size for v in node.args[node.carried :] if v.type.has(node.over))
     carried = _carried(w, node)
+    if (kernel := kernel_of(node, w.module)) is not None:
+        if node.entry:
+            start_scan(w, node, module, carried)
+        write_kernel(w, node, kernel, carried)
+        if node.entry:
+            end_scan(w, node, carried)
+        for out, var in zip(node.outs, carried, strict=False):
+            w.env[out] = Tensor(var, _apart(out), sizes_of(out.type))
+        return
     further = module.outputs[node.carried :]
     names = [n or v.hint or "y" for n, v in zip(module.output_names[node.carried :] or [""] * len(further), further, strict=True)]
     lists = [Var(hint=f"{out.hint or name}s") for out, name in zip(node.outs[node.carried :], names, strict=True)]
