@@ -84,7 +84,7 @@ class _Form:
         apart = ("outs", "span", "window") if isinstance(node, ir.Keep) else ("outs", "span")  # how long a ring is, its cache knows
         own = tuple((name, self.of(getattr(node, name))) for name in field_names(type(node)) if name not in apart)
         made = isinstance(node, ir.Index | ir.Full | ir.Expand) or bool(getattr(node, "entry", ""))
-        sizes = tuple(self.of(a.size) for v in node.outs for a in v.type.axes) if made else ()
+        sizes = tuple(self.of(a.size) for v in node.outs for a in v.type.axes if made or a.label in _repeated(node))
         return (type(node).__name__, own, self.types(node.outs), sizes)
 
     def param(self, param: ir.Param) -> Hashable:
@@ -201,3 +201,14 @@ def sees_rows(module: ir.Module) -> bool:
     if len(module.inputs) != 1 or len(module.outputs) != 1:
         return False
     return all(v.type.labels[:1] == (ir.REST,) for m in ir.walk(module) for v in m.inputs)
+
+
+def _repeated(node: ir.Node) -> set[ir.Label]:
+    """Axes along which an operand is repeated, since it lacks them."""
+    match node:
+        case ir.Concat(over=over) | ir.StackTensors(label=over):
+            return {a.label for a in node.out.type.axes if a.label is not over and any(not v.type.has(a.label) for v in node.args)}
+        case ir.LinearRecurrence():
+            return {node.over} if not (node.a.type.has(node.over) and node.b.type.has(node.over)) else set()
+        case _:
+            return set()

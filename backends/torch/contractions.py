@@ -111,15 +111,15 @@ def _letter(dim: Dim, taken: set[str]) -> str:
     return next(c for c in name + "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in taken)
 
 
-def with_time(w: BodyWriter, t: Tensor, layout: Layout, over: Label) -> Code:
+def with_time(w: BodyWriter, t: Tensor, layout: Layout, over: ir.Axis) -> Code:
     """The operand with every dimension there, of size one where it has none, but all of the time."""
     code = w.spread(t, layout)
     missing = [not any(has(t.layout, label) for label in dim) for dim in layout]
     lead = missing.index(False) if False in missing else len(missing)
     if lead:
         code = Subscript(code, (Text("None"),) * lead + (() if lead == len(layout) else (Text("..."),)))
-    if not has(t.layout, over):
-        code = method(code, "expand", *(w.size((over,)) if dim == (over,) else number(-1) for dim in layout))
+    if not has(t.layout, over.label):
+        code = method(code, "expand", *(w.number(over.size) if dim == (over.label,) else number(-1) for dim in layout))
     return code
 
 
@@ -130,7 +130,7 @@ def lower_linear_recurrence(w: BodyWriter, node: ir.Node) -> None:
     tensors = [w.apart(w.read(v), node.over) for v in values]
     layout = common_layout([t.layout for t in tensors], node.out.type.labels)
     at = layout.index((node.over,))
-    codes = [with_time(w, t, layout, node.over) for t in tensors]
+    codes = [with_time(w, t, layout, node.out.type.axis(node.over)) for t in tensors]
     if not node.entry:
         w.helpers.add("linear_recurrence")
         w.define(node.out, call("linear_recurrence", *codes, number(at)), layout, kind="h")

@@ -182,10 +182,10 @@ def lower_state_space(w: BodyWriter, node: ir.Node) -> None:
     exact: ir.DType = "float32" if space.state.dtype == "float32" else "float"
 
     def operand(value: Value, *last: Label) -> Code:
-        code = with_time(w, w.apart(w.read(value), space.over), (*batch, time, *((x,) for x in last)), space.over)
+        code = with_time(w, w.apart(w.read(value), space.over), (*batch, time, *((x,) for x in last)), space.out.type.axis(space.over))
         return to_dtype(w, code, value.type.dtype, exact)
 
-    one = call("torch.ones", w.size(time), **on_device(w))
+    one = call("torch.ones", w.number(sizes[space.over]), **on_device(w))
     operands = [
         one if space.a is None else operand(space.a),
         operand(space.u, space.wide),

@@ -37,7 +37,7 @@ class Tracer:
                 target = node.target if isinstance(node.target, Module) else _one(module.child(node.target))
                 self.call(target, node.args, node.outs, env)
             case ir.Pairwise():
-                self.call(_one(module.child(node.target)), node.args, node.outs, env)
+                self.pairwise(node, module, env)
             case ir.Route():
                 self.call(_one(module.child(node.target)), (node.x, *node.args), node.outs, env)
                 chosen = self.drop(_bounds(env, (node.index, node.weight)), _axis(node.index, node.choice), None)
@@ -58,6 +58,14 @@ class Tracer:
     def call(self, target: Module, args: Sequence[Value], outs: Sequence[Value], env: dict[Value, Info]) -> None:
         infos = self.applied(target, args, [env.get(v, NOTHING) for v in args], outs)
         env.update(zip(outs, infos, strict=True))
+
+    def pairwise(self, node: ir.Pairwise, module: Module, env: dict[Value, Info]) -> None:
+        """Each of the bank sees its slice."""
+        bank = module.child(node.target)
+        assert isinstance(bank, ir.Bank)
+        parts, outs = ([Value(v.type.without(bank.axis.label), v.hint, v.span) for v in vs] for vs in (node.args, node.outs))
+        infos = self.applied(bank.module, parts, [env.get(v, NOTHING) for v in node.args], outs)
+        env.update(zip(node.outs, (Info(i.bounds) for i in infos), strict=True))
 
     def applied(self, target: Module, args: Sequence[Value], infos: Sequence[Info], outs: Sequence[Value]) -> list[Info]:
         """What is known of a call's results."""

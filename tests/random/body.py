@@ -104,6 +104,10 @@ class Body:
                 self.say(f"let {name} = {value!r}")
                 return name
             case 4 if isinstance(value, int) and value > 0:
+                if self.choices.chance(3):
+                    if "smaller" not in self.spec.numbers:
+                        self.spec.parts.append(f"fn {self.spec.name('smaller')}(one, other = 9) = minimum(one, other)")
+                    return f"smaller({value})"
                 return self.choices.pick([f"(2 * {value} // 2)", f"({value} + 1 - 1)", f"maximum({value}, 1)", f"({value} if true else 7)"])
             case _:
                 return text

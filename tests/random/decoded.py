@@ -60,7 +60,7 @@ class Decoder:
         """A prompt long enough for the facts, then tokens and a chunk."""
         run = self.run
         least = next((n for n in range(1, self.total + 1) if self.allowed(n)), self.total)
-        first = min(self.total, least + int(run.rng.integers(0, 2)))
+        first = min(self.total, max(least + int(run.rng.integers(0, 2)), self.total - 12))
         rest, sizes = self.total - first, [first]
         while rest:
             sizes.append(min(rest, int(run.rng.integers(1, 4))))

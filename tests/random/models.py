@@ -10,6 +10,7 @@ from .components.experts import feed_forward
 from .components.mixers import mixer
 from .components.place import Place
 from .operations.all import random_operations
+from .surface import file_text
 
 WIDTHS = (1, 2, 3, 4, 5, 6, 8)
 
@@ -18,7 +19,7 @@ def random_spec(choices: Choices) -> str:
     """The text of a spec whose last model is well-typed, as far as sizes allow."""
     spec = Spec(choices)
     [language_model, plain_model, plain_model, operations_model, translator, images][choices.below(6)](spec)
-    return spec.text()
+    return file_text(spec)
 
 
 def inputs_for(spec: Spec, vocab: bool) -> list[str]:
@@ -33,17 +34,20 @@ def inputs_for(spec: Spec, vocab: bool) -> list[str]:
 def language_model(spec: Spec) -> None:
     """The library's causal_lm with parts of ours: blocks, lets, variants, as users write them."""
     c = spec.choices
-    d, vocab, layers = c.pick(WIDTHS), c.pick([2, 7, 11]), c.pick([1, 2, 3])
+    d, vocab, layers = c.pick(WIDTHS), 4099 if c.chance(12) else c.pick([2, 7, 11]), c.pick([1, 2, 3])
     place = Place(d, 2, True, True)
     spec.offered = frozenset(("attention_mask", "positions"))
     attention, ffn = mixer(spec, place), feed_forward(spec, place)
-    norm = c.pick(["rms_norm", "layer_norm()", "rms_norm(eps = 1e-5)"])
+    norm = c.pick(["rms_norm", "rms_norm(eps = 1e-5)", "layer_norm()"][: 3 if d > 1 else 2])
     lines = [f"vocab = {vocab}", f"d_model = {d}"]
     if c.chance(4):
         lines += [c.pick(["tied = true", "head_bias = true", "embed_scale = 2.0"])]
     if c.chance(4):
         lines += [c.pick(["position = learned(size = 64)", "positions = kept"])]
     block = c.pick(["pre_norm", "parallel", "sandwich", "post_norm"])
+    one = [f"    let a = {block}({attention}, {ffn}, {norm})"]
+    if c.chance(3):
+        one = [f"    let a = {block}:", *(f"        {n} = {r}" for n, r in (("attention", attention), ("ffn", ffn), ("norm", norm)))]
     match c.below(3):
         case 0:
             lines += [
@@ -64,8 +68,8 @@ def language_model(spec: Spec) -> None:
                 f"    norm = {norm}",
             ]
         case _:
-            lines += ["decoder:", f"    let a = {block}({attention}, {ffn}, {norm})", f"    let m = pre_norm({mixer(spec, place.inside())}, {ffn}, {norm})",
-                      f"    blocks = {c.pick([f'{layers + 1} of [a, m]', '[a * 2, m]', f'{layers} of a'])}", f"    norm = {norm}"]  # fmt: skip
+            lines += ["decoder:", *one, f"    let m = pre_norm({mixer(spec, place.inside())}, {ffn}, {norm})",
+                      f"    blocks = {c.pick([f'{layers} of [a, m]', '[a * 2, m]', f'{layers} of a'])}", f"    norm = {norm}"]  # fmt: skip
             if "m]" not in lines[-2]:
                 lines = [line for line in lines if "let m =" not in line]
     name = spec.name("model")
@@ -107,6 +111,8 @@ def plain_model(spec: Spec) -> None:
     hyper = [f"d_model = {d}", *([f"vocab = {vocab}"] if ids or c.below(2) else [])]
     if len(hyper) > 1:
         inputs.append("labels: [b, t] int = none")
+        if c.chance(12):
+            hyper[-1] = "vocab = 4099"  # many classes: the loss is taken without all logits at once
         tied = ids and c.below(2)
         lines += ["logits = einsum(x, embed.weight, over = d_model)"] if tied else ["head = linear(vocab)", "logits = head(x)"]
         shifted = causal and c.below(2)
@@ -171,7 +177,7 @@ def translator(spec: Spec) -> None:
     heads = c.pick([1, 2])
     e = c.pick([1, 2, 3])
     name = spec.name("cross")
-    padded = c.pick(["none", "padding", "near"])
+    padded = c.pick(["none", "padding", "near", "causal"])
     if padded == "near":
         padded = spec.name("near")
         spec.parts.append(f"mask {padded}(i, j) = j % 2 == 0 or j <= i")

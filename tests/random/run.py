@@ -70,7 +70,8 @@ def main() -> int:
                 if coverage is not None:
                     with coverage:
                         found = check_spec(text, folder, seed)
-                    coverage.program(found.program)
+                    for program in filter(None, (found.program, found.derived)):
+                        coverage.program(program)
                 else:
                     found = check_spec(text, folder, seed)
                 done.update(["agree", *found.checks])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from xfc.backends import interpreter
 from xfc.backends.verify_modules import TorchModule
@@ -60,39 +61,52 @@ def _spread(got: Array) -> bool:
 
 
 def check_folder(run: Executions, torch_module: ModuleType, numpy_module: ModuleType, folder: Path) -> list[str]:
-    from safetensors.numpy import load_file
-
+    """What a module saves, and what is published under the names of a checkpoint map, both modules load."""
     run.torch.model.save_pretrained(folder)  # type: ignore[operator]
-    stored = load_file(folder / "model.safetensors")
-    for names, array in published(run):
-        name = next((n for n in names if n in stored), None)
-        if name is None or stored[name].size != array.size or not np.array_equal(stored[name].reshape(-1), array.reshape(-1)):
-            raise Disagreement(f"saved, {names[0]}: {'missing' if name is None else 'other numbers'}")
-    again = TorchModule.published(torch_module, folder, "float64", run.torch.names)
-    state, there = run.torch.state(), again.state()
+    found = ["saved"]
+    check_loaded(run, torch_module, numpy_module, folder)
+    if run.program.checkpoint and (arrays := published(run)):
+        folder = folder.with_name("published")
+        folder.mkdir(exist_ok=True)
+        save_file(arrays, folder / "model.safetensors")
+        check_loaded(run, torch_module, numpy_module, folder)
+        found.append("published")
+    return found
+
+
+def check_loaded(run: Executions, torch_module: ModuleType, numpy_module: ModuleType, folder: Path) -> None:
+    state = run.torch.state()
+    there = TorchModule.published(torch_module, folder, "float64", run.torch.names).state()
     arrays = numpy_module.load(folder)
     for name, array in state.items():
         if name not in there or not np.array_equal(there[name], array):
-            raise Disagreement(f"torch, saved and loaded: {name}")
+            raise Disagreement(f"torch, {folder.name} weights loaded: {name}")
     for name, array in run.numpy.params.items():
-        if name in arrays and not np.array_equal(arrays[name].reshape(-1), array.reshape(-1)):
-            raise Disagreement(f"numpy, loaded: {name}")
-    if missing := sorted(set(run.numpy.params) - set(arrays)):
-        raise Disagreement(f"numpy, loaded: {missing[0]} is missing")
-    return ["published" if run.program.checkpoint else "saved"]
+        if name not in arrays or not np.array_equal(arrays[name].reshape(-1), array.reshape(-1)):
+            raise Disagreement(f"numpy, {folder.name} weights loaded: {name}")
 
 
-def published(run: Executions) -> Iterator[tuple[tuple[str, ...], Array]]:
-    """The tensors that a checkpoint map says are stored, under their names, made of the spec's own weights; all their own without a map."""
+def published(run: Executions) -> dict[str, Array]:
+    """The tensors that a checkpoint map says are stored, under one of their names, made of the spec's own weights."""
+    found: dict[str, Array] = {}
+    layers = sorted({tuple(part for part in name.split(".") if part.isdigit()) for name in run.params})
     for row in run.emitted.checkpoint:
-        if not row.own or row.each is not None:
-            continue
-        for number in range(64) if any("{" in own for own in row.own) else (0,):
-            own = [own.replace("{i}", str(number)) for own in row.own]
-            if any("{" in name for name in own) or not all(name in run.params for name in own):
+        letters = dict.fromkeys(re.findall(r"\{(\w)\}", " ".join(row.own)))
+        for numbers in layers:
+            slots = dict(zip(letters, numbers, strict=False))
+            own = [_filled(name, slots) for name in row.own]
+            if len(slots) < len(letters) or not own or not all(name in run.params for name in own):
                 continue
-            groups = int(row.groups.value(run.static) or 1)
-            parts = [run.params[name].reshape(groups, -1) for name in own]
-            if row.transposed:
-                continue
-            yield tuple(name.replace("{i}", str(number)) for name in row.published), np.concatenate(parts, axis=1)
+            for expert in range(len(run.params[own[0]]) if row.each else 1):
+                parts = [run.params[name][expert] if row.each else run.params[name] for name in own]
+                array = np.concatenate(parts) if len(parts) > 1 else parts[0]
+                name = row.published[run.seed % len(row.published)]
+                name = _filled(name, {**slots, row.each: str(expert)} if row.each else slots)
+                found[name] = np.ascontiguousarray(array.T if row.transposed else array)
+    return found
+
+
+def _filled(name: str, slots: dict[str, str]) -> str:
+    for letter, number in slots.items():
+        name = name.replace(f"{{{letter}}}", number)
+    return name

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from .agree import Refused, check_spec
 from .choices import Choices, shrink
 from .models import random_spec
+from .surface import write_spec
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.xf"))
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +47,7 @@ def test_few_random_specs_are_refused(tmp_path: Path) -> None:
     refused = 0
     for seed in range(40):
         path = tmp_path / f"spec{seed}.xf"
-        path.write_text(random_spec(Choices.seeded(seed)), encoding="utf-8")
+        write_spec(random_spec(Choices.seeded(seed)), path)
         try:
             elaborated(path)
         except Refused:
@@ -76,7 +77,7 @@ def test_bytes_are_the_same_in_every_process(tmp_path: Path) -> None:
     paths = []
     for seed in range(6):
         path = tmp_path / f"spec{seed}.xf"
-        path.write_text(random_spec(Choices.seeded(seed)), encoding="utf-8")
+        write_spec(random_spec(Choices.seeded(seed)), path)
         paths.append(str(path))
     found = [
         subprocess.run(

@@ -10,6 +10,7 @@ from ..body import Spec
 from ..operations.all import random_operations
 from .attention import attention, library_attention, written_attention
 from .experts import feed_forward, mixture, pairwise
+from .library import library
 from .place import Place, declared, finish, started
 from .recurrent import cell, convolution, running
 
@@ -30,7 +31,7 @@ def nested(spec: Spec, place: Place) -> str:
     match c.below(7):
         case 0:
             body.lines += ["norm = norm", "inner = inner", "return x + inner(norm(x))"]
-            recipes["norm"] = c.pick(["rms_norm", "layer_norm()", "identity"])
+            recipes["norm"] = c.pick(["rms_norm", "identity", "layer_norm()"][: 3 if place.d > 1 else 2])
         case 1:
             body.lines += ["first = inner", "second = inner", "return second(first(x)) + x"]
         case 2:
@@ -126,9 +127,72 @@ def windows(spec: Spec, place: Place) -> str:
     return declared(spec, body, spec.name("cut"))
 
 
+def given_streams(spec: Spec, place: Place) -> str:
+    """What a component reads is given by the model, by default, or by the call."""
+    c = spec.choices
+    if not place.masked:
+        return dag(spec, place) if not place.causal else feed_forward(spec, place)
+    body, _, _ = started(spec, place)
+    name = spec.name("tempo")
+    axes, value = c.pick([("t", "index(t) * 0.5"), ("b, t", "expand(index(t), b) + 1.0")])
+    match c.below(3):
+        case 0:
+            spec.givens.add("positions")
+            body.lines += ["given positions: [b, t]", "up = linear(d)", "return up(x) * cos(0.1 * positions)"]
+        case 1:
+            body.lines += [f"given {name}: [{axes}] = {value}", "up = linear(d, true)", f"return up(x) + sin({name})"]
+        case _:
+            inner = spec.name("timed")
+            spec.parts.append(
+                f"component {inner}(x: [b, t, d]) -> [b, t, d]:\n    given {name}: [t] = index(t)\n    up = linear(d)\n    return up(x) * cos(0.2 * {name})"
+            )
+            body.lines += [f"inner = {inner}", f"return x + inner(x, {name} = {c.pick(['index(t) + 1', '3 * index(t)', 'index(t) % 2'])})"]
+    return declared(spec, body, spec.name("timed"))
+
+
+def numbered(spec: Spec, place: Place) -> str:
+    """Layers that count themselves, and find what is their own; what they emit is read by later ones."""
+    c = spec.choices
+    name, inner = spec.name("nth"), mixer(spec, place.inside(effects=False))
+    spec.parts.append(f"component {name}(inner)(x: [b, t, d], number: [], offsets: [layers, d]) -> (x: [b, t, d], number: []):\n    inner = inner\n"
+                      "    y = inner(x) + offsets[layers = number]\n    return x + 0.5 * y, number + 1")  # fmt: skip
+    body, _, _ = started(spec, place)
+    n = body.number(c.pick([1, 2, 3]))
+    body.lines += [
+        f"let count = {n}",
+        "offsets = param([layers: count, d], init = normal(0.3))",
+        f"stack = count of {name}(inner)",
+        "y, number = stack(x, 0, offsets)",
+    ]
+    body.say(c.pick(["return y", "return y * number", "return y - x"]))
+    if "number" not in body.lines[-1]:
+        body.lines[-2] = body.lines[-2].replace("y, number", "y, _")
+    return declared(spec, body, spec.name("counted"), recipes={"inner": inner})
+
+
+def experts_of_sequences(spec: Spec, place: Place) -> str:
+    """A bank of modules that see more than rows: routed, or each on a slice."""
+    c = spec.choices
+    body, _, _ = started(spec, place)
+    n = c.pick([1, 2, 3])
+    inner = c.pick([attention, library_attention, convolution])(spec, place.inside(effects=False, masked=False))
+    body.lines += [f"gate = linear([experts: {n}])", "many = bank(experts, expert)"]
+    body.lines += c.pick(
+        [
+            ["best = top(softmax(gate(x), experts), one: 1, experts)", "return x + route(x, many, best.index, best.values)"],
+            ["share = sigmoid(gate(x))", "return einsum(many(share * x), share, over = experts)"],
+            ["parts = many(expand(x, experts))", "return mean(parts, experts)"],
+        ]
+    )
+    if "share" not in body.lines[-2] and "best" not in body.lines[-2]:
+        body.lines[0] = f"let experts = {n}"
+        body.lines[1] = "many = bank(experts, expert)"
+    return declared(spec, body, spec.name("choir"), recipes={"expert": inner})
+
+
 CAUSAL: tuple[Maker, ...] = (
     attention, attention, library_attention, feed_forward, mixture, pairwise, cell, convolution, running, nested, nested, shared_weights, written_attention, effects,
-    carried, windows,
+    carried, windows, library, library, library, given_streams, numbered, experts_of_sequences,
 )  # fmt: skip
 ANY: tuple[Maker, ...] = (*CAUSAL, dag, dag, dag, dag, dag, effects)
 

@@ -63,7 +63,7 @@ def declared(
     spec.parts.append(header + "\n" + doc + "\n".join("    " + line for line in body.lines))
     if not arguments:
         return name if c.below(2) else f"{name}()"
-    return f"{name}({', '.join(arguments)})"
+    return f"{name}({', '.join(arguments)}{c.pick(['', '', '', ','])})"
 
 
 def finish(spec: Spec, body: Body, x: Tensor, axes: tuple[Axis, ...], name: str, recipes: dict[str, str] | None = None) -> str:
@@ -72,4 +72,4 @@ def finish(spec: Spec, body: Body, x: Tensor, axes: tuple[Axis, ...], name: str,
     body.say(f"return transpose({total}, [{names}])" if spec.choices.below(2) else f"return {total}")
     if "transpose(" not in body.lines[-1]:  # the order of a sum's axes is that of its widest operand
         body.lines[-1] = f"return transpose({total}, [{names}])"
-    return declared(spec, body, name, recipes=recipes)
+    return declared(spec, body, name, recipes=recipes, outputs=spec.choices.pick(["[b, t, d]", "[b, t, d]", "[b, t, d]", "y", "(y)"]))

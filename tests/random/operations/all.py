@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 from ..body import Body, Unfit
 from .along import along, arg_reduce, recurrence, reduce, roll, shift, top, unfold
-from .parts import branches, einsum, function, linear, loop, normed, own
+from .parts import branches, configured, einsum, function, linear, loop, normed, own
 from .pointwise import binary, compare, filled, logic, unary, where, whole, with_number
-from .reading import gather, index, one_hot, scatter
-from .shapes import concat, expand, halves, merge, pad, regroup, rename, slice_, split, squeeze, stack, transpose, unstack
+from .reading import entries, gather, index, one_hot, scatter
+from .shapes import concat, expand, halves, merge, pad, pairs, regroup, rename, slice_, split, squeeze, stack, transpose, unstack
 
 Operation = Callable[[Body], None]
 
 OPERATIONS: tuple[Operation, ...] = (
     unary, unary, with_number, binary, binary, binary, compare, logic, where, where, reduce, reduce, arg_reduce, along, along, roll, top, einsum, einsum,
     split, halves, regroup, merge, unstack, stack, concat, rename, rename, transpose, expand, squeeze, pad, slice_, shift, index, whole, filled, one_hot,
-    gather, gather, scatter, unfold, recurrence, own, linear, linear, function, branches, loop, normed, normed,
+    gather, gather, scatter, unfold, recurrence, own, linear, linear, function, branches, loop, normed, normed, configured, entries, pairs,
 )  # fmt: skip
 
 

@@ -33,6 +33,8 @@ def linear(body: Body) -> None:
         over.insert(0, x.axes[-2])
     options = body.choices.pick(["", ", true", ", bias = true", ", init = normal(0.3)"])
     if len(over) > 1 or body.choices.chance(4):
+        if any(body.axes.get(a.label) != a for a in over):
+            raise Unfit
         options += f", over = [{', '.join(a.label for a in over)}]"
     text = f"[{', '.join(map(str, out))}]" if len(out) > 1 or body.choices.below(2) else str(out[0])
     made = body.instance(f"linear({text}{options})", "proj")
@@ -87,12 +89,16 @@ def branches(body: Body) -> None:
     x = body.named(body.pick_float(lambda t: bool(t.axes)))
     name = body.name("chosen")
     flag = body.name("flag")
-    value = body.choices.pick(["true", "false"])
+    value = body.choices.pick(["true", "false", '"wide"', '"a\\"b"'])
     body.hyper[flag] = value
-    body.say(f"if {flag}:")
+    if value[0] == '"':
+        body.say(f'if {flag} == "wide":')
+        flag = f'{flag} != "narrow"'
+    else:
+        body.say(f"if {flag}:")
     body.say(f"    {name} = {body.use(x)} * 2")
     if body.choices.below(2):
-        body.say(f"elif not {flag} and 2 > 1:")
+        body.say(f"elif not ({flag}) and 2 > 1:")
         body.say(f"    {name} = tanh({x.name})")
     body.say("else:")
     body.say(f"    {name} = {x.name} - 1")
@@ -101,7 +107,7 @@ def branches(body: Body) -> None:
 
 def loop(body: Body) -> None:
     """A `for` over a list: numbers, or components, an instance for each round."""
-    x = body.pick_float(lambda t: bool(t.axes) and t.axes[-1].count is not None)
+    x = body.pick_float(lambda t: bool(t.axes) and (t.axes[-1].count or 0) > 1)
     name, turn = body.name("turned"), body.name("turn")
     body.say(f"{name} = {body.use(x)}")
     match body.choices.below(3):
@@ -132,3 +138,17 @@ def normed(body: Body) -> None:
     y = body.put(f"{made}({body.use(x)})", x.axes, reach=3)
     if body.choices.chance(4):
         body.put(f"{made}({body.use(body.named(y))})", y.axes, reach=3)
+
+
+def configured(body: Body) -> None:
+    """A recipe written over several lines."""
+    x = body.pick_float(lambda t: bool(t.axes) and (t.axes[-1].count or 0) > 1)
+    recipe, made = body.name("recipe"), body.name("made")
+    lines = body.choices.pick(
+        [("plain", "hidden = 5", "act = relu"), ("gated", "hidden = 3", "bias = true"), ("layer_norm", "eps = 0.01", "bias = false")]
+    )
+    body.say(f"let {recipe} = {lines[0]}:")
+    for line in lines[1:]:
+        body.say(f"    {line}")
+    body.say(f"{made} = {recipe}")
+    body.put(f"{made}({body.use(x)})", x.axes, reach=3)

@@ -55,3 +55,28 @@ def scatter(body: Body) -> None:
         raise Unfit
     body.say(f"{at} = index({axis.label}) % 3")
     body.put(f"scatter_add({base}, {at}, {body.use(source)}, over = {slots.label})", [*rest, slots], reach=3 * x.reach, tied=True)
+
+
+def entries(body: Body) -> None:
+    """Several axes indexed at once; a table by position."""
+    if body.choices.below(2):
+        at = body.pick(lambda t: t.dtype == "int" and len(t.axes) < 3)
+        rows, columns = Axis(body.name("rows"), "4", 4), Axis(body.name("columns"), "3", 3)
+        table = body.named(parameter(body, [rows, columns]))
+        text = body.use(at)
+        if at.once:
+            text = body.choices.pick([f"{text} % 4, 1", f"0, {text} % 3", f"-1, {text} % 3"])
+        else:
+            text = body.choices.pick([f"{text} % 4, {text} % 3", f"2, {text} % 3", f"{text} % 4, -1"])
+        body.put(f"{body.use(table)}[{text}]", at.axes, reach=2, tied=True)
+        return
+    x = body.pick_float(lambda t: sum((a.count or 0) > 1 for a in t.axes) > 1)
+    one, two = [a for a in x.axes if (a.count or 0) > 1][:2]
+    assert two.count is not None
+    shorter = Axis(two.label, str(two.count - 1), two.count - 1)
+    body.put(
+        f"{body.use(x)}[{one.label} = {body.choices.pick([0, 1, -1])}, {two.label} = {body.choices.pick(['1 ..', '.. -1'])}]",
+        [shorter if a is two else a for a in x.axes if a is not one],
+        reach=x.reach,
+        tied=x.tied,
+    )

@@ -176,3 +176,17 @@ def slice_(body: Body) -> None:
             ends, less = "..", 0
     shorter = axis if not less else sized(axis, f"{axis.size} - 1", less)
     body.put(f"{text}[{axis.label} = {ends}]", [shorter if a is axis else a for a in x.axes], x.dtype, reach=x.reach, tied=x.tied)
+
+
+def pairs(body: Body) -> None:
+    """A dynamic axis cut into pairs: its length must be even."""
+    if not body.masked:
+        raise Unfit
+    x = body.pick_float(lambda t: any(a.label == "t" == a.size and a.count is None for a in t.axes))
+    axis = next(a for a in x.axes if a.label == "t")
+    n, two = body.name("n"), body.name("two")
+    cut = f"unflatten({body.use(x)}, t = [{n}: t / 2, {two}: 2])"
+    if body.choices.below(2):
+        body.put(f"flatten(flip({cut}, {two}), [{n}, {two}], t)", x.axes, reach=x.reach, tied=True)
+    else:
+        body.put(f"max({cut}, [{n}, {two}])", [a for a in x.axes if a is not axis], reach=x.reach, tied=True)
