@@ -25,6 +25,20 @@ _NAMES = {
     "$END": "the end of the text",
     "EXTENDS": "`extends`",
 }
+_LINES = (
+    (
+        {"GIVEN", "return"},
+        "a statement",
+        "a line of a body is `y = f(x)`, `return y` or starts with `let`, `shared`, `given`, `if`, `for`, `loss`, `emit`, `state`, `next` or `assume`",
+    ),
+    (
+        {"LET", "ASSUME", "NAME"},
+        "an argument",
+        "a line of a model's block is `name = value`, `name:` with a block of its own, or `let name = value`",
+    ),
+    ({"IGNORE", "STRING"}, "a row", 'a row of a map is `"key" = value`, `name = value` or `ignore "key"`'),
+)
+"""What a line can begin with tells what it stands in; what that is called, and what there can be."""
 
 
 @frozen
@@ -210,6 +224,9 @@ def _header(place: Place) -> Problem | None:
 
 
 def _general_help(place: Place) -> str | None:
+    for words, _, help in _LINES:
+        if words <= place.needed:
+            return help
     if place.found == "NEWLINE" and ":" in place.needed and place.line[:1] != ("import",):
         return "end the line with `:`" if "=" not in place.needed else "end the line with `:` and indent a body, or go on with `= ...`"
     if place.found == "NEWLINE" and place.needed & {")", "]"}:
@@ -266,6 +283,9 @@ def _needs(place: Place) -> str:
     """What could have come, most telling first; operators only when nothing else could."""
     needed = set(place.needed)
     words: list[str] = []
+    for line, name, _ in _LINES:
+        if line <= needed:
+            return name
     if len(needed & _STARTS) >= 5:
         words.append("an expression")
         needed -= _STARTS

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from bisect import bisect_right
 from dataclasses import field
 
@@ -72,6 +73,8 @@ _ADVICE = {
     "'": 'strings take double quotes: "..."',
     "@": "write einsum(a, b, over = axis) to contract an axis",
     "{": "a component's arguments stand in parentheses: f(a = 1)",
+    "}": "braces stand in the names of tensors alone, around the number of a layer: {i}",
+    "\r": "end lines with a line feed: this file has carriage returns",
     "\N{MINUS SIGN}": "write `-`",
     "\N{EN DASH}": "write `-`",
     "\N{MULTIPLICATION SIGN}": "write `*`",
@@ -358,7 +361,7 @@ class Lexer:
         shown = f"`{found}`" if found.isprintable() and not found.isspace() else f"the character U+{ord(found):04X}"
         if not found.isascii():
             shown = f"`{found}` (U+{ord(found):04X})" if found.isprintable() and not found.isspace() else shown
-        self._problem("E014", f"{shown} has no meaning here", start, start + len(found), _ADVICE.get(found))
+        self._problem("E014", f"{shown} has no meaning here", start, start + len(found), _ADVICE.get(found) or _looks_like(found))
         self._emit(ERROR, start, start + len(found))
         if character == "'" or character == "{":
             closing = self.text.find("'" if character == "'" else "}", start + 1)
@@ -371,6 +374,14 @@ class Lexer:
         self.tokens.problems.append(Problem(code, message, self.fragment.span(start, end), help, notes))
         if len(self.tokens.problems) >= MOST_PROBLEMS:
             self.text = self.text[:end]  # enough is enough
+
+
+def _looks_like(character: str) -> str | None:
+    """What a character that is not ASCII is called, so that one which looks like a letter is found."""
+    if character.isascii() or not character.isalnum():
+        return None
+    name = unicodedata.name(character, "").lower()
+    return f"names have the letters a to z, digits and `_`; this is {name}" if name else None
 
 
 def unescape(literal: str) -> str:
