@@ -123,7 +123,7 @@ class ModuleValues:
         if sum(self.length.runs(a) and not self.is_whole(a) for a in value.type.axes) > 1:
             raise Refused(f"`{self.name_of(value, hint)}`, which has the tokens twice", value.span or self.module.span)
         if self.length.lead(axis.size) != ZERO:
-            raise Refused(f"`{label.name}` is {axis.size} long, longer than the tokens", value.span or self.module.span)
+            raise Refused(f"`{label.name}` is {axis.size} long, not as long as the tokens", value.span or self.module.span)
         if (value, label) not in self.requests:
             keys = self.key_label(label)
             kind = Type(tuple(Axis(keys, sym(self.length.length)) if a.label is label else a for a in value.type.axes), value.type.dtype)

@@ -349,7 +349,11 @@ component totals(x: [b, t, d]) -> [b, t, d]:
     later = pad(cumsum(0.3 * cut, t) - tanh(cut), t = [1, 0])
     first = concat(ones([b, t: 1, d]), cut[t = .. -1], over = t)
     two = pad(cut[t = .. -1], t = [2, 0]) + pad(first, t = [1, 0])
-    return later + two + scanned[t = .. -2] + decayed[t = 1 .. -1] - summed[t = 2 ..]
+    query = linear([heads: 2, e: 5])
+    key = linear([heads: 2, e: 5])
+    value = unflatten(x, d = [heads: 2, n: d / 2])
+    looked = pad(flatten(attend(query(cut), key(x), value, causal, over = t), [heads, n], d), t = [1, 0])
+    return looked + later + two + scanned[t = .. -2] + decayed[t = 1 .. -1] - summed[t = 2 ..]
 
 model totals_lm(vocab = 19, d_model = 12)(input_ids: [b, t] int in vocab, labels: [b, t] int = none) -> (logits: [b, t, vocab], tail: [b, n: t - 1, vocab]):
     embed = embedding(vocab, d_model)
