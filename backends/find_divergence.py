@@ -65,7 +65,7 @@ def find_divergence(
     path: tuple[Step, ...] = ()
     names: list[str] = []
     found: Divergence | None = None
-    stacked = False
+    numbers: list[int] = []
     while True:
         module = module_at(program.root, path)
         first = _first(program, path, runs, difference, tolerance, under)
@@ -73,18 +73,30 @@ def find_divergence(
             return found
         number, layer, error = first
         node = module.body[number]
-        if layer is not None and stacked:
-            names[-1] = f"{names[-1]}.{layer}"
+        if layer is not None and numbers:
+            names[-1] = f"{names[-1]}.{numbers[layer]}"
         found = told(node, backend, ".".join(names), error)
         slots = modules_below(node, module)
         if not slots:
             return found
-        best = [s for s in range(len(slots)) if slots[s].body]
-        deeper = next((s for s in best if _first(program, (*path, Step(node=number, slot=s)), runs, difference, tolerance, under)), None)
-        if deeper is None:
+        inside = [(s, _first(program, (*path, Step(node=number, slot=s)), runs, difference, tolerance, under)) for s in range(len(slots))]
+        wrong = [(_layer_number(node, module, s, at[1] or 0, under), s) for s, at in inside if at is not None]
+        if not wrong:
             return found
-        path, stacked = (*path, Step(node=number, slot=deeper)), isinstance(node, ir.Fold)
-        names.append(node.target if isinstance(node, ir.Call | ir.Fold) and isinstance(node.target, str) else slots[deeper].name)
+        _, deeper = min(wrong)
+        path, numbers = (*path, Step(node=number, slot=deeper)), _layer_numbers(node, module, deeper, under)
+        names.append(node.target if isinstance(node, ir.Call | ir.Fold | ir.Scan) and isinstance(node.target, str) else slots[deeper].name)
+
+
+def _layer_numbers(node: Node, module: Module, slot: int, under: Mapping[Sym, int | float]) -> list[int]:
+    """Of the layers that a slot of a stack makes, from the bottom; none for what is no stack."""
+    stack = module.child(node.target) if isinstance(node, ir.Fold) else None
+    return [k for k, s in enumerate(layer_slots(stack, under)) if s == slot] if isinstance(stack, ir.Stack) else []
+
+
+def _layer_number(node: Node, module: Module, slot: int, layer: int, under: Mapping[Sym, int | float]) -> int:
+    numbers = _layer_numbers(node, module, slot, under)
+    return numbers[layer] if layer < len(numbers) else layer
 
 
 def with_losses_shown(program: Program) -> Program:
@@ -131,21 +143,25 @@ def _first(
         got, want = runs(probe.program)
     except (SpecError, ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError):
         return None  # what is asked for cannot be written
-    parted: list[tuple[int, int, float]] = []
+    parted: list[tuple[tuple[int, ...], int, float]] = []
+    depth = len(probe.backwards)
     for name, number in probe.nodes.items():
         if name not in want:
             continue
-        mine = got.get(name)
-        if not probe.layered or mine is None or mine.shape != want[name].shape:
-            error = difference(mine, want[name])
-            parted += [(0, number, error)] if not error <= tolerance else []
+        mine, wanted = got.get(name), want[name]
+        if mine is None or mine.shape != wanted.shape:
+            parted.append(((0,) * depth, number, difference(mine, wanted)))
             continue
-        errors = ((k, difference(a, b)) for k, (a, b) in enumerate(zip(mine, want[name], strict=True)))
-        parted += [(k, number, error) for k, error in errors if not error <= tolerance][:1]
+        for turn in np.ndindex(wanted.shape[:depth]):
+            at = tuple(n - 1 - k if back else k for k, n, back in zip(turn, wanted.shape, probe.backwards, strict=False))
+            error = difference(np.asarray(mine[at]), np.asarray(wanted[at]))
+            if not error <= tolerance:
+                parted.append((turn, number, error))
+                break
     if not parted:
         return None
-    layer, number, error = min(parted)
-    return number, layer if probe.layered else None, error
+    turn, number, error = min(parted)
+    return number, turn[-1] if turn else None, error
 
 
 # ---------------------------------------------------------------- programs that show more
@@ -153,11 +169,12 @@ def _first(
 
 @frozen
 class _Probe:
-    """`nodes`: names of further outputs, with the numbers of their nodes. `layered`: their first axis is that of the layers."""
+    """`nodes`: names of further outputs, with the numbers of their nodes. `backwards`: for each axis in front, of layers and of the positions
+    of scans around, whether it runs from the last one."""
 
     program: Program
     nodes: Mapping[str, int]
-    layered: bool
+    backwards: tuple[bool, ...]
 
 
 def _probed(program: Program, path: tuple[Step, ...], under: Mapping[Sym, int | float]) -> _Probe:
@@ -170,9 +187,10 @@ def _probed(program: Program, path: tuple[Step, ...], under: Mapping[Sym, int | 
     names = root.output_names or tuple(f"output{k}" if k else "output" for k in range(len(root.outputs)))
     probes = tuple(f"probe_{k}" for k in range(len(values)))
     root = replace(root, outputs=(*root.outputs, *values), output_names=(*names, *probes))
-    layered = any(isinstance(module_at(program.root, path[:k]).body[step.node], ir.Fold) for k, step in enumerate(path))
+    above = [module_at(program.root, path[:k]).body[step.node] for k, step in enumerate(path)]
+    backwards = tuple(isinstance(node, ir.Scan) and node.reverse for node in above if isinstance(node, ir.Fold | ir.Scan))
     nodes = {name: number for name, (number, _) in zip(probes, shown, strict=True)}
-    return _Probe(replace(program, root=root, checkpoint=()), nodes, layered)
+    return _Probe(replace(program, root=root, checkpoint=()), nodes, backwards)
 
 
 def _for_losses(program: Program) -> set[Value]:
@@ -187,7 +205,7 @@ def _for_losses(program: Program) -> set[Value]:
 def modules_below(node: Node, module: Module) -> list[Module]:
     """The modules that a node applies, where their values can be shown."""
     match node:
-        case ir.Call():
+        case ir.Call() | ir.Scan():
             target = module.child(node.target) if isinstance(node.target, str) else node.target
             return [target.module if isinstance(target, ir.Child) else target] if isinstance(target, ir.Child | Module) else []
         case ir.Fold():
@@ -215,7 +233,9 @@ def _exposed(
     grown = replace(inner, outputs=(*inner.outputs, *below), output_names=names)
     if isinstance(node, ir.Fold):
         return _through_stack(module, node, step, grown, below, under)
-    assert isinstance(node, ir.Call)
+    assert isinstance(node, ir.Call | ir.Scan)
+    if isinstance(node, ir.Scan):
+        return _through_scan(module, node, grown, below)
     outs = tuple(Value(_seen(v.type, inner, node.args), v.hint, v.span) for v in below)
     if isinstance(node.target, Module):
         changed = replace(node, outs=(*node.outs, *outs), target=grown)
@@ -248,6 +268,16 @@ def _through_stack(
     changed = replace(node, outs=(*node.outs, *outs), collected=(*node.collected, *collected))
     slots = tuple((grown if s == step.slot else m, n) for s, (m, n) in enumerate(stack.slots))
     children = tuple(replace(stack, slots=slots) if c is stack else c for c in module.children)
+    return replace(module, body=tuple(changed if n is node else n for n in module.body), children=children), outs
+
+
+def _through_scan(module: Module, node: ir.Scan, grown: Module, below: tuple[Value, ...]) -> tuple[Module, tuple[Value, ...]]:
+    """Of every position, along an axis in front."""
+    over = next(v.type.axis(node.over) for v in node.args[node.carried :] if v.type.has(node.over))
+    outs = tuple(Value(Type((over, *_seen(v.type, grown, node.args).axes), v.type.dtype), v.hint, v.span) for v in below)
+    target = grown if isinstance(node.target, Module) else node.target
+    changed = replace(node, outs=(*node.outs, *outs), target=target)
+    children = tuple(replace(c, module=grown) if isinstance(c, ir.Child) and c.name == node.target else c for c in module.children)
     return replace(module, body=tuple(changed if n is node else n for n in module.body), children=children), outs
 
 

@@ -187,7 +187,13 @@ class _Verification:
         if what == "gradients":
             return find_gradient_divergence(self.program, self.gradient_errors, tolerance, self.under)
         program = with_losses_shown(self.program) if what == "loss" else self.program
-        runs = partial(self.again, backend, what)
+
+        def runs(probed: Program) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+            try:
+                return self.again(backend, what, probed)
+            except Exception as error:
+                raise RuntimeError(f"showing values failed: {told(error)}") from error
+
         return find_divergence(program, backend, runs, difference, tolerance, self.under)
 
     def again(self, backend: str, what: str, program: Program) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
@@ -198,8 +204,11 @@ class _Verification:
             module = made.torch if backend == "torch" else made.numpy
             if what.startswith("segment"):
                 return made.in_segments(module)
-            name = next(n for n in self.sets if n in what)
-            inputs = self.sets[name]
+            if what.startswith("in training"):
+                inputs = next(iter(self.sets.values()))
+                found, _ = made.torch.in_training(made.given(inputs))
+                return found, interpreter.run(program, self.params, inputs, dtype=self.dtype, under=self.under, training=True)
+            inputs = next(i for n, i in self.sets.items() if n in what)
             if what.startswith("decoding"):
                 return made.with_cache(backend, module, inputs, singly="1 at a time" in what)
             return module(made.given(inputs)), made.interpret(inputs, self.params)

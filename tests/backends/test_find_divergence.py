@@ -101,6 +101,42 @@ model small(width = 6)(x: [b, t, width]) -> (out: [b, t, width]):
     return layers(x)
 """
 
+TRAINED = """
+component batch_norm(momentum = 0.1)(x: [b, t, d]) -> [b, t, d]:
+    centre = buffer([d], init = zeros)
+    now = mean(x, [b, t])
+    next centre = (1 - momentum) * centre + momentum * now
+    return x - where(training, cos(now), centre)
+
+model small(width = 6)(x: [b, t, width]) -> (out: [b, t, width]):
+    first = linear(width)
+    norm = batch_norm()
+    return norm(first(x))
+"""
+
+CELLS = """
+component cell(hidden)(h: [b, hidden], x: [b, d]) -> (h: [b, hidden], y: [b, hidden]):
+    from_x = linear(hidden)
+    from_h = linear(hidden)
+    grown = sigmoid(from_x(x))
+    h = tanh(grown + from_h(h))
+    return h, cos(h)
+
+component run(hidden, reverse)(x: [b, t, d]) -> [b, t, d]:
+    step = cell(hidden)
+    back = linear(d)
+    h, y = scan(step, zeros([b, hidden]), x, over = t, reverse = reverse)
+    return x + back(y)
+
+component plain_layer()(x: [b, t, d]) -> [b, t, d]:
+    up = linear(d)
+    return x + relu(up(x))
+
+model small(width = 6)(x: [b, t, width]) -> (out: [b, t, width]):
+    layers = 5 of [plain_layer * 2, run(4, REVERSE)]
+    return layers(x)
+"""
+
 FAULTS = {
     "a nested component, torch": (DECODER, torch_backend, "y.cos()", "y.sin()", "torch parts at `cos` in layers.0.mixer, ", "return x + cos(y)"),
     "a nested component, numpy": (DECODER, numpy_backend, "np.cos(y)", "np.sin(y)", "numpy parts at `cos` in layers.0.mixer, ", "return x + cos(y)"),
@@ -112,6 +148,9 @@ FAULTS = {
     "a loss, numpy": (DECODER, numpy_backend, "return -picked[kept].sum()", "return picked[kept].sum()", "numpy parts at `crossentropy`, ", "loss tokens = "),
     "a gradient": (DECODER, torch_backend, ".cos()", ".detach().cos()", "torch's gradient parts at `cos` in layers.1.mixer, ", "return x + cos(y)"),
     "a gradient of the model's body": (DECODER, torch_backend, ".sigmoid()", ".detach().sigmoid()", "torch's gradient parts at `sigmoid`, ", "logits = head(sigmoid(layers(embed(input_ids))))"),
+    "training, torch": (TRAINED, torch_backend, ".cos()", ".sin()", "torch parts at `cos` in norm, ", "return x - where(training, cos(now), centre)"),
+    "a scan, torch": (CELLS.replace("REVERSE", "false"), torch_backend, ".tanh()", ".sin()", "torch parts at `tanh` in layers.2.step, ", "h = tanh(grown + from_h(h))"),
+    "a scan from the end, numpy": (CELLS.replace("REVERSE", "true"), numpy_backend, "np.tanh(", "np.sin(", "numpy parts at `tanh` in layers.2.step, ", "h = tanh(grown + from_h(h))"),
     "memory, torch": (MEMORY, torch_backend, ".tanh()", ".sin()", "torch parts at `tanh` in layers.0, ", "old = tanh(mean(past, memory))"),
 }  # fmt: skip
 
