@@ -100,7 +100,7 @@ def _cache_facts(held: CacheCounts, length: int) -> list[tuple[str, str]]:
         each = {"grows": "per token", "fixed": "in all", "once": "in all"}[entry.kind]
         each += f", the last {entry.window}" if entry.window is not None else ""
         path, _, name = entry.path.rpartition(".")
-        layers.setdefault((path, str(entry.copies), each), []).append(f"{name}: {entry.elements}")
+        layers.setdefault((path or "the model", str(entry.copies), each), []).append(f"{name}: {entry.elements}")
     return facts + [("", f"{path} x {copies}: {', '.join(parts)} {each}") for (path, copies, each), parts in layers.items()]
 
 
