@@ -31,11 +31,14 @@ format: .venv/.installed
 clean:
 	rm -rf build .venv
 
-# torch first and alone: with it in place, the rest finds its requirement met.
+# torch first and alone: with it in place, the rest finds its requirement met. What the first commands would compile and keep is made ahead.
 .venv/.installed: pyproject.toml constraints.txt | build/typing/xfc
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --editable '.[development]' --constraint constraints.txt
+	$(BIN)/python -m compileall -q __init__.py backends compiler grammar
+	$(BIN)/python -m xfc.grammar.cache specs/*.xf specs/std/*.xf
+	$(BIN)/python -m xfc.backends.python.templates
 	touch $@
 
 # The package under its own name, for type checkers.

@@ -119,6 +119,9 @@ class Expr:
 
     terms: tuple[tuple[Monomial, Number], ...]
 
+    def __hash__(self) -> int:
+        return hash(self.terms)
+
     # ------------------------------------------------ construction
 
     @staticmethod

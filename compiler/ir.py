@@ -808,15 +808,13 @@ def children_of(module: Module) -> Iterator[tuple[str, Module]]:
 def walk(module: Module) -> Iterator[Module]:
     """A module and all below it, each once, parents first."""
     seen: set[int] = set()
-
-    def visit(m: Module) -> Iterator[Module]:
-        if id(m) not in seen:
-            seen.add(id(m))
-            yield m
-            for _, below in children_of(m):
-                yield from visit(below)
-
-    return visit(module)
+    waiting = [module]
+    while waiting:
+        found = waiting.pop()
+        if id(found) not in seen:
+            seen.add(id(found))
+            yield found
+            waiting += reversed([below for _, below in children_of(found)])
 
 
 def results(module: Module) -> Iterator[Value]:

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from . import tree
-from .keep import keep, places, recall
+from .keep import keep, keep_ahead, places, recall
 from .load import parse_source, read_source
 from .problem import Problem
 
@@ -67,7 +67,7 @@ def _digest(source: tree.Source) -> bytes:
 
 
 def main() -> None:
-    sys.dont_write_bytecode = False  # this is what was asked for
+    keep_ahead()
     for path in sys.argv[1:]:
         cached_load(Path(path).resolve())
 

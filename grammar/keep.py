@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .replace_file import replace_file
 
-PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 #: Folders of this package with files that something is made of.
 _OWN = tuple(os.path.join(PACKAGE, part) + os.sep for part in ("backends", "specs"))
 
@@ -56,3 +56,9 @@ def keep(places: Sequence[str], data: bytes) -> None:
         except (OSError, ValueError):
             continue
         return
+
+
+def keep_ahead() -> None:
+    """For a program that is run to keep things: beside this package's files, whatever the user has already."""
+    sys.dont_write_bytecode = False
+    os.environ["XDG_CACHE_HOME"] = os.devnull

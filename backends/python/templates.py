@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from functools import cache
 from pathlib import Path
 
 from jinja2 import BytecodeCache, Environment, PackageLoader, StrictUndefined, Template
 from jinja2.bccache import Bucket
 
-from ...grammar.keep import keep, places, recall
+from ...grammar.keep import keep, keep_ahead, places, recall
 
 BACKENDS = Path(__file__).resolve().parent.parent
 TRIMMED = ("python",)
@@ -60,7 +59,7 @@ class _Kept(BytecodeCache):
 
 
 def main() -> None:
-    sys.dont_write_bytecode = False  # this is what was asked for
+    keep_ahead()
     for path in sorted(BACKENDS.glob("*/templates/*.j2")):
         template(path.parent.parent.name, path.name)
 

@@ -38,6 +38,8 @@ class Bound:
         return any(f.has(label) for f in self.forms)
 
     def each(self, change: Callable[[Form], Form]) -> Bound:
+        if len(self.forms) == 1:
+            return Bound(self.source, (change(self.forms[0]),), self.certain, self.cause)
         return Bound(self.source, tuple(dict.fromkeys(change(f) for f in self.forms)), self.certain, self.cause)
 
     def caused(self, label: Label, cause: Cause | None) -> Bound:

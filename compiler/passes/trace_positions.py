@@ -102,7 +102,8 @@ class Tracer:
             if round_ >= 4:
                 state = [self.widened(old, new, out) for old, new, out in zip(before, state, node.outs, strict=False)]
         env.update((out, Info(b)) for out, b in zip(node.outs, state, strict=False))
-        env.update(self.collected(node, stack, [Info(b) for b in state] + known[node.carried :]))
+        if node.collected:
+            env.update(self.collected(node, stack, [Info(b) for b in state] + known[node.carried :]))
 
     def collected(self, node: ir.Fold, stack: ir.Stack, known: Sequence[Info]) -> dict[Value, Info]:
         """What further results of the layers see, once what is carried is known."""
