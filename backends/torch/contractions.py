@@ -133,9 +133,15 @@ def lower_linear_recurrence(w: BodyWriter, node: ir.Node) -> None:
     codes = [with_time(w, t, layout, node.out.type.axis(node.over)) for t in tensors]
     if not node.entry:
         w.helpers.add("linear_recurrence")
-        w.define(node.out, call("linear_recurrence", *codes, number(at)), layout, kind="h")
+        start = (Text("None"),) if _continues(w.numbers.plans.program) else ()
+        w.define(node.out, call("linear_recurrence", *codes, number(at), *start), layout, kind="h")
         return
     w.helpers.add("linear_recurrence_from")
     code = call("linear_recurrence", *codes, number(at), recurrence_start(w, node, layout))
     w.define(node.out, code, layout, kind="h")
     continue_recurrence(w, node)
+
+
+def _continues(program: ir.Program) -> bool:
+    """Whether some recurrence goes on from the call before, so that the helper takes where it starts."""
+    return any(isinstance(n, ir.LinearRecurrence) and n.entry for m in ir.walk(program.root) for n in m.body)

@@ -43,7 +43,7 @@ def language_model(spec: Spec) -> None:
     if c.chance(4):
         lines += [c.pick(["tied = true", "head_bias = true", "embed_scale = 2.0"])]
     if c.chance(4):
-        lines += [c.pick(["position = learned(size = 64)", "positions = kept"])]
+        lines += [c.pick(["position = learned(size = 160)", "positions = kept"])]
     block = c.pick(["pre_norm", "parallel", "sandwich", "post_norm"])
     one = [f"    let a = {block}({attention}, {ffn}, {norm})"]
     if c.chance(3):
