@@ -5,7 +5,6 @@ Left out is what can only change a message, or whether an assumption is checked:
 from __future__ import annotations
 
 import ast
-import difflib
 import json
 import random
 from collections import defaultdict
@@ -43,10 +42,11 @@ class Fault:
     part: str
     line: int
     column: int
-    way: int
-    """Which of the faults at this place."""
-    before: str
-    after: str
+    """Where the faulty expression or statement begins."""
+    first: int
+    before: list[str]
+    after: list[str]
+    """From this line on, the lines that differ."""
 
 
 class _Faults(MutationVisitor):
@@ -99,11 +99,12 @@ def applied(module: cst.Module, pair: tuple[cst.CSTNode, cst.CSTNode]) -> str:
     return cst.ensure_type(module.deep_replace(*pair), cst.Module).code
 
 
-def changed(before: str, after: str) -> tuple[str, str]:
-    """The lines that differ."""
-    lines = [d for d in difflib.ndiff(before.splitlines(), after.splitlines()) if d[:2] in ("- ", "+ ")]
-    removed, added = ("\n".join(d[2:].strip() for d in lines if d[0] == sign) for sign in "-+")
-    return removed, added
+def changed(before: list[str], after: list[str]) -> tuple[int, list[str], list[str]]:
+    """The number of the first line that differs, and the lines from there to the last that does."""
+    least = min(len(before), len(after))
+    same = next((k for k in range(least) if before[k] != after[k]), least)
+    rest = next((k for k in range(least - same) if before[-1 - k] != after[-1 - k]), least - same)
+    return same + 1, before[same : len(before) - rest], after[same : len(after) - rest]
 
 
 def draw(root: Path, seed: int, count: int) -> list[Fault]:
@@ -114,16 +115,19 @@ def draw(root: Path, seed: int, count: int) -> list[Fault]:
     found: dict[int, Fault] = {}
     for k, (part, path, place, way) in sorted(enumerate(drawn), key=lambda d: d[1][1]):
         module, ways = sites(path)
-        before, after = changed(module.code, applied(module, ways[place][way]))
+        first, before, after = changed(module.code.splitlines(), applied(module, ways[place][way]).splitlines())
         name = path.relative_to(root).as_posix()
-        found[k] = Fault(file=name, part=part, line=place[0], column=place[1], way=way, before=before, after=after)
+        found[k] = Fault(file=name, part=part, line=place[0], column=place[1], first=first, before=before, after=after)
     return [found[k] for k in range(count)]
 
 
 def source(root: Path, fault: Fault) -> str:
     """The faulty file's text."""
-    module, ways = sites(root / fault.file)
-    return applied(module, ways[fault.line, fault.column][fault.way])
+    lines = (root / fault.file).read_text(encoding="utf-8").splitlines()
+    start, end = fault.first - 1, fault.first - 1 + len(fault.before)
+    if lines[start:end] != fault.before:
+        raise ValueError(f"{fault.file} is not as it was when the fault was drawn")
+    return "\n".join([*lines[:start], *fault.after, *lines[end:]]) + "\n"
 
 
 def marked(text: str, places: dict[int, tuple[int, int]]) -> str:

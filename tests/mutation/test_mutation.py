@@ -48,7 +48,8 @@ def test_the_same_seed_draws_the_same_faults(root: Path) -> None:
     assert drawn == faults.draw(root, 1, 4) and len({(f.line, f.column) for f in drawn}) == 4
     assert {f.line for f in drawn} <= {6, 8}, "an assert or a message is no fault"
     for fault in drawn:
-        assert fault.before in PLAIN and faults.source(root, fault) == PLAIN.replace(fault.before, fault.after)
+        before, after = ("\n".join(lines) for lines in (fault.before, fault.after))
+        assert before in PLAIN and faults.source(root, fault) == PLAIN.replace(before, after) != PLAIN
 
 
 def test_marks_stand_before_their_statements(monkeypatch: pytest.MonkeyPatch) -> None:
