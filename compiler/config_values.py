@@ -26,6 +26,8 @@ Value = Json | tree.Expr
 """A value of the config, or syntax (`tree.Expr`) that stays for the spec."""
 
 _CONSTANTS: dict[str, bool | None] = {"true": True, "false": False, "none": None}
+_WIDEST = 120
+"""Characters of a value in a message."""
 _FUNCTIONS = ("first", "choose", "each", "contains", "length", "minimum", "maximum", "int", "float")
 
 
@@ -268,9 +270,15 @@ class ConfigReader:
     def syntax(self, value: Value, span: tree.Span) -> tree.Expr:
         if isinstance(value, tree.Node):
             return value
-        if isinstance(value, Mapping):
+        if _holds_group(value):
             raise self.error("E516", "a group of keys is not a value", span, help="name the key: `rope_parameters.rope_theta`")
         return literal(value, span)
+
+
+def _holds_group(value: Value) -> bool:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return any(map(_holds_group, value))
+    return isinstance(value, Mapping)
 
 
 def literal(value: Json, span: tree.Span) -> tree.Expr:
@@ -318,7 +326,8 @@ def shown(value: Value) -> str:
         return f"`{text_of(value)}`"
     if value is None:
         return "none"
-    return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
 
 
 def keys_of(node: tree.Expr) -> list[str]:

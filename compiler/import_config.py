@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -25,6 +26,7 @@ from .model_tree import as_block, flatten, merge
 from .operations import Poison
 
 _LARGEST = 16_000_000
+_MOST_DIGITS = 400
 _EVERY = "any"
 
 
@@ -195,10 +197,8 @@ def read_config(path: str, diagnostics: Diagnostics) -> ConfigFile:
     if file.is_dir():
         file = file / "config.json"
     try:
-        if file.stat().st_size > _LARGEST:
-            raise ValueError(f"it is larger than {_LARGEST // 1_000_000} MB")
-        text = file.read_text(encoding="utf-8")
-        values = json.loads(text, object_hook=_number)
+        text = _read(file)
+        values = json.loads(text, object_pairs_hook=_object, parse_int=_whole, parse_constant=_constant_of)
     except json.JSONDecodeError as problem:
         source = tree.Source(str(file), problem.doc)
         diagnostics.error(
@@ -206,7 +206,7 @@ def read_config(path: str, diagnostics: Diagnostics) -> ConfigFile:
         )
         raise Poison from None
     except (OSError, ValueError, RecursionError) as problem:
-        reason = getattr(problem, "strerror", None) or str(problem) or "it nests too deeply"
+        reason = "it nests too deeply" if isinstance(problem, RecursionError) else getattr(problem, "strerror", None) or str(problem)
         diagnostics.error("E510", f"`{file}` cannot be read: {reason}", None, help="give a model's config.json")
         raise Poison from None
     if not isinstance(values, dict):
@@ -215,8 +215,35 @@ def read_config(path: str, diagnostics: Diagnostics) -> ConfigFile:
     return ConfigFile(tree.Source(str(file), text), values)
 
 
-def _number(found: dict[str, Json]) -> Json:
-    """`{"__float__": "Infinity"}` is how an infinity is written."""
+def _read(file: Path) -> str:
+    """The text of a plain file: a pipe would be waited for, a device has no end."""
+    if file.exists() and not file.is_file():
+        raise ValueError("it is no plain file")
+    with open(file, "rb") as opened:
+        data = opened.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise ValueError(f"it is larger than {_LARGEST // 1_000_000} MB")
+    return data.decode("utf-8")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"it has a number of {len(digits):,} digits")
+    return int(digits)
+
+
+def _constant_of(word: str) -> float:
+    if word == "NaN":
+        raise ValueError("it holds NaN, which is no number")
+    return float(word.replace("Infinity", "inf"))
+
+
+def _object(pairs: list[tuple[str, Json]]) -> Json:
+    """An object without a key twice; `{"__float__": "Infinity"}` is how an infinity is written."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"it gives `{twice}` twice")
     if set(found) == {"__float__"} and isinstance(found["__float__"], str):
         return float(found["__float__"].replace("Infinity", "inf"))
     return found
