@@ -188,3 +188,10 @@ def test_a_round_of_a_for_has_sizes_of_its_own(tmp_path: Path) -> None:
     )
     assert program and not codes
     assert parameters(program.root) == {"table_0.weight": (5, 12), "table_1.weight": (7, 12)}
+
+
+def test_what_is_alike_for_these_numbers_must_stay_alike(tmp_path: Path) -> None:
+    text = "component halves(n, e)(x: [b, t, d: n * e]) -> [b, t, d]:\n    return 2 * x\n"
+    model = "model m(width = 8, n = 2, e = 4)(x: [b, t, width]) -> (y: [b, t, width]):\n    double = halves(n, e)\n    return double(x)\n"
+    program, _ = build(tmp_path, text + model)
+    assert program and [(f.kind, str(f.a), str(f.b)) for f in program.facts] == [("equal", "n * e", "width")]

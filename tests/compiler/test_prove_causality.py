@@ -76,6 +76,7 @@ CAUSAL = [
     "x = linear_recurrence(sigmoid(x), x, over = t)",
     "x = pad(x, t = [1, 0])[t = 0 .. -1]",
     "x = x + x[t = maximum(index(t) - 1, 0)]",
+    "x = x + x[t = maximum(-(1 - index(t)), 0)]",
     "x = flatten(unflatten(x, t = [n: t / 4, w: 4]), [n, w], t)",
     "seen = index(s: t) <= index(t)\nx = einsum(where(seen, 0.5 ^ (index(t) - index(s: t)), 0.0), rename(x, t = s), over = s)",
     "seen = index(s: t) <= index(t)\nx = einsum(float(seen), rename(x, t = s), over = s)",
