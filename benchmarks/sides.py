@@ -167,15 +167,21 @@ class Generated(Side):
 
 
 def make(name: str, family: str, size: str, given: dict[str, Tensor]) -> Side:
-    """A side by name: hf_eager, hf_sdpa, hand or generated, with `+compile` its compiled twin."""
-    kind, _, compiled = name.partition("+")
+    """A side by name: hf_eager, hf_sdpa, hand or generated, with `+compile` its compiled twin, with `+recompute2` every second layer
+    computed again on the way back."""
+    kind, *options = name.split("+")
+    compiled = "compile" in options
     causal = FAMILIES[family].causal
     if kind.startswith("hf_"):
-        return HuggingFace(name, hugging_face_model(family, size, kind[3:]), given, causal, bool(compiled))
+        return HuggingFace(name, hugging_face_model(family, size, kind[3:]), given, causal, compiled)
     if kind == "hand":
         model = ByHand(Shape.of(hugging_face_config(family, size)))
-        return Hand(name, model.take(hugging_face_model(family, size, "sdpa").state_dict()), given, causal, bool(compiled))
-    return Generated(name, generated(family, size), given, causal, bool(compiled))
+        return Hand(name, model.take(hugging_face_model(family, size, "sdpa").state_dict()), given, causal, compiled)
+    made: Any = generated(family, size)
+    for option in options:
+        if option.startswith("recompute"):
+            made.recompute_layers(int(option.removeprefix("recompute") or 1))
+    return Generated(name, made, given, causal, compiled)
 
 
 def generated(family: str, size: str) -> nn.Module:
