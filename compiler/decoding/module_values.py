@@ -65,7 +65,7 @@ class ModuleValues:
 
     def is_short(self, axis: Axis) -> bool:
         """Whether an axis of rows lacks the last tokens of a call: it gets them, since a later call does not come back to them."""
-        lead = self.length.lead(axis.size).constant if self.length.runs(axis) and not self.is_whole(axis) else None
+        lead = self.length.lead(axis.size).value() if self.length.runs(axis) and not self.is_whole(axis) else None
         return lead is not None and lead < 0
 
     def renew(self, value: Value) -> Value:

@@ -338,7 +338,7 @@ component total_step(h: [b, c], x: [b, c]) -> (h: [b, c], y: [b, c]):
     h = 0.5 * h + x
     return h, h
 
-component totals(x: [b, t, d]) -> [b, t, d]:
+component totals(far)(x: [b, t, d]) -> [b, t, d]:
     "What is before each token, in several words: axes that are longer or shorter than the tokens"
     step = total_step()
     long = pad(x, t = [2, 0])
@@ -353,11 +353,12 @@ component totals(x: [b, t, d]) -> [b, t, d]:
     key = linear([heads: 2, e: 5])
     value = unflatten(x, d = [heads: 2, n: d / 2])
     looked = pad(flatten(attend(query(cut), key(x), value, causal, over = t), [heads, n], d), t = [1, 0])
-    return looked + later + two + scanned[t = .. -2] + decayed[t = 1 .. -1] - summed[t = 2 ..]
+    farther = cumsum(pad(cut[t = .. -far], t = [far + 1, 0]) + pad(x, t = [far, 0])[t = .. -far], t)
+    return looked + later + two + farther + scanned[t = .. -2] + decayed[t = 1 .. -1] - summed[t = 2 ..]
 
 model totals_lm(vocab = 19, d_model = 12)(input_ids: [b, t] int in vocab, labels: [b, t] int = none) -> (logits: [b, t, vocab], tail: [b, n: t - 1, vocab]):
     embed = embedding(vocab, d_model)
-    layers = 2 of pre_norm(totals, plain(hidden = 17), rms_norm)
+    layers = 2 of pre_norm(totals(far = 3), plain(hidden = 17), rms_norm)
     head = linear(vocab)
     logits = head(layers(embed(input_ids)))
     cut = logits[t = .. -1]
