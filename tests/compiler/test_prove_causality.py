@@ -28,6 +28,7 @@ mask window(n)(i, j) = j <= i and i - j < n
 mask chunked(n)(i, j) = i // n == j // n
 mask chunks_before(n)(i, j) = j // n < i // n or j == i
 mask not_later(i, j) = not (j > i)
+mask not_before(i, j) = i <= j
 mask shifted(i, j) = i - j >= 0 - 2
 mask keep(j):
     given attention_mask: [b, s]
@@ -93,6 +94,7 @@ NOT_CAUSAL = [
     ("x = sort(x, t)", "sort", None),
     ("at = attention(mask = shifted)\nx = x + at(x)", "mask", 2),
     ("at = attention(mask = chunked(4))\nx = x + at(x)", "mask", 3),
+    ("at = attention(mask = not_before)\nx = x + at(x)", "query 0 see key 1", None),
     ("at = attention(mask = keep)\nx = x + at(x)", "query 0 see key 1", None),
     ("at = attention(mask = none)\nx = x + at(x)", "without a mask", None),
     ("k = unfold(pad(x, t = [1, 1]), t, k: 3)\nx = mean(k, k)", "windows of 3", 1),
