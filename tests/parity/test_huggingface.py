@@ -13,7 +13,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from xfc.backends.verify_checkpoint import check_checkpoint
 from xfc.compiler.command_line import xfc as command
+from xfc.compiler.diagnostics import Diagnostics
+from xfc.compiler.elaborate import elaborate_file
+from xfc.compiler.pipeline import run
 
 from .families import FAMILIES, INPUTS, build, save
 
@@ -84,6 +88,14 @@ def test_numpy(case: tuple[str, torch.nn.Module, Path]) -> None:
         inputs = INPUTS[kind](FAMILIES[name])
         got = primary(module.forward(params, **{k: v.numpy() for k, v in inputs.items()}))
         assert difference(got, expected(reference, inputs), inputs) < TOLERANCE, kind
+
+
+def test_published_folders_fit(case: tuple[str, torch.nn.Module, Path]) -> None:
+    """What `xfc verify --checkpoint` holds a folder to, tied weights included."""
+    name, _, folder = case
+    program = elaborate_file(str(folder / f"{name}.yaml"), [], Diagnostics())
+    assert program is not None
+    assert not check_checkpoint(run(program), load_module(folder / f"{name}_numpy.py").read_arrays, folder).found
 
 
 def test_loss(case: tuple[str, torch.nn.Module, Path]) -> None:
