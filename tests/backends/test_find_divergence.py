@@ -155,7 +155,10 @@ FAULTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+SLOW = ("a nested component, numpy", "the first operation of several", "a step, numpy", "a loss, torch", "a scan from the end, numpy")
+
+
+@pytest.mark.parametrize("fault", [pytest.param(f, marks=pytest.mark.slow) if f in SLOW else f for f in FAULTS])
 def test_a_fault_is_named_wherever_it_is(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, backend, right, wrong, named, line = FAULTS[fault]
     path = tmp_path / "small.xf"
