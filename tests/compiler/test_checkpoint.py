@@ -150,3 +150,26 @@ def test_own_tensors_count_layers_and_banks() -> None:
     experts = tensors["decoder.layers.*.ffn.experts.gate_proj.weight"]
     assert experts.banks == 1 and experts.axes[0].size.value() == 8
     assert experts.layers == {(0,), (1,)}
+
+
+def test_a_copy_stands_beside_the_row_that_stores(tmp_path: Path) -> None:
+    found, diagnostics = program(tmp_path, ROWS + '    "again" or "[more.]again" = copy(embed.weight)\n')
+    assert not diagnostics.found
+    again = row(found, "again")
+    assert again.copy and again.own == ("embed.weight",) and set(again.published) == {"again", "more.again"}
+    assert not row(found, "emb").copy
+
+
+def test_a_copy_where_a_weight_is_lacking(tmp_path: Path) -> None:
+    rows = ROWS.replace('"head" = head.weight', '"head" = head.weight or copy(embed.weight)')
+    untied, _ = program(tmp_path, rows)
+    assert not row(untied, "head").copy and row(untied, "head").own == ("head.weight",)
+    tied, diagnostics = program(tmp_path, rows, MODEL.replace("    d_model = 6\n", "    d_model = 6\n    tied = true\n"))
+    assert not diagnostics.found and row(tied, "head").copy and row(tied, "head").own == ("embed.weight",)
+
+
+def test_a_copy_stores_nothing_and_is_of_one_tensor(tmp_path: Path) -> None:
+    _, diagnostics = program(tmp_path, ROWS.replace('"head" = head.weight', '"head" = copy(head.weight)'))
+    assert {d.code for d in diagnostics.found} == {"E503"}
+    _, diagnostics = program(tmp_path, ROWS + '    "l.{i}.again" = copy(decoder.layers.{i}.down.weight)\n')
+    assert {d.code for d in diagnostics.found} == {"E501"}
