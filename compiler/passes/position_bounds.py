@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from ...grammar.frozen import frozen
 from ...grammar.tree import Span
-from ..dims import ZERO
+from ..dims import ZERO, Expr
 from ..ir import Axis, Label
 from .position_forms import Form, at_most, number, positive
 from .read_indices import UNKNOWN, Range
@@ -86,8 +87,12 @@ def _implies(one: Bound, other: Bound) -> bool:
 
 
 def _below(small: Form, large: Form) -> bool:
-    difference = small - large
-    return not difference.terms and at_most(difference, number(ZERO), ())
+    return dict(small.terms) == dict(large.terms) and _never_positive(small.constant - large.constant)
+
+
+@lru_cache(maxsize=4096)
+def _never_positive(size: Expr) -> bool:
+    return at_most(number(size), number(ZERO), ())
 
 
 def move(bounds: Bounds, label: Label, form: Form, cause: Cause | None) -> Bounds:
