@@ -143,7 +143,7 @@ def _published(program: ir.Program) -> Iterator[Wanted]:
             parts = [tensors[own.format(**numbers)] for own in row.own]
             banked = int(row.each is not None)
             shapes = [p.shape()[banked:] for p in parts]
-            total, last = sum(map(math.prod, shapes)), math.prod(shapes[0][-1:])
+            total, last = sum(map(math.prod, shapes)), math.prod(shapes[0][1:][-1:])
             shape = shapes[0] if len(parts) == 1 else (total,) if row.groups.value() != 1 else (total // last, last)
             for expert in range(parts[0].shape()[0]) if banked else (0,):
                 given = numbers | ({row.each: str(expert)} if row.each is not None else {})

@@ -526,7 +526,7 @@ def load_weights(model: Gpt2, folder: Path) -> Gpt2:
                 problems.append(f"{source} {fault}")
                 continue
             tensor = tensor.mT if joined.transposed else tensor
-            total, last = sum(map(math.prod, shapes)), math.prod(shapes[0][-1:])
+            total, last = sum(map(math.prod, shapes)), math.prod(shapes[0][1:][-1:])
             wanted = tuple(shapes[0]) if len(names) == 1 else (total // last, last)
             if not same_order(tensor.shape, wanted):
                 needing = " + ".join(names)
