@@ -66,6 +66,8 @@ def main() -> int:
         for seed in range(options.seed, options.seed + options.count):
             choices = Choices.seeded(seed)
             text = random_spec(choices)
+            if seed > options.seed and (seed - options.seed) % 250 == 0:
+                print(f"{seed - options.seed} specs, {done['FAULTS']} faults, {time.process_time():.0f} s of processor time", flush=True)
             try:
                 if coverage is not None:
                     with coverage:
@@ -88,7 +90,9 @@ def main() -> int:
             if len(seeds) == 1:
                 small = shrunk(choices.made, kind, folder, seed, options.tries) if options.tries else text
                 (options.out / f"{seed}.xf").write_text(f"# seed {seed}: {message[:300]!r}\n{small}", encoding="utf-8")
-    print(f"{options.count} specs from seed {options.seed} in {time.perf_counter() - started:.0f} s")
+    print(
+        f"{options.count} specs from seed {options.seed} in {time.perf_counter() - started:.0f} s, {time.process_time():.0f} s of processor time"
+    )
     for what, count in done.most_common():
         print(f"{count:7} {what}")
     for kind, seeds in kinds.items():
