@@ -4,7 +4,7 @@ Works in a copy of the commit under `--out`, where it keeps what it knows: `faul
 and the random specs run once: which come by which fault) and `suite.jsonl` or `random.jsonl` (a line a fault). What is there is not done again.
 
 A fault is tried on the tests that come by, the cheapest first; with `--only random`, on the random specs alone. Who fails without the fault does
-not count. What random specs found is not tried on the suite again: it runs the same specs (`tests/random/test_random.py`, the first 160 seeds)."""
+not count. What random specs found is not tried on the suite again: it runs the same specs (`tests/random/test_random.py`)."""
 
 from __future__ import annotations
 

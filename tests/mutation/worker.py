@@ -26,6 +26,8 @@ import pytest
 
 OPTIONS = ["-q", "--import-mode=importlib", "-p", "no:cacheprovider", "--tb=line"]
 
+FIRST_SEED = 100_000
+"""As in `tests/random/test_random.py`, which runs the first 200 from there."""
 #: How refusals begin that a well-made random spec may meet.
 UNKNOWN = ("E401", "E201", "E317", "E349", "no small lengths", "an axis of these lengths")
 
@@ -64,7 +66,7 @@ def record(place: Path, tests: list[str], specs: int) -> None:
         builtins.REACHED = recorder.reached.add  # type: ignore[attr-defined]
         if tests:
             pytest.main([*OPTIONS, *tests], plugins=[recorder])
-        for seed in range(specs):
+        for seed in range(FIRST_SEED, FIRST_SEED + specs):
             started = time.process_time()
             recorder.passed = not random({"seeds": [seed]})
             recorder.write(f"seed {seed}", time.process_time() - started)
