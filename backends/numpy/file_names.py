@@ -16,7 +16,7 @@ LOADING = (
     "IGNORED", "spelling", "same_order", "misfit", "fault_of", "read_arrays", "weight_files", "read_file", "distinct", "as_array",
 )  # fmt: skip
 
-FILE_NAMES = frozenset((*dir(builtins), *READ, *LOADING, *HELPERS))
+FILE_NAMES = frozenset((*dir(builtins), *READ, *LOADING, *HELPERS, "params", "config"))
 """No function of a spec is called so."""
 
 RESERVED = frozenset((*dir(builtins), *READ, *HELPERS))
