@@ -128,8 +128,7 @@ def main() -> None:
         return alone(a)
     report: dict[str, object] = {
         "command": "python benchmarks/run.py " + " ".join(sys.argv[1:]),
-        "machine": f"{platform.machine()}, {a.threads} thread(s), {a.clock} clock",
-        "versions": {name: version(name) for name in ("torch", "transformers")} | {"python": platform.python_version()},
+        **machine(a.threads, a.clock),
         "batch": a.batch,
         "tokens": a.tokens,
         "size": a.size,
@@ -151,6 +150,14 @@ def main() -> None:
                     flush=True,
                 )
     return None
+
+
+def machine(threads: int, clock: str) -> dict[str, object]:
+    """Where and with what something was measured."""
+    return {
+        "machine": f"{platform.machine()}, {threads} thread(s), {clock} clock",
+        "versions": {name: version(name) for name in ("torch", "transformers")} | {"python": platform.python_version()},
+    }
 
 
 def version(name: str) -> str:

@@ -48,8 +48,9 @@ def float32(x: Tensor, like: Tensor | None = None) -> Tensor:
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
     """q [b, heads, t, e] on k [b, kv_heads, s, e]; for one token, the heads of a group are as many queries: no key is repeated."""
     if q.shape[2] == 1:
-        q = q.unflatten(1, (k.shape[1], -1)).squeeze(3)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale).flatten(1, 2)[:, :, None]
+        rows = q.reshape(len(q), k.shape[1], -1, q.shape[3])
+        y = F.scaled_dot_product_attention(rows, k, v, attn_mask=mask, scale=scale)
+        return y.reshape(*q.shape[:3], -1)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True)
 
 
