@@ -1,4 +1,4 @@
-"""Models for long sequences: time and peak memory of a forward pass at growing lengths, each in a process of its own, with their slopes.
+"""Models for long sequences: time and peak memory of a forward pass at growing lengths, each model in a process of its own, with their slopes.
 
     python benchmarks/long.py                                          # the table of docs/performance.md
     python benchmarks/long.py --models windowed longformer --lengths 1024 4096
@@ -9,6 +9,7 @@ Where Hugging Face has such a model, it runs at the same sizes beside ours (its 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib.util
 import json
 import math
@@ -142,26 +143,30 @@ def peak() -> float:
     return next(int(line.split()[1]) / 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 
 
-def measure(name: str, side: str, length: int, rounds: int) -> None:
-    """In a process of its own: processor seconds of the fastest of several passes, and the peak of memory above the loaded model."""
+def measure(name: str, side: str, lengths: Sequence[int], rounds: int) -> None:
+    """In a process of its own, at each length: processor seconds of the fastest of several passes, and the peak of memory above what was there."""
     import torch
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    found = ours(name) if side == "generated" else hugging_face(name, length)
-    assert found is not None
-    model, inputs = found
-    given = inputs(torch.randint(0, VOCAB, (1, length)))
-    seconds = []
-    with torch.no_grad():
-        model(**inputs(torch.randint(0, VOCAB, (1, 1024))) if side == "generated" else given)
-        before = resident()
-        Path("/proc/self/clear_refs").write_text("5")
-        for _ in range(rounds):
-            start = time.process_time()
-            model(**given)
-            seconds.append(time.process_time() - start)
-    print(json.dumps({"seconds": min(seconds), "peak_mb": peak() - before}))
+    made = ours(name) if side == "generated" else None
+    for length in lengths:
+        found = made or hugging_face(name, length)
+        assert found is not None
+        model, inputs = found
+        given = inputs(torch.randint(0, VOCAB, (1, length)))
+        seconds = []
+        with torch.no_grad():
+            if length == lengths[0]:
+                model(**given)  # what the first pass alone needs
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+            before = resident()
+            Path("/proc/self/clear_refs").write_text("5")
+            for _ in range(rounds):
+                start = time.process_time()
+                model(**given)
+                seconds.append(time.process_time() - start)
+        print(length, json.dumps({"seconds": min(seconds), "peak_mb": peak() - before}), flush=True)
 
 
 def slope(lengths: Sequence[int], values: Sequence[float]) -> float:
@@ -175,28 +180,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(SPECS), choices=list(SPECS))
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS)
+    parser.add_argument("--theirs-up-to", type=int, default=16384, help="a dense mask of 32,768 tokens takes gigabytes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--name", default="long")
-    parser.add_argument("--one", nargs=3, metavar=("MODEL", "SIDE", "LENGTH"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=2, metavar=("MODEL", "SIDE"), help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.one:
-        measure(a.one[0], a.one[1], int(a.one[2]), a.rounds)
+        measure(a.one[0], a.one[1], a.lengths, a.rounds)
         return
     results: dict[str, dict[str, dict[str, Any]]] = {}
     for name in a.models:
         for side in ("generated", "hugging_face") if name in ("windowed", "longformer", "reformer") else ("generated",):
-            rows = {}
-            for length in a.lengths:
-                command = [sys.executable, __file__, "--one", name, side, str(length), "--rounds", str(a.rounds)]
-                done = subprocess.run(command, capture_output=True, text=True)
-                rows[str(length)] = json.loads(done.stdout) if not done.returncode else {"failed": done.stderr.strip().splitlines()[-1:]}
-                print(name, side, length, rows[str(length)], flush=True)
-            there = [n for n in a.lengths if "seconds" in rows[str(n)]]
+            lengths = [n for n in a.lengths if side == "generated" or n <= a.theirs_up_to]
+            options = ["--lengths", *map(str, lengths), "--rounds", str(a.rounds)]
+            done = subprocess.run([sys.executable, __file__, "--one", name, side, *options], capture_output=True, text=True)
+            rows = {line.split(" ")[0]: json.loads(line.split(" ", 1)[1]) for line in done.stdout.splitlines()}
+            rows |= {str(n): {"failed": done.stderr.strip().splitlines()[-1:]} for n in lengths if str(n) not in rows}
+            there = [n for n in lengths if "seconds" in rows[str(n)]]
             found: dict[str, Any] = {"lengths": rows}
             if sum(n >= 4096 for n in there) > 1:
                 found |= {f"slope_{k}": round(slope(there, [rows[str(n)][k] for n in there]), 3) for k in ("seconds", "peak_mb")}
             results.setdefault(name, {})[side] = found
-            print(name, side, {k: v for k, v in found.items() if k != "lengths"}, flush=True)
+            print(name, side, json.dumps(found), flush=True)
     import torch
     import transformers
 
