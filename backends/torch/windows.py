@@ -34,7 +34,7 @@ def window_attention(w: BodyWriter, grouped: bool, both_sides: bool) -> str:
 WINDOW_BLOCKS = '''def window_blocks(slots: Tensor, before: int, after: int = 0) -> tuple[Tensor, Tensor]:
     """Slots of queries by blocks [n, size], and of the keys around each [n, span]: from `before`, to `after`;
     -before - 1, which no query sees, where there is none. A short sequence is one block with all keys."""
-    length, size = len(slots), max(64, (before + after) // 8)
+    length, size = slots.shape[0], max(64, (before + after) // 8)
     if length < before + after + 2 * size:
         return slots[None], slots[None]
     start = torch.arange(0, length, size, device=slots.device)[:, None]

@@ -59,7 +59,7 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scal
 def window_blocks(slots: Tensor, before: int, after: int = 0) -> tuple[Tensor, Tensor]:
     """Slots of queries by blocks [n, size], and of the keys around each [n, span]: from `before`, to `after`;
     -before - 1, which no query sees, where there is none. A short sequence is one block with all keys."""
-    length, size = len(slots), max(64, (before + after) // 8)
+    length, size = slots.shape[0], max(64, (before + after) // 8)
     if length < before + after + 2 * size:
         return slots[None], slots[None]
     start = torch.arange(0, length, size, device=slots.device)[:, None]
@@ -495,7 +495,7 @@ class OptionalRows(Rows):
         """`x` may also be of all tokens so far: those of this call stand last. None: all ones, and nothing to mask."""
         if x is not None:
             self.given = True
-            return self.keep(x if slots is None else x[:, -len(slots.new) :], slots)
+            return self.keep(x if slots is None else x[:, -slots.new.shape[0] :], slots)
         if slots is None:
             self.tensor.fill_(1)
             return None
@@ -520,10 +520,10 @@ class Ring(Rows):
 
 def ring_slots(slots: Tensor, window: int, size: int) -> Tensor:
     """The slots of what a ring of this size gives; -window, which no query sees, where it holds nothing yet."""
-    last = slots[:1] if len(slots) == 1 else slots[:1] - 1
+    last = slots[:1] if slots.shape[0] == 1 else slots[:1] - 1
     held = last - (last - torch.arange(size, device=slots.device)) % size
     held = torch.where(held < 0, -window, held)
-    return held if len(slots) == 1 else torch.cat((held, slots))
+    return held if slots.shape[0] == 1 else torch.cat((held, slots))
 
 
 def tensors(part: object) -> Iterator[Tensor]:

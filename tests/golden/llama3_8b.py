@@ -424,7 +424,7 @@ class OptionalRows(Rows):
         """`x` may also be of all tokens so far: those of this call stand last. None: all ones, and nothing to mask."""
         if x is not None:
             self.given = True
-            return self.keep(x if slots is None else x[:, -len(slots.new) :], slots)
+            return self.keep(x if slots is None else x[:, -slots.new.shape[0] :], slots)
         if slots is None:
             self.tensor.fill_(1)
             return None

@@ -34,7 +34,7 @@ class OptionalRows(Rows):
         """`x` may also be of all tokens so far: those of this call stand last. None: all ones, and nothing to mask."""
         if x is not None:
             self.given = True
-            return self.keep(x if slots is None else x[:, -len(slots.new) :], slots)
+            return self.keep(x if slots is None else x[:, -slots.new.shape[0] :], slots)
         if slots is None:
             self.tensor.fill_(1)
             return None
@@ -57,10 +57,10 @@ class Ring(Rows):
 
 def ring_slots(slots: Tensor, window: int, size: int) -> Tensor:
     """The slots of what a ring of this size gives; -window, which no query sees, where it holds nothing yet."""
-    last = slots[:1] if len(slots) == 1 else slots[:1] - 1
+    last = slots[:1] if slots.shape[0] == 1 else slots[:1] - 1
     held = last - (last - torch.arange(size, device=slots.device)) % size
     held = torch.where(held < 0, -window, held)
-    return held if len(slots) == 1 else torch.cat((held, slots))''',
+    return held if slots.shape[0] == 1 else torch.cat((held, slots))''',
     "follow": '''def follow(before: Tensor, x: Tensor) -> Tensor:
     """x [b, t, ...] after the last entries of the calls before, which then give way to its own."""
     y = torch.cat((before, x), 1)
