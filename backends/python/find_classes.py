@@ -204,8 +204,13 @@ def sees_rows(module: ir.Module) -> bool:
 
 
 def _repeated(node: ir.Node) -> set[ir.Label]:
-    """Axes along which an operand is repeated, since it lacks them."""
+    """Axes along which an operand is repeated, since it lacks them, or counted, since an index of another axis runs along them too."""
     match node:
+        case ir.Take():
+            along = {a.label for i in node.indices if isinstance(i, ir.Value) for a in i.type.axes}
+            return {a.label for a in node.x.type.axes if a.label in along and a.label not in node.over}
+        case ir.ScatterAdd():
+            return {a.label for a in node.base.type.axes if a.label is not node.over}
         case ir.Concat(over=over) | ir.StackTensors(label=over):
             return {a.label for a in node.out.type.axes if a.label is not over and any(not v.type.has(a.label) for v in node.args)}
         case ir.LinearRecurrence():
