@@ -14,11 +14,6 @@ FOUND = {
     "a class without a letter": "component _9(x: [..., d]) -> [..., d]:\n    w = param([d])\n    return x * w\n\nmodel _1(n = 3)(x: [b, n]) -> [b, n]:\n"
     "    f = _9\n    return f(x)\n",
     "no number for the lengths that are tried": HEAD + "    let a = (t + n) ^ 100\n    return x * a\n",
-    "an axis that an index of another one runs along, of a size that the config has": (
-        "component mix(x: [b, t, d]) -> [b, t, d]:\n    table = param([rows: 4])\n    z = x[d = index(t) // 2 % 6]\n    return x * table[rows = 0] + 0.25 * z\n\n"
-        "model m(patch = 3, d_model = 6, side = 6)(x: [b, c: side, d_model]) -> [b, t, d_model]:\n"
-        "    cells = unflatten(x, c = [t: side / patch, u: patch])\n    block = mix\n    return block(sum(cells, u))\n"
-    ),
     "a hundred sizes without a name": "component f(k)(x: [..., d]) -> [..., d]:\n"
     + "".join(f"    p{i} = param([w: {i} * k + {i}])\n    x = x + sum(p{i}, w)\n" for i in range(1, 120))
     + f"    return x\n\n{HEAD}    g = f(2)\n    h = f(3)\n    return h(g(x))\n",
@@ -33,6 +28,8 @@ FOUND = {
         "    logits = head(part(embed(input_ids)))\n    loss tags = cross_entropy(logits, labels, over = vocab)\n    return logits\n"
     ),
 }
+
+FOUND |= {path.stem: path.read_text(encoding="utf-8") for path in sorted((Path(__file__).parent / "cases").glob("*.xf"))}
 
 
 @pytest.mark.parametrize("name", FOUND)
