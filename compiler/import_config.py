@@ -264,16 +264,20 @@ def _name(config: ConfigFile, library: Library) -> str:
 # ---------------------------------------------------------------- the map
 
 
-@cache
 def maps() -> tuple[tree.Map, ...]:
     """The config maps of every shipped file."""
-    return tuple(_maps())
+    return _maps_of(SPECS)
 
 
-def _maps() -> Iterator[tree.Map]:
+@cache
+def _maps_of(specs: Path) -> tuple[tree.Map, ...]:
+    return tuple(_read_maps(specs))
+
+
+def _read_maps(specs: Path) -> Iterator[tree.Map]:
     from ..grammar.cache import cached_load
 
-    for path in [*sorted(SPECS.glob("*.xf")), *sorted(SPECS.glob("*.yaml")), *sorted((SPECS / "std").glob("*.xf"))]:
+    for path in [*sorted(specs.glob("*.xf")), *sorted(specs.glob("*.yaml")), *sorted((specs / "std").glob("*.xf"))]:
         if "config huggingface for" in path.read_text(encoding="utf-8"):
             file, _ = cached_load(path)
             for declaration in file.declarations if file is not None else ():
