@@ -61,9 +61,9 @@ def window_helper(grouped: bool, both_sides: bool) -> str:
     start = f"def {name}(", f"q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, {more}scale: float | None = None", ") -> Tensor:"
     signature = "".join(start) if len("".join(start)) <= 120 else "{}\n    {}\n{}".format(*start)
     return f'''{signature}
-    """q [b, heads, t, e] on k [b, kv_heads, t, e]; a mask [(b, 1,) n, size, span] is of n blocks of
-    queries, each on the keys around it."""
-{gqa}    if mask is not None and mask.dim() != 4 and mask.shape[-3] == 1:
+    """q [b, heads, t, e] on k [b, kv_heads, t, e], by blocks of queries, each on the keys around it, where the
+    mask says so: [(b, 1,) n, size, span], an axis more than one of all queries and keys, [(b, 1,) t, t]."""
+{gqa}    if mask is not None and mask.dim() % 2 and mask.shape[-3] == 1:  # a single block
         mask = mask.squeeze(-3)
     if mask is None or mask.dim() % 2 == 0:
         return {plain}

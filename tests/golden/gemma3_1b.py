@@ -69,9 +69,9 @@ def window_blocks(slots: Tensor, before: int, after: int = 0) -> tuple[Tensor, T
 
 
 def window_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
-    """q [b, heads, t, e] on k [b, kv_heads, t, e]; a mask [(b, 1,) n, size, span] is of n blocks of
-    queries, each on the keys around it."""
-    if mask is not None and mask.dim() != 4 and mask.shape[-3] == 1:
+    """q [b, heads, t, e] on k [b, kv_heads, t, e], by blocks of queries, each on the keys around it, where the
+    mask says so: [(b, 1,) n, size, span], an axis more than one of all queries and keys, [(b, 1,) t, t]."""
+    if mask is not None and mask.dim() % 2 and mask.shape[-3] == 1:  # a single block
         mask = mask.squeeze(-3)
     if mask is None or mask.dim() % 2 == 0:
         return grouped_attention(q, k, v, mask, scale)
