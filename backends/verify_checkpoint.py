@@ -52,7 +52,8 @@ def check_checkpoint(program: ir.Program, read: Callable[[Path], Arrays], folder
         )
         return found
     own = list(_own_names(program))
-    as_here = not program.checkpoint or 2 * sum(w.names[0] in stored for w in own) > len(own)
+    names = {w.names[0] for w in own}
+    as_here = not program.checkpoint or names <= stored.keys() or stored.keys() <= names
     _Check(program, folder, dict(stored), found).run(own if as_here else list(_published(program)), as_here)
     return found
 

@@ -232,7 +232,8 @@ def given_mask(w: BodyWriter, value: Value, layout: Layout) -> Code:
     code, surplus = t.code, len(t.layout) - (len(layout) - first)
     for _ in range(abs(surplus)):  # the heads that it was made for in two axes are one here, or the other way round
         code = method(code, "squeeze" if surplus > 0 else "unsqueeze", number(-3))
-    return code
+    # one of queries and keys alone, where optional inputs are left out, has no heads to join
+    return Choice(Binary("<", method(t.code, "dim"), number(3)), t.code, code) if surplus > 0 else code
 
 
 def predicate(w: BodyWriter, node: ir.Attend, mask: ir.Region) -> Tensor:

@@ -35,6 +35,12 @@ class _Wanted:
     nodes: tuple[Node, ...]
     result: Value
 
+    def key(self) -> object:
+        """Equal for what is surely the same: the sum of one bias and one mask."""
+        last = self.nodes[-1]
+        assert isinstance(last, MaskedBias)
+        return (last.bias, last.mask, last.negative) if len(self.nodes) == 1 else self
+
 
 def join_biases(program: Program) -> Program:
     """Requires: masks that the model can make are made. Ensures: where a kernel's score adds a tensor and its mask is a tensor, both the same
@@ -54,7 +60,7 @@ class _Joining:
                     self.sites.setdefault(id(module), []).append((owner, node, slot))
         self.known: dict[tuple[int, int], bool] = {}
         self.done: dict[int, Module] = {}
-        self.wanted: dict[int, _Wanted] = {}  # by id of a new module
+        self.wanted: dict[int, list[_Wanted]] = {}  # by id of a new module, one for each of its new inputs
 
     def is_invariant(self, module: Module, value: Value) -> bool:
         """Whether an input is the same for all layers of the stacks that a module stands in, and it stands in one."""
@@ -92,25 +98,28 @@ class _Joining:
 
     def module(self, module: Module, original: Module) -> Module:
         body: list[Node] = []
-        wanted: _Wanted | None = None
+        wanted: dict[object, tuple[_Wanted, Value]] = {}
+
+        def given(want: _Wanted) -> Value:
+            """The input for this; the same for what is the same."""
+            return wanted.setdefault(want.key(), (want, Value(want.result.type, "bias", want.result.span)))[1]
+
         for node in module.body:
             match node:
-                case ir.Attend() if wanted is None and (found := self.joined(node, original)) is not None:
-                    wanted, given = found, Value(found.result.type, "bias", node.span)
-                    node = _with_bias(node, given)
+                case ir.Attend() if (found := self.joined(node, original)) is not None:
+                    node = _with_bias(node, given(found))
                 case ir.Call():
                     target = node.target if isinstance(node.target, Module) else module.child(node.target).module  # type: ignore[union-attr]
-                    if id(target) in self.wanted:
-                        below = _mapped(self.wanted[id(target)], target.inputs, node.args)
-                        wanted, given = below, Value(below.result.type, "bias", node.span)
-                        node = replace(node, args=(*node.args, given))
+                    below = [_mapped(want, target.inputs, node.args) for want in self.wanted.get(id(target), ())]
+                    node = replace(node, args=(*node.args, *map(given, below)))
                 case ir.Fold():
                     node = self.fold(node, module, body)
             body.append(node)
-        if wanted is None:
+        if not wanted:
             return replace(module, body=tuple(body))
-        new = replace(module, body=tuple(body), inputs=(*module.inputs, given), captured=module.captured + 1)
-        self.wanted[id(new)] = wanted
+        inputs = [value for _, value in wanted.values()]
+        new = replace(module, body=tuple(body), inputs=(*module.inputs, *inputs), captured=module.captured + len(inputs))
+        self.wanted[id(new)] = [want for want, _ in wanted.values()]
         return new
 
     def fold(self, node: ir.Fold, module: Module, body: list[Node]) -> ir.Fold:
@@ -118,17 +127,16 @@ class _Joining:
         stack = module.child(node.target)
         assert isinstance(stack, ir.Stack)
         args, inputs = list(node.args), []
-        made: dict[tuple[Value, ...], Value] = {}
+        made: dict[object, int] = {}
         for (target, _), positions in zip(stack.slots, node.inputs, strict=True):
             places = list(positions)
-            if id(target) in self.wanted:
-                found = _mapped(self.wanted[id(target)], target.inputs, [node.args[p] for p in positions])
-                read = tuple(v for n in found.nodes for v in ir.operands(n) if v in node.args)
-                if read not in made:
+            for want in self.wanted.get(id(target), ()):
+                found = _mapped(want, target.inputs, [node.args[p] for p in positions])
+                if found.key() not in made:
+                    made[found.key()] = len(args)
                     body += found.nodes
-                    made[read] = found.result
                     args.append(found.result)
-                places.append(args.index(made[read]))
+                places.append(made[found.key()])
             inputs.append(tuple(places))
         return replace(node, args=tuple(args), inputs=tuple(inputs))
 
@@ -140,8 +148,6 @@ class _Joining:
         found = additive_bias(score)
         axes = attend_axes(node)
         if found is None or not axes.key_heads or not {*axes.heads} & {*found[0].type.labels} or not self.is_invariant(module, kind.value):
-            return None
-        if sum(isinstance(n, ir.Attend) and n.score is not None for n in module.body) > 1:
             return None
         inside = {v for n in score.body for v in n.outs}
         nodes = [n for n in score.body if n.out is not score.result]
