@@ -105,14 +105,14 @@ def _of_child(x: Value, over: Label, cap: Expr | None, slices: tuple[ir.Slice, .
     inside = x.type.labels[-1]
     own = {native.inside[0]: inside, native.outside[0]: over}
     params = [p for p in (native.weight, native.bias) if p is not None]
-    reads = tuple(
+    weight, *more = [
         ir.ChildParam(
             outs=(Value(Type(tuple(Axis(own[a.label], a.size) for a in p.type.axes), p.type.dtype)),), span=p.span, path=(name, p.name)
         )
         for p in params
-    )
-    bias = reads[1].out if len(reads) > 1 else None
-    found = Logits(x=x, weight=reads[0].out, bias=bias, cap=cap, inside=inside, slices=slices, reads=reads)
+    ]
+    bias = more[0].out if more else None
+    found = Logits(x=x, weight=weight.out, bias=bias, cap=cap, inside=inside, slices=slices, reads=(weight, *more))
     return found if _is_plain(found, over) else None
 
 

@@ -49,7 +49,7 @@ class _Walker:
 
     def module(self, module: Module, path: tuple[str, ...], known: Mapping[Value, _Place]) -> Iterator[PositionTable]:
         places = dict(known)
-        params = {p.value: (*path, p.name) for p in module.params}
+        params: dict[Value, tuple[str, ...]] = {p.value: (*path, p.name) for p in module.params}
         for node in module.body:
             match node:
                 case ir.ChildParam():
