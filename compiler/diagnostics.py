@@ -66,8 +66,8 @@ class Diagnostics:
         return any(d.severity == "error" for d in self.found)
 
     def sort(self) -> None:
-        """In the order of the text."""
-        self.found.sort(key=lambda d: (d.span.source.path, d.span.start) if d.span else ("", -1))
+        """In the order of the text, the library's after that of the spec."""
+        self.found.sort(key=lambda d: (self.is_shipped(d.span), d.span.source.path, d.span.start) if d.span else (False, "", -1))
 
     @contextmanager
     def within(self, span: Span | None) -> Iterator[None]:
