@@ -218,14 +218,21 @@ def mask_arguments(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> dict[str
                 return {"attn_mask": mask, "is_causal": Binary("and", none, _starts(w, node)) if _grows(w, node) else none}
             return {"attn_mask": mask}
     assert node.mask is not None
-    return {"attn_mask": across(w, predicate(w, node, node.mask), layout)}
+    return {"attn_mask": of_two_axes(w, predicate(w, node, node.mask), layout)}
+
+
+def of_two_axes(w: BodyWriter, mask: Tensor, layout: Layout) -> Code:
+    """Spread over the scores; kernels want a mask of queries and keys, though it be the same for all queries."""
+    code = across(w, mask, layout)
+    missing = 2 if not mask.labels else 1 if all(label in layout[-1] for label in mask.labels) else 0
+    return Subscript(code, (Text("None"),) * missing) if missing else code
 
 
 def given_mask(w: BodyWriter, value: Value, layout: Layout) -> Code:
     """A mask made outside comes ready to broadcast, with axes of size one; one made here is spread."""
     t = w.read(value)
     if all(has(layout, label) for label in t.labels):
-        return across(w, t, layout)
+        return of_two_axes(w, t, layout)
     first = next((k for k, dim in enumerate(layout) if dim == t.layout[0]), None)
     if first is None or value in w.blocked:
         return t.code
