@@ -16,7 +16,7 @@ from ...compiler.dims import ONE, ZERO, Apply, Atom, Expr, Sym, sym
 from ...compiler.ir import REST, Label, Type, Value
 from ...grammar.frozen import frozen, mutable
 from .arrange import Moves, arrange, spread
-from .code import Assign, Attribute, Code, Statement, Subscript, Text, Var, number
+from .code import Assign, Attribute, Binary, Code, Statement, Subscript, Text, Var, number
 from .layouts import UNKNOWN, Dim, Layout, Sizes, Tensor, common_layout, declared, flat, note_of, sizes_of
 from .name_attributes import is_taken
 from .numbers import applications, expression
@@ -299,6 +299,8 @@ class BodyWriter:
         exact = self.dynamic.get(expr) or self._shape(expr)
         if exact is not None:
             return exact
+        if (named := self._of_argument(expr)) is not None:
+            return named
         if all(s.value is not None or self._shape(sym(s)) is not None for s in expr.symbols):
             return expression(expr, lambda s: self._shape(sym(s)) or self.numbers.forward(sym(s)))
         for value, tensor in self.env.items():
@@ -310,6 +312,19 @@ class BodyWriter:
         if (solved := self._solved(expr)) is not None:
             return solved
         return self.refuse(f"the size {expr} cannot be read from the shapes of the inputs")
+
+    def _of_argument(self, expr: Expr) -> Code | None:
+        """A dynamic size times a number that the function is given: `B * t`."""
+        if len(expr.terms) != 1 or not self.numbers.plan.is_function:
+            return None
+        monomial, coefficient = expr.terms[0]
+        moving = tuple((a, p) for a, p in monomial if Expr(((((a, 1),), 1),)).is_dynamic)
+        static = Expr(((tuple(pair for pair in monomial if pair not in moving), coefficient),))
+        lengths = Expr(((moving, 1),))
+        arguments, _ = self.numbers.plans.names_of(self.numbers.plan)
+        if static not in arguments or not all(self._shape(sym(s)) is not None for s in lengths.symbols):
+            return None
+        return Binary("*", self.number(lengths), self.numbers.forward(static))
 
     def _solved(self, expr: Expr) -> Code | None:
         """A size made of one that is itself an expression: `2 * t - 1`, where t is what a convolution left of `n`."""
