@@ -28,7 +28,7 @@ from .cache.helpers import cache_helpers
 from .cache.prepare import prepare_cache
 from .cache.thread_slots import thread_slots
 from .chunk_losses import chunk_losses
-from .file_names import FILE_NAMES
+from .file_names import FILE_NAMES, RESERVED
 from .generation import find_generation
 from .helpers import chosen_helpers
 from .initial_weights import init_rules
@@ -37,45 +37,6 @@ from .loss_statistics import read_statistics
 from .state_space import read_states_by_chunks
 from .write_class import ClassView, write_class
 from .write_model import write_model
-
-RESERVED = frozenset(
-    (
-        "range",
-        "enumerate",
-        "reversed",
-        "max",
-        "min",
-        "abs",
-        "int",
-        "torch",
-        "nn",
-        "F",
-        "math",
-        "json",
-        "Path",
-        "Tensor",
-        "Config",
-        "Model",
-        "self",
-        "config",
-        "float32",
-        "cross_entropy",
-        "linear_cross_entropy",
-        "biased_cross_entropy",
-        "linear_recurrence",
-        "grouped_attention",
-        "window_attention",
-        "centred_attention",
-        "window_blocks",
-        "ring_slots",
-        "follow",
-        "state_space",
-        "route",
-        "pairwise",
-        "member",
-        "grouped_mm",
-    )
-)
 
 
 def emit(program: ir.Program) -> str:

@@ -1,4 +1,4 @@
-"""What stands at the top of generated files besides what the spec names: no class and no function of a spec is called so."""
+"""What stands at the top of generated files besides what the spec names, and what their bodies read."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ LOADING = (
 )  # fmt: skip
 
 FILE_NAMES = frozenset((*dir(builtins), *IMPORTED, *MODEL, *COMPUTING, *KEEPING, *LOADING))
+"""No class and no function of a spec is called so."""
+
+RESERVED = frozenset(
+    (
+        "range", "enumerate", "reversed", "max", "min", "abs", "int", "torch", "nn", "F", "math", "json", "Path", "Tensor", "Config", "Model", "self", "config",
+        "ring_slots", "follow", *COMPUTING,
+    )
+)  # fmt: skip
+"""What bodies read: no variable is called so."""
