@@ -346,7 +346,7 @@ class _Verification:
 
     def gradients(self) -> list[Row]:
         """PyTorch's gradients of a random projection of the outputs against finite differences of the interpreter, in float64."""
-        if any(isinstance(n, ir.StopGradient) for m in ir.walk(self.program.root) for n in _for_outputs(m)):
+        if any(isinstance(n, ir.StopGradient) for m in ir.walk(self.program.root) for n in ir.made_by(m.body, m.outputs)):
             self.skipped.append("gradients, since the spec stops some of them")
             return []
         inputs = next(iter(self.sets.values()))
@@ -464,17 +464,6 @@ class _Verification:
             got = [self.row(f"{backend}, decoding, {what}, {n}", a, want[n]) for n, a in found.items()]
             rows += self.excused(got, inputs, {n: want[n] for n in found})
         return rows
-
-
-def _for_outputs(module: ir.Module) -> set[ir.Node]:
-    """The nodes that a module's outputs, and not only its states and buffers, are computed by."""
-    found: set[ir.Node] = set()
-    live = set(module.outputs)
-    for node in reversed(module.body):
-        if any(v in live for v in node.outs):
-            live.update(ir.operands(node))
-            found.add(node)
-    return found
 
 
 def _layers(module: ir.Module) -> str:

@@ -19,7 +19,7 @@ everywhere. Modules of one class of generated code are found later, by comparing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field, replace
 from itertools import count
 from typing import Literal
@@ -757,6 +757,19 @@ def operands(node: Op) -> Iterator[Value]:
             yield from (v for v in value if isinstance(v, Value))
         elif isinstance(value, Region):
             yield from free_values(value)
+
+
+def made_by(body: Iterable[Node], values: Iterable[Value]) -> set[Node]:
+    """The nodes of a body that some values are computed by."""
+    makers = {out: n for n in body for out in n.outs}
+    found: set[Node] = set()
+    pending = list(values)
+    while pending:
+        node = makers.get(pending.pop())
+        if node is not None and node not in found:
+            found.add(node)
+            pending += operands(node)
+    return found
 
 
 def free_values(region: Region) -> Iterator[Value]:

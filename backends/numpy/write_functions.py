@@ -189,7 +189,7 @@ def write_forward(
     for item in program.inputs:
         w.inputs[item.value] = var = Var(hint=item.name)
         w.env[item.value] = Tensor(var, _apart(item.value), sizes_of(item.value.type))
-    only_losses = _needed(root, [loss.value for loss in program.losses]) - _needed(root, list(ir.results(root)))
+    only_losses = ir.made_by(root.body, [loss.value for loss in program.losses]) - ir.made_by(root.body, list(ir.results(root)))
     for item in program.inputs:
         if item.default is not None:
             _default(w, item)
@@ -201,7 +201,7 @@ def write_forward(
     for node in (n for n in root.body if n not in only_losses and n not in undecoded):
         _write(w, node, masks)
     _next_states(w)
-    _losses(w, program, only_losses | (_needed(root, [loss.value for loss in program.losses]) & set(undecoded)))
+    _losses(w, program, only_losses | (ir.made_by(root.body, [loss.value for loss in program.losses]) & set(undecoded)))
     codes = _outputs(w, program, undecoded)
     w.statements = [*length_checks(w, program), *w.statements]
     w.statements.append(Return(codes[0] if len(codes) == 1 else Call(Text(outputs), tuple(codes))))
@@ -270,19 +270,6 @@ def _write(w: BodyWriter, node: ir.Node, masks: Masks) -> None:
     layout = _apart(node.outs[0])
     codes = [w.spread(w.read(v), layout) for v in (*plan.always, *plan.given)]
     w.define(node.outs[0], binary("&", *codes), layout, kind="mask")
-
-
-def _needed(root: ir.Module, targets: Collection[Value]) -> set[ir.Node]:
-    """Nodes that some of the values are computed by."""
-    made = {out: n for n in root.body for out in n.outs}
-    found: set[ir.Node] = set()
-    pending = list(targets)
-    while pending:
-        node = made.get(pending.pop())
-        if node is not None and node not in found:
-            found.add(node)
-            pending += ir.operands(node)
-    return found
 
 
 def _default(w: BodyWriter, item: ir.ModelInput) -> None:

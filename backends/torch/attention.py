@@ -117,14 +117,14 @@ def lower_shared(w: BodyWriter, node: ir.Attend, axes: AttendAxes, operands: tup
     """Keys and values that all heads share: no key is repeated."""
     assert isinstance(node.scale, Expr)
     scores = (*((label,) for label in axes.batch), *_dims(axes.heads), (node.query,), (node.key,))
-    bias: Code = NONE if node.score is None else shared_bias(w, node, node.score, scores)
+    bias: Code = NONE if node.score is None else added_bias(w, node, node.score, scores)
     mask = mask_tensor(w, node, scores)
     w.helpers.add("shared_attention")
     scale = number(1.0) if node.scale.constant == 1 else w.number(node.scale)
     w.define(node.out, call("shared_attention", *operands, NONE if mask is None else mask, bias, scale), layout)
 
 
-def shared_bias(w: BodyWriter, node: ir.Attend, score: ir.Region, layout: Layout) -> Code:
+def added_bias(w: BodyWriter, node: ir.Attend, score: ir.Region, layout: Layout) -> Code:
     """What a score adds."""
     added = additive_bias(score)
     assert added is not None
@@ -202,10 +202,9 @@ def across(w: BodyWriter, t: Tensor, layout: Layout) -> Code:
 
 def mask_arguments(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> dict[str, Code]:
     layout = (*((label,) for label in axes.batch), *_dims(axes.heads), (node.query,), (node.key,))
-    bias = additive_bias(node.score) if node.score is not None and has_score(node) else None
     kind = mask_kind(node.mask)
-    if bias is not None:
-        return {"attn_mask": bias_with_mask(w, node, layout, bias)}
+    if node.score is not None and has_score(node) and additive_bias(node.score) is not None:
+        return {"attn_mask": bias_with_mask(w, node, node.score, layout)}
     match kind:
         case NoMask():
             return {}
@@ -259,15 +258,8 @@ def slots(w: BodyWriter, i: Value, j: Value, node: ir.Attend) -> None:
             w.define(value, call("torch.arange", w.number(size), **on_device(w)), ((label,),))
 
 
-def bias_with_mask(w: BodyWriter, node: ir.Attend, layout: Layout, bias: tuple[Value, bool]) -> Code:
-    assert node.score is not None
-    score_inputs(w, node, node.score)
-    w.write([n for n in node.score.body if n.outs[0] is not node.score.result])
-    value, negative = bias
-    code = across(w, w.read(value), layout)
-    if negative:
-        code = Unary("-", code)
-    code = to_dtype(w, code, value.type.dtype, node.q.type.dtype) if value.type.dtype != node.q.type.dtype else code
+def bias_with_mask(w: BodyWriter, node: ir.Attend, score: ir.Region, layout: Layout) -> Code:
+    code = added_bias(w, node, score, layout)
     keep = mask_tensor(w, node, layout)
     if keep is None:
         return code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from typing import cast
 
@@ -36,7 +35,7 @@ def read_statistics(program: ir.Program) -> ir.Program:
     otherwise; plain cross entropies."""
     flat, losses = _flattened(program)
     made = {out: n for n in flat for out in n.outs}
-    alone = _needed(flat, [x.value for x in losses]) - _needed(flat, list(ir.results(program.root)))
+    alone = ir.made_by(flat, [x.value for x in losses]) - ir.made_by(flat, list(ir.results(program.root)))
     readers = [(n, *found) for n in flat if n in alone and (found := _read(n, made)) is not None]
     entropies = [n for n, _, _ in readers if isinstance(n, ir.CrossEntropy)]
     if not entropies or len({n.target for n in entropies}) != 1:
@@ -61,8 +60,8 @@ def read_statistics(program: ir.Program) -> ir.Program:
         if n is readers[0][0]:
             body += [*nodes, cast(Node, made_now)]
         body += instead.get(n, [n])
-    kept = _needed(body, [*(x.value for x in losses), *ir.results(program.root)])
-    only = _needed(body, [x.value for x in losses]) - _needed(body, list(ir.results(program.root)))
+    kept = ir.made_by(body, [*(x.value for x in losses), *ir.results(program.root)])
+    only = ir.made_by(body, [x.value for x in losses]) - ir.made_by(body, list(ir.results(program.root)))
     if any(_is_large(n) for n in only):
         return program
     root = replace(program.root, body=tuple(n for n in body if n in kept or ir.has_effects(program.root)))
@@ -90,18 +89,6 @@ def _many(value: Value) -> bool:
 
 def _is_large(node: Node) -> bool:
     return not isinstance(node, ir.ChildParam) and any(_many(v) and any(a.size.is_dynamic for a in v.type.axes) for v in node.outs)
-
-
-def _needed(body: Collection[Node], values: Collection[Value]) -> set[Node]:
-    made = {out: n for n in body for out in n.outs}
-    found: set[Node] = set()
-    todo = list(values)
-    while todo:
-        node = made.get(todo.pop())
-        if node is not None and node not in found:
-            found.add(node)
-            todo += ir.operands(node)
-    return found
 
 
 def _read(node: Node, made: dict[Value, Node]) -> tuple[Value, Label] | None:

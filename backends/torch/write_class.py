@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from ...compiler import ir
 from ...grammar.frozen import frozen
@@ -69,18 +69,9 @@ def buffers_of(module: ir.Module, is_root: bool = False) -> list[str]:
 
 def only_updates(module: ir.Module) -> set[ir.Node]:
     """Nodes that nothing but what buffers become in training is computed by."""
-    return made_by(module, [u.next for u in module.updates]) - made_by(module, [*module.outputs, *(s.next for s in module.states)])
-
-
-def made_by(module: ir.Module, values: Sequence[ir.Value]) -> set[ir.Node]:
-    """The nodes that some values are computed by."""
-    found: set[ir.Node] = set()
-    live = set(values)
-    for node in reversed(module.body):
-        if any(v in live for v in node.outs):
-            live.update(ir.operands(node))
-            found.add(node)
-    return found
+    return ir.made_by(module.body, [u.next for u in module.updates]) - ir.made_by(
+        module.body, [*module.outputs, *(s.next for s in module.states)]
+    )
 
 
 def read_states(w: BodyWriter) -> list[Statement]:
@@ -103,7 +94,7 @@ def write_effects(w: BodyWriter, last: Collection[ir.Node]) -> None:
     in_turn = _update_in_turn(w.module, last)
     written: set[ir.Node] = set()
     for update in w.module.updates:
-        now = set(last) & made_by(w.module, [update.next]) if in_turn else set(last)
+        now = set(last) & ir.made_by(w.module.body, [update.next]) if in_turn else set(last)
         w.write([n for n in w.module.body if n in now - written])
         written |= now
         code = w.arranged(w.read(update.next), _out_layout(update.next))
@@ -119,7 +110,7 @@ def _update_in_turn(module: ir.Module, last: Collection[ir.Node]) -> bool:
     return not any(
         v in moved and v is not own[u.buffer]
         for u in module.updates
-        for n in made_by(module, [u.next])
+        for n in ir.made_by(module.body, [u.next])
         if n in last
         for v in ir.operands(n)
     )

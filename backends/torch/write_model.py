@@ -67,19 +67,6 @@ class _Model:
     outputs: set[Value] = field(default_factory=set)
 
 
-def _needed_by(root: ir.Module, targets: Collection[Value]) -> set[ir.Node]:
-    """Nodes that some of the values are computed by."""
-    made = {out: n for n in root.body for out in n.outs}
-    found: set[ir.Node] = set()
-    todo = list(targets)
-    while todo:
-        node = made.get(todo.pop())
-        if node is not None and node not in found:
-            found.add(node)
-            todo += ir.operands(node)
-    return found
-
-
 def write_model(
     program: ir.Program,
     plan: Plan,
@@ -95,7 +82,7 @@ def write_model(
     optional = {i.value for i in program.inputs if not i.required}
     undecoded = _undecoded(program)
     first = first_of(
-        root, undecoded, frozenset(_needed_by(root, [x.value for x in program.losses]) - _needed_by(root, list(ir.results(root))))
+        root, undecoded, frozenset(ir.made_by(root.body, [x.value for x in program.losses]) - ir.made_by(root.body, list(ir.results(root))))
     )
     w = BodyWriter(module=root, numbers=numbers, moves=TorchMoves(), lower=LOWERINGS, optional=optional | first.inputs, defaulted=optional)
     w.start()
@@ -120,7 +107,7 @@ def write_model(
     early = _early_masks(model, main)
     _defaults(model, read)
     last = only_updates(root)
-    alone = _needed_by(root, undecoded) - _needed_by(root, set(ir.results(root)) - undecoded) - first.nodes
+    alone = ir.made_by(root.body, undecoded) - ir.made_by(root.body, set(ir.results(root)) - undecoded) - first.nodes
     late = _beside_the_loss(model, main, losses)
     _write_main(model, [n for n in main if n not in early and n not in last and n not in alone and n not in late], None if late else keep)
     _write_undecoded(model, undecoded, alone)
@@ -216,14 +203,16 @@ def _beside_the_loss(model: _Model, main: Sequence[ir.Node], losses: Sequence[ir
     if not any(isinstance(n, LinearCrossEntropy | LinearStatistics) for n in losses):
         return set()
     root = model.program.root
-    needed = _needed_by(root, [loss.value for loss in model.program.losses]) | _needed_by(root, set(ir.results(root)) - set(root.outputs))
+    needed = ir.made_by(root.body, [loss.value for loss in model.program.losses]) | ir.made_by(
+        root.body, set(ir.results(root)) - set(root.outputs)
+    )
     return set(main) - needed
 
 
 def _parts(model: _Model) -> tuple[list[ir.Node], list[ir.Node]]:
     """Nodes for the outputs, and those that only the losses need."""
     root = model.program.root
-    losses = _needed_by(root, [loss.value for loss in model.program.losses]) - _needed_by(root, list(ir.results(root)))
+    losses = ir.made_by(root.body, [loss.value for loss in model.program.losses]) - ir.made_by(root.body, list(ir.results(root)))
     return [n for n in root.body if n not in losses], [n for n in root.body if n in losses]
 
 
@@ -320,23 +309,12 @@ def _without_inputs(model: _Model, value: Value, plan: MaskPlan) -> Var:
         w.statements.append(Assign((var,), Text("None")))
         return var
     w.order = value.type.labels
-    w.write([n for n in plan.nodes if n in _for_always(plan)])
+    w.write([n for n in plan.nodes if n in ir.made_by(plan.nodes, plan.always)])
     code = _all([w.spread(w.read(v), layout) for v in plan.always])
     if all(v.type.labels == value.type.labels[-1:] for v in plan.always):  # kernels want a mask of two axes at least
         code = Subscript(code, (Text("None"),))
     w.statements.append(Assign((var,), code))
     return var
-
-
-def _for_always(plan: MaskPlan) -> set[ir.Node]:
-    """What the terms that are always there are computed by."""
-    found: set[ir.Node] = set()
-    live = set(plan.always)
-    for node in reversed(plan.nodes):
-        if live & set(node.outs):
-            found.add(node)
-            live.update(ir.operands(node))
-    return found
 
 
 def _branch(model: _Model, given: frozenset[Value], masks: Sequence[tuple[Var, MaskPlan, Value]]) -> None:
@@ -349,7 +327,7 @@ def _branch(model: _Model, given: frozenset[Value], masks: Sequence[tuple[Var, M
         layout = tuple((label,) for label in value.type.labels)
         alone = plan.absent != "tensor"
         w.order = value.type.labels
-        w.write([n for n in plan.nodes if alone or n not in _for_always(plan)])
+        w.write([n for n in plan.nodes if alone or n not in ir.made_by(plan.nodes, plan.always)])
         terms = [w.spread(w.read(v), layout) for v in ((*plan.always, *plan.given) if alone else plan.given)]
         w.statements.append(Assign((var,), _all(terms if alone else [var, *terms])))
     w.optional |= given
@@ -479,7 +457,7 @@ def _keeps_logits(program: ir.Program, late: Collection[ir.Node] | None = None) 
         return None
     value = root.outputs[root.output_names.index("logits")]
     made = {out: n for n in root.body for out in n.outs}
-    needed = _needed_by(root, list(ir.results(root)))
+    needed = ir.made_by(root.body, list(ir.results(root)))
     found: _LastRows | None = None
     while True:
         node = made.get(value)
