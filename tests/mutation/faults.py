@@ -8,7 +8,7 @@ import ast
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -130,27 +130,39 @@ def source(root: Path, fault: Fault) -> str:
     return "\n".join([*lines[:start], *fault.after, *lines[end:]]) + "\n"
 
 
-def marked(text: str, places: dict[int, tuple[int, int]]) -> str:
-    """The program with a call `REACHED(k)` before the statement at each place k."""
+def statements(module: ast.Module) -> Iterator[tuple[list[ast.stmt], ast.stmt, str]]:
+    """The statements of functions, outer ones first: the bodies they stand in, and what they are known by, as `Class.method: if x > 0:`."""
+
+    def visit(node: ast.AST, path: str, inside: bool) -> Iterator[tuple[list[ast.stmt], ast.stmt, str]]:
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            body = getattr(node, name, None)
+            for statement in list(body) if isinstance(body, list) else []:
+                named = isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+                if inside and isinstance(statement, ast.stmt):
+                    yield body, statement, f"{path}: {ast.unparse(statement).lstrip().splitlines()[0]}"
+                yield from visit(
+                    statement, f"{path}.{statement.name}" if named else path, inside or (named and not isinstance(statement, ast.ClassDef))
+                )
+
+    return visit(module, "", False)
+
+
+def place(text: str, fault: Fault) -> str | None:
+    """What the statement is known by that the fault is in; none if it runs when the file is imported."""
+    at = fault.line, len(text.splitlines()[fault.line - 1][: fault.column].encode())
+    found = None
+    for _, statement, name in statements(ast.parse(text)):
+        if (statement.lineno, statement.col_offset) <= at < (statement.end_lineno or 0, statement.end_col_offset or 0):
+            found = f"{fault.file}{name}"
+    return found
+
+
+def marked(text: str, number: Callable[[str], int]) -> str:
+    """The program with a call `REACHED(k)` before each statement of a function, by the number of what it is known by."""
     module = ast.parse(text)
-    lines = text.splitlines()
-    bodies: list[tuple[list[ast.stmt], int, ast.Expr]] = []
-    for k, (line, column) in places.items():
-        at = line, len(lines[line - 1][:column].encode())
-        found: tuple[list[ast.stmt], int] | None = None
-        for node in ast.walk(module):  # outer statements come before inner ones
-            for name in ("body", "orelse", "finalbody"):
-                body = getattr(node, name, None)
-                for i, statement in enumerate(body if isinstance(body, list) else []):
-                    first = min(
-                        [(statement.lineno, statement.col_offset), *((d.lineno, 0) for d in getattr(statement, "decorator_list", []))]
-                    )
-                    if first <= at < (statement.end_lineno or 0, statement.end_col_offset or 0):
-                        found = body, i
-        assert found is not None, (k, line, column)
-        bodies.append((*found, ast.Expr(ast.Call(ast.Name("REACHED", ast.Load()), [ast.Constant(k)], []))))
-    for body, i, call in sorted(bodies, key=lambda b: -b[1]):
-        body.insert(i, call)
+    for body, statement, name in list(statements(module)):
+        call = ast.Call(ast.Name("REACHED", ast.Load()), [ast.Constant(number(name))], [])
+        body.insert(next(k for k, s in enumerate(body) if s is statement), ast.Expr(call))
     return ast.unparse(ast.fix_missing_locations(module))
 
 

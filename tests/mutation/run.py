@@ -1,10 +1,13 @@
 """Faults of our own making, and who finds them: `python -m tests.mutation.run --count 200 --seed 1 --only suite`, from the root of the repository.
 
-Works in a copy of the commit under `--out`, where it keeps what it knows: `faults.json` (what was drawn), `reached.jsonl` (the suite run
-and the random specs run once: which come by which fault) and `suite.jsonl` or `random.jsonl` (a line a fault). What is there is not done again.
+Works in a copy of the commit under `--out`, where it keeps what it knows: `faults-1.json` (what was drawn), `marks.json`, `reached.jsonl` and
+`specs.jsonl` (the suite and random specs run once: which statements each comes by), `modules.json` (what the tests import) and `suite-1.jsonl` or
+`random-1.jsonl` (a line a fault). What is there is not done again, and a folder may serve several draws and commits: statements are known by their
+text.
 
-A fault is tried on the tests that come by, the cheapest first; with `--only random`, on the random specs alone. Who fails without the fault does
-not count. What random specs found is not tried on the suite again: it runs the same specs (`tests/random/test_random.py`)."""
+A fault is tried on the tests that come by, for `--most` seconds at the most, with the same time for each file of tests, the cheapest first; with
+`--only random`, on random specs alone. Who fails without the fault does not count. What random specs found is not tried on the suite again: it
+runs the same specs (`tests/random/test_random.py`)."""
 
 from __future__ import annotations
 
@@ -18,21 +21,22 @@ import subprocess
 import sys
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from . import faults
 from .faults import Fault
+from .worker import FIRST_SEED
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("worker.py")
-#: What the package and its tests import, and is not theirs.
-HEAVY = ("torch", "numpy", "transformers", "hypothesis.strategies", "jinja2", "lark", "rich.console", "click", "safetensors.torch", "yaml")
 WHOLE = ("tests/backends/test_golden.py::test_module", "tests/backends/test_golden.py::test_ir")
+#: So many random specs, from FIRST_SEED on, are in the suite.
+IN_SUITE = 200
 #: Seconds of tests that are run together, one group after the other.
-GROUPS = (2.0, 5.0, 20.0, 120.0)
+GROUPS = (2.0, 5.0, 20.0, 60.0)
 
 
 def copied(commit: str, tests: str, folder: Path) -> Path:
@@ -54,25 +58,31 @@ def environment(tree: Path) -> dict[str, str]:
         "PYTHONPATH": paths,
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "",
         "XDG_CACHE_HOME": str(tree / "build/cache"),
     }
 
 
-def record(tree: Path, place: Path, drawn: list[Fault], tests: list[str], specs: int = 0) -> None:
-    """Runs the suite and random specs once in a tree whose faulty places are marked."""
-    for name in {f.file for f in drawn}:
-        path = tree / name
-        places = {k: (f.line, f.column) for k, f in enumerate(drawn) if f.file == name}
-        path.write_text(faults.marked(path.read_text(encoding="utf-8"), places), encoding="utf-8")
-    command = [sys.executable, "-P", str(WORKER), "record", str(place), str(specs), *tests]
+def record(tree: Path, out: Path, tests: list[str], specs: int = 0) -> None:
+    """Runs tests and random specs once in a tree whose statements are marked, those that are not in `reached.jsonl` or `specs.jsonl` yet."""
+    place = out / "marks.json"
+    numbers: dict[str, int] = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
+    for _, path in faults.files(tree):
+        name = path.relative_to(tree).as_posix()
+        text = faults.marked(
+            path.read_text(encoding="utf-8"), lambda statement, name=name: numbers.setdefault(name + statement, len(numbers))
+        )
+        path.write_text(text, encoding="utf-8")
+    place.write_text(json.dumps(numbers), encoding="utf-8")
+    command = [sys.executable, "-P", str(WORKER), "record", str(out), str(specs), *tests]
     subprocess.run(command, cwd=tree, env=environment(tree), check=True, stdout=subprocess.DEVNULL)
 
 
 class Worker:
-    """The process that is forked for each request."""
+    """The process that is forked for each request. The file names modules that it imports before."""
 
-    def __init__(self, tree: Path, heavy: Sequence[str] = HEAVY) -> None:
-        command = [sys.executable, "-P", str(WORKER), "serve", *heavy]
+    def __init__(self, tree: Path, modules: Path | None = None) -> None:
+        command = [sys.executable, "-P", str(WORKER), "serve", *([str(modules)] if modules else [])]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self.process: subprocess.Popen[str] = subprocess.Popen(command, cwd=tree, env=environment(tree), text=True, **pipes)  # type: ignore[call-overload]
 
@@ -87,15 +97,25 @@ class Worker:
 class Reached:
     """Who comes by which fault, and how long they take; not who fails without one."""
 
-    def __init__(self, tree: Path, place: Path) -> None:
+    def __init__(self, tree: Path, out: Path, drawn: list[Fault], record: str = "reached.jsonl") -> None:
         self.tree = tree
         self.seconds: dict[str, float] = {}
         self.names: dict[int, set[str]] = defaultdict(set)
-        for found in map(json.loads, place.read_text(encoding="utf-8").splitlines()):
-            if found["passed"] and found["test"]:
-                self.seconds[found["test"]] = found["seconds"]
-            for k in found["reached"]:
-                self.names[k].add(self.name(found["test"]))
+        numbers = json.loads((out / "marks.json").read_text(encoding="utf-8"))
+        marks: dict[int, list[int]] = defaultdict(list)
+        for k, fault in enumerate(drawn):
+            statement = faults.place((tree / fault.file).read_text(encoding="utf-8"), fault)
+            if statement in numbers:
+                marks[numbers[statement]].append(k)
+            else:
+                self.names[k].add("")
+        with (out / record).open(encoding="utf-8") as lines:
+            for found in map(json.loads, lines):
+                if found["passed"] and found["test"]:
+                    self.seconds[found["test"]] = found["seconds"]
+                for mark in marks.keys() & set(found["reached"]):
+                    for k in marks[mark]:
+                        self.names[k].add(self.name(found["test"]))
 
     @cache  # noqa: B019 -- one a run
     def name(self, test: str) -> str:
@@ -104,11 +124,17 @@ class Reached:
         shared = file.endswith(".py") and re.search(r"^@cache|scope=", (self.tree / file).read_text(encoding="utf-8"), re.MULTILINE)
         return file if shared else test
 
-    def by(self, k: int, specs: bool) -> list[str]:
-        """The cheapest first; texts that are compared whole find more. What runs when a file is imported concerns every test."""
+    def by(self, k: int) -> list[str]:
+        """Of each file the cheapest first, and as much time for one file as for another; texts that are compared whole find more.
+        What runs when a file is imported concerns every test."""
         names = self.names[k]
-        tests = [t for t in self.seconds if t.startswith("seed ") == specs and ("" in names or self.name(t) in names)]
-        return sorted(tests, key=lambda t: (self.seconds[t] / (5 if t.startswith(WHOLE) else 1), t))
+        tests = [t for t in self.seconds if "" in names or self.name(t) in names]
+        spent, until = Counter[str](), dict[str, float]()
+        for test in sorted(tests, key=lambda t: (self.seconds[t], t)):
+            file = test.partition("::")[0]
+            spent[file] += self.seconds[test] / (5 if test.startswith(WHOLE) else 1)
+            until[test] = spent[file]
+        return sorted(tests, key=lambda t: (until[t], t))
 
 
 class Suite:
@@ -137,7 +163,7 @@ class Suite:
 
     def __call__(self, k: int, fault: Fault) -> dict[str, Any]:
         source = faults.source(self.tree, fault)
-        seconds, tests = 0.0, self.reached.by(k, specs=False)
+        seconds, tests = 0.0, self.reached.by(k)
         for group in self.groups(tests):
             found = self.ask(fault, source, group)
             seconds += found["seconds"]
@@ -149,14 +175,14 @@ class Suite:
         return {"killer": "", "seconds": seconds, "tests": len(tests)}
 
     def ask(self, fault: Fault, source: str | None, group: list[str]) -> dict[str, Any]:
-        limit = int(60 + 5 * sum(self.seconds[t] for t in group))
+        limit = int(30 + 4 * sum(self.seconds[t] for t in group))
         return self.worker.ask(way="suite", file=fault.file, source=source, tests=group, limit=limit)
 
     def trust(self, killer: str) -> bool:
         """Whether a test that failed passes without the fault; one that does not is not asked again."""
         if killer in self.trusted or killer not in self.seconds:
             return True
-        limit = int(60 + 5 * self.seconds[killer])
+        limit = int(30 + 4 * self.seconds[killer])
         if self.worker.ask(way="suite", file="pyproject.toml", source=None, tests=[killer], limit=limit)["killer"]:
             del self.seconds[killer]
             return False
@@ -167,15 +193,19 @@ class Suite:
 class Generator:
     """Tries a fault on random specs that come by."""
 
-    def __init__(self, tree: Path, worker: Worker, reached: Reached, most: int) -> None:
+    def __init__(self, tree: Path, worker: Worker, reached: Reached, most: float) -> None:
         self.tree, self.worker, self.reached, self.most = tree, worker, reached, most
 
     def __call__(self, k: int, fault: Fault) -> dict[str, Any]:
-        seeds = [int(t.removeprefix("seed ")) for t in self.reached.by(k, specs=True)][: self.most]
+        seeds, spent = list[int](), 0.0
+        for test in self.reached.by(k):
+            spent += self.reached.seconds[test]
+            if spent <= self.most:
+                seeds.append(int(test.removeprefix("seed ")))
         if not seeds:
             return {"killer": "", "seconds": 0, "tests": 0}
         source = faults.source(self.tree, fault)
-        found = self.worker.ask(way="random", file=fault.file, source=source, seeds=seeds, limit=60 + 5 * len(seeds))
+        found = self.worker.ask(way="random", file=fault.file, source=source, seeds=seeds, limit=int(30 + 4 * min(spent, self.most)))
         return {**found, "tests": len(seeds)}
 
 
@@ -183,6 +213,12 @@ def read(results: Path) -> dict[int, dict[str, Any]]:
     if not results.exists():
         return {}
     return {r["fault"]: r for r in map(json.loads, results.read_text(encoding="utf-8").splitlines())}
+
+
+def in_suite(killer: str) -> bool:
+    """Whether it is a random spec that the suite runs, and does not let pass as a refused one."""
+    seed = re.match(r"seed (\d+): (?!refused)", killer)
+    return bool(seed) and int(seed[1]) < FIRST_SEED + IN_SUITE
 
 
 def report(drawn: list[Fault], found: dict[int, dict[str, Any]]) -> str:
@@ -207,8 +243,8 @@ def main() -> None:
     parser.add_argument("--only", choices=("suite", "random"), default="suite")
     parser.add_argument("--commit", default="HEAD")
     parser.add_argument("--tests", help="the commit whose tests are run, if not the same")
-    parser.add_argument("--specs", type=int, default=60, help="random specs")
-    parser.add_argument("--most", type=float, default=600, help="seconds of tests for each fault")
+    parser.add_argument("--specs", type=int, default=60, help="random specs, of which those that come by are tried")
+    parser.add_argument("--most", type=float, default=150, help="seconds of tests, or of specs, for each fault")
     parser.add_argument("--share", default="0/1", help="1/3: the second of three processes that work on the same faults")
     parser.add_argument("--out", type=Path, default=Path("build/mutation"))
     options = parser.parse_args()
@@ -216,19 +252,18 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     commits = options.commit, options.tests or options.commit
     tree = copied(*commits, out / f"tree-{options.only}-{options.share.replace('/', '-')}")
-    place = out / "faults.json"
+    place = out / f"faults-{options.seed}.json"
     if not place.exists():
         faults.write(place, faults.draw(tree, options.seed, options.count))
     drawn = faults.read(place)
-    place = out / "reached.jsonl"
-    if not place.exists():
-        record(copied(*commits, out / "tree-marked"), place, drawn, ["tests"], options.specs)
-    worker, reached = Worker(tree), Reached(tree, place)
-    attempt = Suite(tree, worker, reached, options.most) if options.only == "suite" else Generator(tree, worker, reached, options.specs)
-    results = out / f"{options.only}.jsonl"
+    suite, results = options.only == "suite", out / f"{options.only}-{options.seed}.jsonl"
+    if options.share.startswith("0/"):
+        record(copied(*commits, out / "tree-marked"), out, ["tests"] if suite else [], 0 if suite else options.specs)
+    worker, reached = Worker(tree, out / "modules.json"), Reached(tree, out, drawn, "reached.jsonl" if suite else "specs.jsonl")
+    attempt = Suite(tree, worker, reached, options.most) if suite else Generator(tree, worker, reached, options.most)
     found = read(results)
-    if options.only == "suite":
-        found |= {k: r for k, r in read(out / "random.jsonl").items() if r["killer"]}
+    if suite:
+        found |= {k: r for k, r in read(out / f"random-{options.seed}.jsonl").items() if in_suite(r["killer"])}
     with results.open("a", encoding="utf-8") as file:
         own, of = map(int, options.share.split("/"))
         for k, fault in list(enumerate(drawn))[own::of]:

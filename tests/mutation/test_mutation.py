@@ -55,20 +55,29 @@ def test_the_same_seed_draws_the_same_faults(root: Path) -> None:
 def test_marks_stand_before_their_statements(monkeypatch: pytest.MonkeyPatch) -> None:
     reached: list[int] = []
     monkeypatch.setattr(builtins, "REACHED", reached.append, raising=False)
+    numbers: dict[str, int] = {}
+    text = faults.marked(PLAIN, lambda name: numbers.setdefault(name, len(numbers)))
+    assert list(numbers) == [
+        ".middle: assert a < 100",
+        ".middle: if a > b:",
+        ".middle: raise ValueError('wrong' + str(a))",
+        ".middle: return a + b // 2",
+    ]
     names: dict[str, object] = {}
-    exec(faults.marked(PLAIN, {7: (8, 12), 3: (6, 8), 1: (4, 0)}), names)
-    assert reached == [1]
+    exec(text, names)
+    assert not reached
     assert names["middle"](1, 2) == 2  # type: ignore[operator]
-    assert reached == [1, 3, 7]
+    assert reached == [0, 1, 3]
 
 
 def test_faults_are_found_and_taken_out(root: Path, tmp_path: Path) -> None:
     drawn = faults.draw(root, 1, 4)
-    record(root, tmp_path / "reached.jsonl", drawn, ["tests"])
+    assert {faults.place(PLAIN, f) for f in drawn} == {f"compiler/dims.py.middle: {s}" for s in ("if a > b:", "return a + b // 2")}
+    record(root, tmp_path, ["tests"])
     assert "REACHED(0)" in (root / "compiler/dims.py").read_text()
     (root / "compiler/dims.py").write_text(PLAIN)
-    worker = Worker(root, heavy=())
-    suite = Suite(root, worker, Reached(root, tmp_path / "reached.jsonl"), most=10)
+    worker = Worker(root, tmp_path / "modules.json")
+    suite = Suite(root, worker, Reached(root, tmp_path, drawn), most=10)
     found = [suite(k, fault) for k, fault in enumerate(drawn)]
     assert [f["killer"] in ("tests/test_middle.py::test_alike", "tests/test_middle.py::test_apart") for f in found] == [True] * 4, found
     assert (root / "compiler/dims.py").read_text() == PLAIN

@@ -1,18 +1,20 @@
-"""Runs tests in a copy of the tree, one fault at a time: `worker.py record FILE SPECS TESTS...` or `worker.py serve MODULES...`.
+"""Runs tests in a copy of the tree, one fault at a time: `worker.py record FOLDER SPECS TESTS...` or `worker.py serve FILE`.
 
-`record` runs tests and random specs once, where calls of `REACHED` stand before what may be faulty, and writes which come by. `serve` imports modules that are
-not ours, then answers requests, one JSON a line: it writes the faulty file, forks, imports the package anew in the child, runs there what was asked,
+`record` runs tests and random specs once, where calls of `REACHED` stand before statements, and writes which they come by. `serve` imports the modules that
+the file names, then answers requests, one JSON a line: it writes the faulty file, forks, imports the package anew in the child, runs there what was asked,
 and puts the file back."""
 
 from __future__ import annotations
 
 import builtins
+import gc
 import importlib
 import json
 import os
 import resource
 import signal
 import sys
+import sysconfig
 import tempfile
 import time
 import warnings
@@ -20,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 import pytest
 
@@ -32,19 +34,40 @@ FIRST_SEED = 100_000
 UNKNOWN = ("E401", "E201", "E317", "E349", "no small lengths", "an axis of these lengths")
 
 
-class Recorder:
-    """Writes a line for each test: its seconds, whether it passed, and the marks it reached."""
+#: Where a mark is called in a process that a test starts: `REACHED(k)` writes into this file of the tree.
+ELSEWHERE = "reached-elsewhere"
+SITE = f"""
+import builtins, os.path
+def REACHED(k, file=os.path.join(os.path.dirname(os.path.abspath(__file__)), {ELSEWHERE!r})):
+    with open(file, "a") as open_file:
+        print(k, file=open_file)
+builtins.REACHED = REACHED
+"""
 
-    def __init__(self, file: TextIO) -> None:
-        self.file = file
+
+class Recorder:
+    """Writes a line for each test that is not in the file yet: its seconds, whether it passed, and the marks it reached, in processes that it
+    started too."""
+
+    def __init__(self, place: Path) -> None:
+        self.known = {json.loads(line)["test"] for line in place.read_text(encoding="utf-8").splitlines()} if place.exists() else set[str]()
+        self.file = place.open("a", encoding="utf-8")
         self.reached: set[int] = set()
         self.passed = True
+        builtins.REACHED = self.reached.add  # type: ignore[attr-defined]
 
     def write(self, test: str, seconds: float) -> None:
+        elsewhere = Path(ELSEWHERE)
+        if elsewhere.exists():
+            self.reached.update(map(int, elsewhere.read_text(encoding="utf-8").split()))
+            elsewhere.unlink()
         found = {"test": test, "seconds": round(seconds, 3), "passed": self.passed, "reached": sorted(self.reached)}
         print(json.dumps(found), file=self.file, flush=True)
         self.reached.clear()
         self.passed = True
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [item for item in items if item.nodeid not in self.known]
 
     def pytest_collection_finish(self) -> None:
         self.write("", 0)
@@ -60,16 +83,25 @@ class Recorder:
         self.passed = self.passed and not report.failed and not report.skipped
 
 
-def record(place: Path, tests: list[str], specs: int) -> None:
-    with place.open("a", encoding="utf-8") as file:
-        recorder = Recorder(file)
-        builtins.REACHED = recorder.reached.add  # type: ignore[attr-defined]
-        if tests:
-            pytest.main([*OPTIONS, *tests], plugins=[recorder])
-        for seed in range(FIRST_SEED, FIRST_SEED + specs):
+def imported() -> list[str]:
+    """What is imported by now from where packages are installed, in its order."""
+    places = tuple({sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib")})
+    return [name for name, module in list(sys.modules.items()) if (getattr(module, "__file__", None) or "").startswith(places)]
+
+
+def record(out: Path, tests: list[str], specs: int) -> None:
+    """`reached.jsonl` of tests, `specs.jsonl` of random specs, and `modules.json`: what they import that is not ours."""
+    Path("sitecustomize.py").write_text(SITE, encoding="utf-8")
+    if tests:
+        pytest.main([*OPTIONS, *tests], plugins=[Recorder(out / "reached.jsonl")])
+    recorder = Recorder(out / "specs.jsonl")
+    for seed in range(FIRST_SEED, FIRST_SEED + specs):
+        if f"seed {seed}" not in recorder.known:
             started = time.process_time()
             recorder.passed = not random({"seeds": [seed]})
             recorder.write(f"seed {seed}", time.process_time() - started)
+    if tests or not (out / "modules.json").exists():
+        (out / "modules.json").write_text(json.dumps(imported()), encoding="utf-8")
 
 
 class Chosen:
@@ -182,10 +214,13 @@ def awaited(child: int, end: float) -> tuple[int, float]:
     return status, usage.ru_utime + usage.ru_stime
 
 
-def serve(heavy: list[str]) -> None:
+def serve(modules: Path | None) -> None:
     warnings.simplefilter("ignore")
-    for name in heavy:
-        importlib.import_module(name)
+    for name in json.loads(modules.read_text(encoding="utf-8")) if modules else []:
+        with suppress(Exception):  # what another one makes, or only a plugin of pytest can import
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # so that the children share it
     sys.path[:] = [p for p in sys.path if p]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -195,10 +230,10 @@ def serve(heavy: list[str]) -> None:
 
 def main() -> None:
     match sys.argv[1:]:
-        case ["record", place, specs, *tests]:
-            record(Path(place), tests, int(specs))
-        case ["serve", *heavy]:
-            serve(heavy)
+        case ["record", out, specs, *tests]:
+            record(Path(out), tests, int(specs))
+        case ["serve", *modules]:
+            serve(Path(modules[0]) if modules else None)
         case _:
             sys.exit(__doc__)
 
