@@ -127,7 +127,7 @@ class ModuleValues:
         if (value, label) not in self.requests:
             keys = self.key_label(label)
             kind = Type(tuple(Axis(keys, sym(self.length.length)) if a.label is label else a for a in value.type.axes), value.type.dtype)
-            out = Value(kind, value.hint or hint, value.span)
+            out = Value(kind, value.hint or self.name_of(value, hint), value.span)
             self.requests[value, label] = Request(value, label, out, hint)
             if value not in self.further_sources():
                 source, span = self.new.get(value, value), value.span or self.module.span
