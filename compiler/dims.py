@@ -307,37 +307,56 @@ ZERO = Expr(())
 ONE = Expr((((), 1),))
 
 
+def apart(expr: Expr) -> tuple[Expr, Expr, Expr]:
+    """Of a whole number, the terms that are whole each by itself, and the others over a common denominator: of (a + c) / 2 only the sum is."""
+    parts = [Expr((term,)) for term in expr.terms]
+    broken = [p for p in parts if isinstance(p.terms[0][1], Fraction) or any(power < 0 for _, power in p.terms[0][0])]
+    if len(broken) < 2 or expr.is_real:
+        return expr, ZERO, ONE
+    number, powers = 1, dict[Atom, int]()
+    for (monomial, coefficient), *_ in (p.terms for p in broken):
+        number = math.lcm(number, coefficient.denominator if isinstance(coefficient, Fraction) else 1)
+        for atom, power in monomial:
+            powers[atom] = max(powers.get(atom, 0), -power)
+    below = Expr(((tuple(sorted(((a, p) for a, p in powers.items() if p), key=lambda f: _atom_key(f[0]))), number),))
+    return sum((p for p in parts if p not in broken), ZERO), sum((p * below for p in broken), ZERO), below
+
+
 def render(expr: Expr, name: Callable[[Sym], str], functions: Mapping[str, str] | None = None) -> str:
     """Python source of an expression: `heads * head_dim`, `d // heads`, `4 * d`, `head_dim ** -0.5`.
 
     `functions` renames functions (`{"log": "math.log"}`). The result needs parentheses beside `*` if `precedence` is low: use `factor`."""
-    if not expr.terms:
-        return "0"
+    whole, above, below = apart(expr)
     text = ""
-    for monomial, coefficient in sorted(expr.terms, key=lambda term: term[1] < 0):
-        piece = _term(monomial, coefficient if coefficient >= 0 else -coefficient, name, functions or {})
+    for monomial, coefficient in sorted(whole.terms, key=lambda term: term[1] < 0):
+        piece = _term(monomial, coefficient if coefficient >= 0 else -coefficient, name, functions or {}, expr.is_real)
         if not text:
             text = piece if coefficient >= 0 else "-" + piece
         else:
             text += (" + " if coefficient >= 0 else " - ") + piece
-    return text
+    if above != ZERO:
+        quotient = f"{factor(above, name, functions)} // {factor(below, name, functions)}"
+        text = f"{text} + {quotient}" if text else quotient
+    return text or "0"
 
 
 def factor(expr: Expr, name: Callable[[Sym], str], functions: Mapping[str, str] | None = None) -> str:
-    """`render`, in parentheses unless it is a single name, number or call."""
+    """`render`, in parentheses unless it is a single name, number or call, or in them anyway."""
     text = render(expr, name, functions)
-    simple = (
-        len(expr.terms) <= 1
-        and not text.startswith("-")
-        and (" " not in text or (text.endswith(")") and "(" in text and " " not in text.split("(")[0]))
-    )
+    match expr.terms:
+        case [(((Sym(), 1),), 1)] | [((), int() | float())] | []:
+            simple = not text.startswith("-")
+        case [(((Apply(function=function), 1),), 1)]:
+            simple = function != "pow"
+        case _:
+            simple = False
     return text if simple else f"({text})"
 
 
-def _term(monomial: Monomial, coefficient: Number, name: Callable[[Sym], str], functions: Mapping[str, str]) -> str:
+def _term(monomial: Monomial, coefficient: Number, name: Callable[[Sym], str], functions: Mapping[str, str], real: bool) -> str:
+    """`real`: a part of a float, (3 + x) / 2, need not be whole as parts of whole numbers are."""
     top: list[str] = []
     bottom: list[str] = []
-    real = isinstance(coefficient, float) or any(a.is_real for a, _ in monomial)
     if isinstance(coefficient, Fraction):
         if coefficient.numerator != 1:
             top.append(str(coefficient.numerator))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
-from ...compiler.dims import Apply, Atom, Expr, Monomial, Number, Sym
+from ...compiler.dims import Apply, Atom, Expr, Monomial, Number, Sym, apart
 from .code import Attribute, Binary, Call, Code, Text, Unary, number
 
 Lookup = Callable[[Sym], Code]
@@ -16,12 +16,16 @@ BUILTIN = {"maximum": "max", "minimum": "min", "abs": "abs", "int": "int"}
 def expression(expr: Expr, lookup: Lookup) -> Code:
     """`heads * head_dim`, `d_model // heads`, `head_dim**-0.5`: exact quotients of whole numbers are written `//`."""
     result: Code | None = None
-    for monomial, coefficient in sorted(expr.terms, key=lambda term: term[1] < 0):
-        term = _term(monomial, -coefficient if coefficient < 0 else coefficient, lookup)
+    whole, above, below = apart(expr)
+    for monomial, coefficient in sorted(whole.terms, key=lambda term: term[1] < 0):
+        term = _term(monomial, -coefficient if coefficient < 0 else coefficient, lookup, expr.is_real)
         if result is None:
             result = _negative(term) if coefficient < 0 else term
         else:
             result = Binary("-" if coefficient < 0 else "+", result, term)
+    if above.terms:
+        quotient = Binary("//", expression(above, lookup), expression(below, lookup))
+        result = quotient if result is None else Binary("+", result, quotient)
     return number(0) if result is None else result
 
 
@@ -32,8 +36,8 @@ def _negative(term: Code) -> Code:
     return Unary("-", term)
 
 
-def _term(monomial: Monomial, coefficient: Number, lookup: Lookup) -> Code:
-    real = isinstance(coefficient, float) or any(a.is_real for a, _ in monomial)
+def _term(monomial: Monomial, coefficient: Number, lookup: Lookup, real: bool) -> Code:
+    """`real`: a part of a float, (3 + x) / 2, need not be whole as parts of whole numbers are."""
     top: list[Code] = []
     bottom: list[Code] = []
     if isinstance(coefficient, Fraction):
