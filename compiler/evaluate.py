@@ -191,8 +191,8 @@ class Evaluator(Names):
             b = right if isinstance(right, Expr) else self.as_tensor(right, node.right.span, frame)
             return self.body(frame, node).elementwise(COMPARE[node.op], [a, b], node.span)
         if isinstance(left, Expr) and isinstance(right, Expr):
-            if left == right and node.op in ("==", "<=", ">=", "!="):
-                return node.op != "!="
+            if left == right:
+                return node.op in ("==", "<=", ">=")
             a_value, b_value = left.value(), right.value()
             if a_value is None or b_value is None:
                 raise self.error(

@@ -120,7 +120,7 @@ def _start_of_weight(native: Native, plan: Plan, chosen: dict[str, str]) -> str:
     if plan.of.bank is not None:  # GroupedLinear is told its standard deviation
         init = native.weight.init
         return _rule(init) if init.kind == "normal" else _rule(GROUPED)
-    return chosen.get(_kind(native)) or ("" if isinstance(native, Linear | Embedding) else ONES)
+    return chosen.get(_kind(native), ONES)
 
 
 def _kind(native: Native) -> str:

@@ -139,3 +139,19 @@ def test_what_differs_from_others_of_its_kind(tmp_path: Path) -> None:
     path = tmp_path / "kinds.xf"
     path.write_text(EVERY_KIND)
     assert not wrong_starts(program_of(str(path)))
+
+
+NO_COMMON_RULE = """
+model scaled(vocab = 50, d_model = 16, std = 0.3)(ids: [b, t] int in vocab) -> (y):
+    embed = embedding(vocab, d_model, init = normal(std))
+    up = linear(d_model, init = normal(std / d_model ^ 0.5), bias = true)
+    down = linear(d_model, init = uniform(-std, std), bias = true)
+    return down(up(embed(ids)))
+"""
+
+
+def test_where_every_weight_starts_by_the_config(tmp_path: Path) -> None:
+    """No rule of their kind starts them, nor their biases."""
+    path = tmp_path / "scaled.xf"
+    path.write_text(NO_COMMON_RULE)
+    assert not wrong_starts(program_of(str(path)))

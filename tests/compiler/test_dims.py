@@ -152,6 +152,7 @@ def test_texts() -> None:
         render(b - a * a, name): "b - a ** 2",
         render(x.divide(h), name): "x / h",
         render(apply("pow", a, const(-0.5)), name): "a ** -0.5",
+        render(apply("pow", a, const(-2)), name): "a ** -2",
         render(apply("pow", a, ZERO - x), name): "a ** (-x)",
         render(apply("pow", a, const(-1.25) * x), name): "a ** (-1.25 * x)",
         render(apply("maximum", a, b + ONE), name): "max(a, b + 1)",

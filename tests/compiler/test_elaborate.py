@@ -157,6 +157,11 @@ def test_an_optional_input_nobody_reads_is_not_in_the_signature(tmp_path: Path) 
         ("p = param([t])\nreturn x + p", ["E369"]),
         ("return attend(x, x, x, causal, scale = 1)", []),
         ("return sum(x, z)", ["E322"]),
+        ("return x[d = -12] + x[d = 11]", []),
+        ("return x[d = -13]", ["E207"]),
+        ("return x[d = 12]", ["E207"]),
+        ("return x[z = 1 .. 2]", ["E322"]),
+        ("return unflatten(x, z = [h: 5, e: 2])", ["E322"]),
     ],
 )
 def test_bodies(tmp_path: Path, body: str, codes: list[str]) -> None:
@@ -195,3 +200,10 @@ def test_what_is_alike_for_these_numbers_must_stay_alike(tmp_path: Path) -> None
     model = "model m(width = 8, n = 2, e = 4)(x: [b, t, width]) -> (y: [b, t, width]):\n    double = halves(n, e)\n    return double(x)\n"
     program, _ = build(tmp_path, text + model)
     assert program and [(f.kind, str(f.a), str(f.b)) for f in program.facts] == [("equal", "n * e", "width")]
+
+
+@pytest.mark.parametrize(("operator", "holds"), [("==", True), ("<=", True), (">=", True), ("!=", False), ("<", False), (">", False)])
+@pytest.mark.parametrize("pair", ["t {} t", "2 * t - t {} t", "d {} 12"])
+def test_alike_sizes_are_compared_without_a_length(tmp_path: Path, operator: str, holds: bool, pair: str) -> None:
+    program, codes = build(tmp_path, wrap(f"let width = 5 if {pair.format(operator)} else 7\nf = linear(width)\nreturn f(x)"))
+    assert program and not codes and parameters(program.root) == {"f.weight": (5 if holds else 7, 12)}
