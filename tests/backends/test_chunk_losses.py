@@ -37,6 +37,14 @@ model tagger(width = 6)(input_ids: [b, t] int in 11, labels: [b, t] int = none) 
     return logits
 """
 
+COPIER = f"""
+model copier(vocab = {CLASSES}, width = 6)(input_ids: [b, t] int in vocab, labels: [b, t] int = none) -> (logits: [b, t, vocab]):
+    embed = embedding(vocab, width)
+    logits = einsum(embed(input_ids), embed.weight, over = width)
+    loss tokens = cross_entropy(logits, labels, over = vocab)
+    return logits
+"""
+
 
 def generated(text: str, folder: Path) -> str:
     path = folder / "spec.xf"
@@ -80,6 +88,15 @@ def test_every_token(tmp_path: Path) -> None:
     with loaded(code, "chunked_tagger") as module:
         ids = torch.randint(0, 11, (2, 150), generator=torch.Generator().manual_seed(1))
         compared(module.Model().double(), ids, ids * 300, 0)
+
+
+def test_every_token_by_the_embedding(tmp_path: Path) -> None:
+    """Nothing stands between the map and the loss: the loss takes the place of one node."""
+    code = generated(COPIER, tmp_path)
+    assert "return linear_cross_entropy(" in code
+    with loaded(code, "chunked_copier") as module:
+        ids = torch.randint(0, CLASSES, (2, 150), generator=torch.Generator().manual_seed(1))
+        compared(module.Model().double(), ids, ids, 0)
 
 
 def test_a_scale_of_the_output_scales_the_gradient(tmp_path: Path) -> None:

@@ -38,11 +38,6 @@ class Config:
         assert self.d_model % self.heads == 0, "heads must divide d_model"
 
 
-def float32(x: Tensor) -> Tensor:
-    """At least float32: float64 stays."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 class Learned(nn.Module):
     """Convolutional sequence to sequence learning, arXiv:1705.03122"""
 
@@ -155,11 +150,10 @@ class BertBase(nn.Module):
             position_ids = torch.arange(T, device=input_ids.device).expand(B, -1)
         position = self.position(self.embed(input_ids) + self.token_type(token_type_ids), position_ids)
         x = self.encoder(F.dropout(self.embed_norm(position), self.config.rate, self.training), key_mask)
-        logits = F.linear(self.head_norm(F.gelu(self.head(x[:, -logits_to_keep:]))), self.embed.weight)  # [b, t, vocab]
-        logits = logits + self.bias
+        head_norm = self.head_norm(F.gelu(self.head(x)))
         if labels is not None:
-            return cross_entropy(float32(logits).flatten(0, 1), labels.flatten())
-        return logits
+            return biased_cross_entropy(head_norm.flatten(0, 1), labels.flatten(), self.embed.weight, self.bias)
+        return F.linear(head_norm[:, -logits_to_keep:], self.embed.weight) + self.bias
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, config: Config | None = None) -> BertBase:
@@ -201,9 +195,44 @@ def init_weights(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """The mean over the targets that are not -100; 0 where there are none."""
-    return F.cross_entropy(logits, target, reduction="sum") / (target != -100).sum().clamp(min=1)
+def biased_cross_entropy(x: Tensor, target: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Cross entropy of F.linear(x, weight, bias) with the targets that are not -100; never all logits at once."""
+    loss: Tensor = BiasedCrossEntropy.apply(x, target, weight, bias, torch.is_grad_enabled())
+    return loss
+
+
+class BiasedCrossEntropy(torch.autograd.Function):
+    """Gradients are computed on the way, while a few rows of logits are there."""
+
+    @staticmethod
+    def forward(ctx, x, target, weight, bias, differentiate):  # type: ignore[no-untyped-def]
+        exact = torch.promote_types(x.dtype, torch.float32)
+        kept = target != -100
+        place = target.where(kept, 0)[:, None]
+        share = (kept.to(exact) / kept.sum().clamp(min=1))[:, None]
+        loss = torch.zeros((), dtype=exact, device=x.device)
+        if differentiate:
+            grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight, dtype=exact)
+            grad_bias = torch.zeros_like(bias, dtype=exact)
+        size = max(256, x.numel() // weight.shape[0])  # logits of a chunk are about as large as x
+        for rows in map(slice, range(0, len(x), size), range(size, len(x) + size, size)):
+            logits = F.linear(x[rows], weight, bias).to(exact)
+            total = logits.logsumexp(-1, keepdim=True)
+            loss += ((total - logits.gather(1, place[rows])) * share[rows]).sum()
+            if differentiate:
+                grad = logits.sub_(total).exp_().mul_(share[rows]).scatter_add_(1, place[rows], -share[rows])
+                grad_bias += grad.sum(0)
+                grad = grad.to(x.dtype)
+                grad_x[rows] = grad @ weight
+                grad_weight += grad.t() @ x[rows]
+        if differentiate:
+            ctx.save_for_backward(grad_x, grad_weight.to(weight.dtype), grad_bias.to(bias.dtype))
+        return loss
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        grad_x, grad_weight, grad_bias = ctx.saved_tensors
+        return grad * grad_x, None, grad * grad_weight, grad * grad_bias, None
 
 
 # What each published tensor is here; {i} is the number of a layer, | stands between spellings.
