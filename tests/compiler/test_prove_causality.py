@@ -105,6 +105,8 @@ NOT_CAUSAL = [
     ("x = x * x[t = -1]", "indexing", None),
     ("x = where(x > 0, x[t = -1], x)", "indexing", None),
     ("x = where(x > 0, x, x[t = -1])", "indexing", None),
+    ("order = argmax(x, width)\nx = x[t = order] + mean(x, t)", "mean", None),  # one way is unproved, the other refuted
+    ("order = argmax(x, width)\nx = mean(x, t) + x[t = order]", "mean", None),
 ]
 
 OPEN = [
