@@ -2,8 +2,8 @@
 
 Works in a copy of the commit under `--out`, where it keeps what it knows: `faults-1.json` (what was drawn), `marks.json`, `reached.jsonl` and
 `specs.jsonl` (the suite and random specs run once: which statements each comes by), `modules.json` (what the tests import) and `suite-1.jsonl` or
-`random-1.jsonl` (a line a fault). What is there is not done again, and a folder may serve several draws and commits: statements are known by their
-text.
+`random-1.jsonl` (a line a fault). What is there is not done again but for more seconds than before, and a folder may serve several draws and
+commits: statements are known by their text.
 
 A fault is tried on the tests that come by, for `--most` seconds at the most, with the same time for each file of tests, the cheapest first; with
 `--only random`, on random specs alone. Who fails without the fault does not count. What random specs found is not tried on the suite again: it
@@ -267,8 +267,8 @@ def main() -> None:
     with results.open("a", encoding="utf-8") as file:
         own, of = map(int, options.share.split("/"))
         for k, fault in list(enumerate(drawn))[own::of]:
-            if k not in found:
-                found[k] = {"fault": k, **attempt(k, fault)}
+            if k not in found or not (found[k]["killer"] or found[k]["most"] >= options.most):
+                found[k] = {"fault": k, "most": options.most, **attempt(k, fault)}
                 print(json.dumps(found[k]), file=file, flush=True)
                 print(f"{k} {fault.file}:{fault.line}: {found[k]['killer'] or 'NOT FOUND'} ({found[k]['seconds']:.0f} s)", flush=True)
     print(report(drawn, found))
