@@ -14,6 +14,13 @@ SIZES = {
     "small": {"vocab": 8192, "width": 384, "layers": 8, "heads": 6, "kv_heads": 2, "hidden": 1024, "mixers": 12},
     "large": {"vocab": 128256, "width": 2048, "layers": 16, "heads": 32, "kv_heads": 8, "hidden": 8192, "mixers": 64},
 }
+WIDTHS = {
+    "vocab_size": "vocab",
+    "hidden_size": "width",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+    "intermediate_size": "hidden",
+}
 
 
 @dataclass(frozen=True)
@@ -23,30 +30,43 @@ class Family:
     config: str
     model: str
     more: Mapping[str, Any] = field(default_factory=dict)
-    keys: Mapping[str, str] = field(
-        default_factory=lambda: {
-            "vocab_size": "vocab",
-            "hidden_size": "width",
-            "num_hidden_layers": "layers",
-            "num_attention_heads": "heads",
-            "num_key_value_heads": "kv_heads",
-            "intermediate_size": "hidden",
-        }
-    )
+    keys: Mapping[str, str] = field(default_factory=lambda: {**WIDTHS, "num_key_value_heads": "kv_heads"})
     causal: bool = True
     padded: bool = False
     attends: bool = True
+    both: bool = False
+    """An encoder and a decoder."""
 
 
 GPT2 = {"vocab_size": "vocab", "n_embd": "width", "n_layer": "layers", "n_head": "heads"}
-BERT = {
-    "vocab_size": "vocab",
-    "hidden_size": "width",
-    "num_hidden_layers": "layers",
-    "num_attention_heads": "heads",
-    "intermediate_size": "hidden",
-}
+T5 = {"vocab_size": "vocab", "d_model": "width", "num_layers": "layers", "num_heads": "heads", "d_ff": "hidden"}
 COMMON = {"max_position_embeddings": 4096, "tie_word_embeddings": False, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
+LATENT = {
+    **COMMON,
+    "max_position_embeddings": 163840,
+    "q_lora_rank": 192,
+    "kv_lora_rank": 128,
+    "qk_nope_head_dim": 64,
+    "qk_rope_head_dim": 32,
+    "v_head_dim": 64,
+    "first_k_dense_replace": 1,
+    "moe_intermediate_size": 256,
+    "n_routed_experts": 8,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "n_group": 4,
+    "topk_group": 2,
+    "rope_parameters": {
+        "rope_type": "yarn",
+        "rope_theta": 10000.0,
+        "factor": 40.0,
+        "original_max_position_embeddings": 4096,
+        "beta_fast": 32.0,
+        "beta_slow": 1.0,
+        "mscale": 1.0,
+        "mscale_all_dim": 1.0,
+    },
+}
 QUIET = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 
 FAMILIES = {
@@ -72,11 +92,18 @@ FAMILIES = {
         {"vocab_size": "vocab", "hidden_size": "width", "num_hidden_layers": "layers", "num_heads": "mixers"},
         attends=False,
     ),
+    "deepseek_v3": Family(
+        "DeepseekV3Config",
+        "DeepseekV3ForCausalLM",
+        LATENT,
+        {**WIDTHS, "num_attention_heads": "mixers", "num_key_value_heads": "mixers"},
+    ),
+    "t5": Family("T5Config", "T5ForConditionalGeneration", {"d_kv": 64, "dropout_rate": 0.0}, T5, both=True),
     "bert": Family(
         "BertConfig",
         "BertForMaskedLM",
         {"max_position_embeddings": 4096, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
-        BERT,
+        WIDTHS,
         causal=False,
         padded=True,
     ),
@@ -109,7 +136,8 @@ def hugging_face_model(name: str, size: str, attention: str) -> torch.nn.Module:
 def inputs(name: str, size: str, batch: int, tokens: int) -> dict[str, Tensor]:
     """Token ids; for a padded family a mask with rows of several lengths."""
     generator = torch.Generator().manual_seed(1)
-    found = {"input_ids": torch.randint(1, SIZES[size]["vocab"], (batch, tokens), generator=generator)}
+    names = ("input_ids", "decoder_input_ids") if FAMILIES[name].both else ("input_ids",)
+    found = {own: torch.randint(1, SIZES[size]["vocab"], (batch, tokens), generator=generator) for own in names}
     if FAMILIES[name].padded:
         lengths = torch.linspace(tokens / 4, tokens, batch).long()
         found["attention_mask"] = (torch.arange(tokens) < lengths[:, None]).long()

@@ -24,7 +24,8 @@ class Side:
 
     def __init__(self, name: str, model: nn.Module, given: dict[str, Tensor], causal: bool, compiled: bool) -> None:
         self.name, self.model, self.given, self.causal, self.compiled = name, model, given, causal, compiled
-        self.ids = given["input_ids"]
+        self.last = "decoder_input_ids" if "decoder_input_ids" in given else "input_ids"
+        self.ids = given[self.last]
         self.labels = self.ids if "attention_mask" not in given else self.ids.where(given["attention_mask"] == 1, -100)
 
     def wrapped(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -64,22 +65,30 @@ class HuggingFace(Side):
         return self.model(**self.given, labels=self.labels, **options).loss
 
     def prompt(self) -> Callable[[], Tensor]:
-        if not self.causal:
+        if not self.causal or self.last != "input_ids":
             return self.wrapped(lambda: self.model(**self.given).logits)
         return self.wrapped(lambda: self.model(**self.given, use_cache=not self.compiled, logits_to_keep=1).logits[:, -1])
 
     def decoding(self, tokens: int) -> Callable[[], Tensor]:
-        from transformers import DynamicCache
+        from transformers import DynamicCache, EncoderDecoderCache
 
         if self.compiled:
             return self._compiled_decoding(tokens)
         start = self.ids.shape[1] - tokens
-        cache = DynamicCache(config=self.model.config)
-        self.model(self.ids[:, :start], past_key_values=cache, use_cache=True)
+        cache: Any = DynamicCache(config=self.model.config)
+        options: dict[str, Any] = {}
+        if self.last != "input_ids":
+            cache = EncoderDecoderCache(cache, DynamicCache(config=self.model.config))
+            options["encoder_outputs"] = self.model.get_encoder()(self.given["input_ids"])
+
+        def logits(a: int, b: int) -> Tensor:
+            return self.model(**{self.last: self.ids[:, a:b]}, **options, past_key_values=cache, use_cache=True).logits[:, -1]
+
+        logits(0, start)
 
         def run() -> Tensor:
-            for k in range(tokens):
-                y = self.model(self.ids[:, start + k : start + k + 1], past_key_values=cache, use_cache=True).logits[:, -1]
+            for k in range(start, start + tokens):
+                y = logits(k, k + 1)
             cache.crop(-tokens)
             return y
 
@@ -135,27 +144,32 @@ class Hand(Side):
 class Generated(Side):
     model: Any
 
+    def logits(self, given: dict[str, Tensor], **options: Any) -> Tensor:
+        y = self.model(**given, **options)
+        found: Tensor = y if isinstance(y, Tensor) else y.logits
+        return found
+
     def loss(self) -> Tensor:
         return self.model(**self.given, labels=self.labels)
 
     def prompt(self) -> Callable[[], Tensor]:
-        if not self.causal:
-            return self.wrapped(lambda: self.model(**self.given))
+        if not self.causal or self.last != "input_ids":
+            return self.wrapped(lambda: self.logits(self.given))
         if self.compiled:  # as Hugging Face's here: without a cache
-            return self.wrapped(lambda: self.model(self.ids, logits_to_keep=1)[:, -1])
+            return self.wrapped(lambda: self.logits(self.given, logits_to_keep=1)[:, -1])
         cache = self.model.init_cache(*self.ids.shape)
 
         def run() -> Tensor:
             cache.position.fill_(0)
-            return self.model(self.ids, cache=cache, logits_to_keep=1)[:, -1]
+            return self.logits(self.given, cache=cache, logits_to_keep=1)[:, -1]
 
         return run
 
     def decoding(self, tokens: int) -> Callable[[], Tensor]:
         start = self.ids.shape[1] - tokens
         cache = self.model.init_cache(*self.ids.shape)
-        self.model(self.ids[:, :start], cache=cache)
-        step = self.wrapped(lambda ids: self.model(ids, cache=cache, logits_to_keep=1)[:, -1])
+        self.model(**self.given | {self.last: self.ids[:, :start]}, cache=cache)
+        step = self.wrapped(lambda ids: self.logits({self.last: ids}, cache=cache, logits_to_keep=1)[:, -1])
 
         def run() -> Tensor:
             cache.position.fill_(start)
