@@ -327,12 +327,13 @@ def _plain_bound(code: Code, text: str) -> bool:
 
 @frozen(eq=False)
 class Assign:
-    """`targets = value`; a target that is none is unused (`_`). `note` is a shape comment."""
+    """`targets = value`; a target that is none is unused (`_`). `note` is a shape comment, `kind` a type, if the value does not say it."""
 
     targets: tuple[Var | None, ...]
     value: Code
     note: str = ""
     pure: bool = True
+    kind: str = ""
 
 
 @frozen(eq=False)
@@ -357,7 +358,8 @@ class Return:
 
 @frozen(eq=False)
 class Block:
-    """`head:` and an indented body; `reads` are what the head reads. `loop`: the body runs again. The head is text around codes."""
+    """`head:` and an indented body; `reads` are what the head reads. `loop`: the body runs again; what a `def` reads is read later than here.
+    The head is text around codes."""
 
     head: Code
     keyword: str
@@ -392,8 +394,8 @@ def lines(statements: tuple[Statement, ...], names: Names, indent: int) -> list[
     for s in statements:
         pad = " " * indent
         match s:
-            case Assign(targets, value, note, _):
-                left = ", ".join("_" if t is None else names(t) for t in targets)
+            case Assign(targets, value, note, _, kind):
+                left = ", ".join("_" if t is None else names(t) for t in targets) + (f": {kind}" if kind else "")
                 found += wrap(f"{left} = ", value, names, indent, note)
             case Return(value):
                 found += wrap("return ", value, names, indent)
@@ -403,7 +405,8 @@ def lines(statements: tuple[Statement, ...], names: Names, indent: int) -> list[
                 found += wrap(f"{render(target, names)} = ", value, names, indent)
             case Block(head, keyword, body, _, binds):
                 bound = ", ".join(map(names, binds))
-                start = f"{keyword} {bound} in " if bound else f"{keyword} " if keyword != "else" else keyword
+                between = "" if not bound or keyword == "def" else " in "
+                start = keyword if keyword == "else" else f"{keyword} {bound}{between}"
                 found.append(f"{pad}{start}{render(head, names)}:")
                 found += lines(body, names, indent + 4)
             case Note(text):

@@ -49,7 +49,8 @@ class Window:
 class Masks:
     """`made`: the masks of the root; `inputs`: inputs of modules that are masks, ready to broadcast; `maybe_none`: those that may be none;
     `only_for_masks`: nodes that nothing else reads; `rings`: indices that count the slots of keys in a ring, and its window; `windows`: by
-    indices of queries and of keys by blocks; `blocked`: masks that are made over these."""
+    indices of queries and of keys by blocks; `blocked`: masks that are made over these; `by_index`: masks that a kernel may be given as
+    functions of indices, and over what, [batch, rows]."""
 
     made: dict[Value, MaskPlan] = field(default_factory=dict)
     rings: dict[Value, Expr] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class Masks:
     inputs: set[Value] = field(default_factory=set)
     maybe_none: set[Value] = field(default_factory=set)
     only_for_masks: set[ir.Node] = field(default_factory=set)
+    by_index: dict[Value, Type] = field(default_factory=dict)
 
 
 @frozen(kw_only=True, eq=False)
@@ -77,6 +79,7 @@ class _Recipe:
     window: Expr | None  # of the ring that the keys lie in
     band: Band | None  # that the mask hides all keys outside of, where it is made by blocks
     rows: Expr  # how many queries there are
+    by_index: Type | None = None  # [batch, rows], where a kernel takes the mask as a function of indices
 
 
 def can_hoist(program: ir.Program) -> Callable[[ir.Attend, ir.Module], bool]:
@@ -85,13 +88,17 @@ def can_hoist(program: ir.Program) -> Callable[[ir.Attend, ir.Module], bool]:
     return lambda node, module: node.mask is not None and preparation.recipe(node, module) is not None
 
 
-def prepare_masks(program: ir.Program, for_kernels: bool = False) -> tuple[ir.Program, Masks]:
+Choose = Callable[[ir.Attend, ir.Module], bool]
+
+
+def prepare_masks(program: ir.Program, for_kernels: bool = False, by_index: Choose | None = None) -> tuple[ir.Program, Masks]:
     """Move masks out to the model.
 
     Requires: a verified program. Ensures: each Attend has no mask, exactly the causal one, a tensor from outside (which may be none where
     `maybe_none` says so), or a predicate that reads what its layer makes. `for_kernels`: a mask that hides what is outside a
-    band is made over blocks of queries and the keys around each (`blocked`), and one beside a bias may be none too. Leaves alone: what the masks mean."""
-    return _Preparation(program, find_sites(program.root), for_kernels).run()
+    band is made over blocks of queries and the keys around each (`blocked`), and one beside a bias may be none too.
+    `by_index`: whether a mask and a score can be functions of indices. Leaves alone: what the masks mean."""
+    return _Preparation(program, find_sites(program.root), for_kernels, by_index).run()
 
 
 @mutable
@@ -99,6 +106,7 @@ class _Preparation:
     program: ir.Program
     sites: Sites
     for_kernels: bool = False
+    by_index: Choose | None = None
     masks: Masks = field(default_factory=Masks)
     wanted: dict[int, list[tuple[Value, _Recipe]]] = field(default_factory=dict)  # by id of a rewritten module: its new inputs
     done: dict[int, ir.Module] = field(default_factory=dict)
@@ -179,7 +187,7 @@ class _Preparation:
         value = Value(recipe.form, recipe.hint, recipe.query.span)
         fresh.append((value, recipe))
         self.masks.inputs.add(value)
-        self.masks.blocked |= {value} if recipe.band is not None else set()
+        self.note_form(value, recipe)
         if recipe.absent != "tensor":
             self.masks.maybe_none.add(value)
         return value
@@ -193,9 +201,15 @@ class _Preparation:
                 return value
         value = Value(recipe.form, recipe.hint, recipe.query.span)
         made.append((value, recipe))
-        self.masks.blocked |= {value} if recipe.band is not None else set()
+        self.note_form(value, recipe)
         body += self.make(value, recipe)
         return value
+
+    def note_form(self, value: Value, recipe: _Recipe) -> None:
+        if recipe.band is not None:
+            self.masks.blocked.add(value)
+        if recipe.by_index is not None:
+            self.masks.by_index[value] = recipe.by_index
 
     # ------------------------------------------------ recipes
 
@@ -230,6 +244,8 @@ class _Preparation:
             causal=native and not has_score(node) and any(_is_causal(t, body, region) for t in terms),
             form=_form(node, labels, native), hint=_hint(labels, node, body, terms, region), window=window, band=None, rows=node.q.type.axis(node.query).size,
         )  # fmt: skip
+        if absent == "tensor" and self.by_index is not None and self.by_index(node, original):
+            recipe = replace(recipe, by_index=Type((node.q.type.axis(attend_axes(node).batch[0]), node.q.type.axis(node.query)), "int"))
         return _blocked(recipe, node) if self.for_kernels and absent == "tensor" and lies_in_order(node, original, self.program) else recipe
 
     def is_made_outside(self, node: ir.Attend) -> bool:
@@ -272,6 +288,7 @@ class _Preparation:
         body = tuple(copier.nodes(recipe.body))
         return replace(
             recipe, query=query, key=key, body=body, terms=tuple(map(copier.value, recipe.terms)), form=copier.type(recipe.form),
+            by_index=None if recipe.by_index is None else copier.type(recipe.by_index),
         )  # fmt: skip
 
     def make(self, value: Value, recipe: _Recipe) -> list[ir.Node]:
@@ -533,6 +550,6 @@ def _signature(recipe: _Recipe) -> object:
 
     outer = {a.label for a in recipe.form.axes if a.label not in (recipe.key.type.axes[0].label,) and a.label.name != "1"}
     numbers[recipe.query], numbers[recipe.key] = 0, 1
-    body = (recipe.window, recipe.band, *(own(n) for n in recipe.body))
+    body = (recipe.window, recipe.band, recipe.by_index is None, *(own(n) for n in recipe.body))
     sizes = tuple((a.label.name == "1", a.size) for a in recipe.form.axes)
     return body, own(recipe.terms), sizes

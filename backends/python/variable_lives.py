@@ -112,7 +112,9 @@ class TakenNames:
 
 def measure_lives(statements: tuple[Statement, ...], inputs: Iterable[Var]) -> Lives:
     lives = Lives({v: Life(0, 0) for v in inputs})
-    _measure(statements, 1, lives)
+    end = _measure(statements, 1, lives)
+    for v in _captured(statements):
+        lives.of[v].end = end
     return lives
 
 
@@ -144,6 +146,16 @@ def _measure(statements: tuple[Statement, ...], position: int, lives: Lives) -> 
                     lives.of[v].start = min(lives.of[v].start, start)
         position += 1
     return position
+
+
+def _captured(statements: tuple[Statement, ...]) -> set[Var]:
+    """Functions inside, and what they read: that may be until the end."""
+    found: set[Var] = set()
+    for s in statements:
+        if isinstance(s, Block):
+            own = {t for inner in s.body if isinstance(inner, Assign) for t in inner.targets}
+            found |= {*s.binds, *_touched(s.body)} - own if s.keyword == "def" else _captured(s.body)
+    return found
 
 
 def _touched(statements: tuple[Statement, ...]) -> set[Var]:

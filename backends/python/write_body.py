@@ -139,6 +139,7 @@ class BodyWriter:
     by_blocks: dict[Value, Callable[[], object]] = field(default_factory=dict)  # what writes indices of a band's queries and keys
     blocked: Collection[Value] = ()  # masks that may be made over these
     maybe_none: Collection[Value] = ()  # masks that are none where all is seen
+    by_index: Collection[Value] = ()  # masks that may be functions of indices
     kept: dict[str, Kept] = field(default_factory=dict)
     checks: list[Statement] = field(default_factory=list)  # before shapes are read
     defaulted: set[Value] = field(default_factory=set)  # optional inputs of the model

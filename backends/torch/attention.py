@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from ...compiler import ir
@@ -20,11 +22,12 @@ from ..python.attention_axes import (
     is_native,
     mask_kind,
 )  # fmt: skip
-from ..python.code import Attribute, Binary, Choice, Code, Subscript, Text, Unary, call, method, number
-from ..python.layouts import Dim, Layout, Tensor, flat, has
+from ..python.code import Assign, Attribute, Binary, Block, Choice, Code, Subscript, Text, Unary, Var, call, method, number
+from ..python.layouts import Dim, Layout, Tensor, flat, has, sizes_of
 from ..python.write_body import BodyWriter
 from .cache.parts import counts
 from .chosen_tokens import chosen_queries, near_and_chosen, write_near_and_chosen
+from .flex import write_score
 from .pointwise import on_device, to_dtype, training_mode
 from .windows import window_attention
 
@@ -34,14 +37,46 @@ NONE = Text("None")
 def lower_attend(w: BodyWriter, node: ir.Node) -> None:
     node = cast(ir.Attend, node)
     axes = attend_axes(node)
-    (lower_native if is_native(node) else lower_written)(w, node, axes)
+    plain = lower_native if is_native(node) else lower_written
+    kind = mask_kind(node.mask)
+    if isinstance(kind, Given) and kind.value in w.by_index:
+        lower_by_index(w, node, axes, kind.value, partial(plain, w, node, axes))
+    else:
+        plain(w, node, axes)
 
 
 def _dims(*dims: Dim) -> Layout:
     return tuple(dim for dim in dims if dim)
 
 
-# ---------------------------------------------------------------- the kernel
+# ---------------------------------------------------------------- the kernels
+
+
+def lower_by_index(w: BodyWriter, node: ir.Attend, axes: AttendAxes, mask: Value, plain: Callable[[], None]) -> None:
+    """By the kernel that takes functions of indices, where the model has made such a mask; else as `plain` writes it."""
+    for value, role in ((node.q, "q"), (node.k, "k"), (node.v, "v")):
+        w.suggest(value, role)
+    batch = tuple((label,) for label in axes.batch)
+    layout = (*batch, axes.heads, (node.query,), axes.features)
+    q = w.arranged(w.read(node.q), (*batch, axes.heads, (node.query,), (node.feature,)))
+    k, v = (keys(w, x, axes, node.k_axis, last) for x, last in ((node.k, (node.feature,)), (node.v, axes.features)))
+    q, k = (to_dtype(w, x, value.type.dtype, node.v.type.dtype) for x, value in ((q, node.q), (k, node.k)))
+    outer, w.statements = w.statements, []
+    plain()
+    var = Var(hint=node.out.hint)
+    otherwise = (*w.statements, Assign((var,), w.arranged(w.read(node.out), layout)))
+    written, score = write_score(w, node, axes)
+    made = w.read(mask).code
+    named: dict[str, Code] = {"score_mod": score} if score != NONE else {}
+    if not is_default_scale(node):
+        assert isinstance(node.scale, Expr)
+        named["scale"] = number(1.0) if node.scale.constant == 1 else w.number(node.scale)
+    if axes.grouped:
+        named["enable_gqa"] = Text("True")
+    by_index = (*written, Assign((var,), call("flex", q, k, v, block_mask=made, **named)))
+    condition = call("isinstance", made, Text("BlockMask"))
+    w.statements = [*outer, Block(condition, "if", by_index), Block(Text(""), "else", otherwise)]
+    w.env[node.out] = Tensor(var, layout, sizes_of(node.out.type))
 
 
 def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:

@@ -29,6 +29,7 @@ from .cache.prepare import prepare_cache
 from .cache.thread_slots import thread_slots
 from .chunk_losses import chunk_losses
 from .file_names import FILE_NAMES, RESERVED
+from .flex import find_by_index
 from .generation import find_generation
 from .helpers import chosen_helpers
 from .initial_weights import init_rules
@@ -39,14 +40,16 @@ from .write_class import ClassView, write_class
 from .write_model import write_model
 
 
-def emit(program: ir.Program) -> str:
+def emit(program: ir.Program, *, flex: bool = False) -> str:
     """Requires: a verified program, after the passes. Ensures: a file that needs torch alone, formatted, the same bytes for the same program.
+
+    `flex`: on CUDA, masks and scores that are functions of indices go to FlexAttention, with all tokens so far at hand.
 
     Raises SpecError (E601) where this backend cannot write an operation."""
     given = program
     program, kept = prepare_cache(order_biases(keep_whole_axes(inline_functions(program))))
-    program, masks = prepare_masks(program, for_kernels=True)
-    program = thread_slots(join_biases(program))
+    program, masks = prepare_masks(program, for_kernels=True, by_index=find_by_index(program) if flex else None)
+    program = thread_slots(join_biases(program, masks.by_index))
     program, merged = merge_heads(read_states_by_chunks(chunk_losses(read_statistics(name_parameters(remove_dead_nodes(program))))))
     plans = plan_classes(program, _is_native(program), FILE_NAMES, merged, masks.inputs)
     functions = {p.name for p in plans.plans if p.is_function}
@@ -167,6 +170,9 @@ THIRD = (
     ("torch.nn.functional as F", "", "F."),
     ("torch", "Tensor", "Tensor"),
     ("torch", "nn", "nn."),
+    ("torch.nn.attention.flex_attention", "BlockMask", "BlockMask"),
+    ("torch.nn.attention.flex_attention", "create_block_mask", "create_block_mask("),
+    ("torch.nn.attention.flex_attention", "flex_attention", "torch.compile(flex_attention)"),
     ("torch.utils.checkpoint", "checkpoint", "partial(checkpoint,"),
     ("torch.utils.checkpoint", "create_selective_checkpoint_contexts", "create_selective_checkpoint_contexts"),
 )

@@ -7,13 +7,14 @@ import builtins
 IMPORTED = (
     "annotations", "json", "math", "operator", "re", "Callable", "Collection", "Iterator", "Sequence", "dataclass", "field", "fields",
     "is_dataclass", "fnmatch", "partial", "accumulate", "checkpoint", "create_selective_checkpoint_contexts", "Path", "NamedTuple", "torch", "F", "Tensor", "nn",
+    "BlockMask", "create_block_mask", "flex_attention",
 )  # fmt: skip
 MODEL = ("Config", "Model", "Output", "init_weights", "check_choice", "choose")
 COMPUTING = (
     "float32", "linear_recurrence", "grouped_attention", "shared_attention", "window_attention", "centred_attention", "window_blocks",
     "GroupedLinear", "chosen_mm", "grouped_mm", "matmul_by_expert", "weight_gradient", "backward", "route", "pairwise", "stacked", "member",
     "state_space", "cross_entropy", "LinearCrossEntropy", "linear_cross_entropy", "BiasedCrossEntropy", "biased_cross_entropy",
-    "near_and_chosen_attention", "attention_of_chosen", "LinearStatistics", "linear_statistics", "chunks", "capped",
+    "near_and_chosen_attention", "attention_of_chosen", "runs_flex", "flex", "LinearStatistics", "linear_statistics", "chunks", "capped",
 )  # fmt: skip
 KEEPING = ("Cache", "Slots", "Rows", "OptionalRows", "Ring", "ring_slots", "follow", "tensors")
 LOADING = (

@@ -2,6 +2,7 @@
 
 from .chosen_tokens import CHOSEN_QUERIES, NEAR_AND_CHOSEN
 from .chunk_losses import linear_cross_entropy
+from .flex import RUNS_FLEX
 from .loss_statistics import LINEAR_STATISTICS
 from .state_space import HELPER as STATE_SPACE
 from .windows import WINDOW_BLOCKS, window_helper
@@ -42,6 +43,7 @@ HELPERS = {
         a = torch.cat((a[:step], a[step:] * a[:-step]))
         step *= 2
     return b.movedim(0, dim)''',
+    "runs_flex": RUNS_FLEX,
     "grouped_attention": '''def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
     """q [b, heads, t, e] on k [b, kv_heads, s, e]; for one token, the heads of a group are as many queries: no key is repeated."""
     if q.shape[2] == 1:

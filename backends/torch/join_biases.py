@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -42,17 +42,18 @@ class _Wanted:
         return (last.bias, last.mask, last.negative) if len(self.nodes) == 1 else self
 
 
-def join_biases(program: Program) -> Program:
+def join_biases(program: Program, apart: Collection[Value] = ()) -> Program:
     """Requires: masks that the model can make are made. Ensures: where a kernel's score adds a tensor and its mask is a tensor, both the same
-    for all layers of a stack, the layers are given the sum of both. Leaves alone: everything else, and inputs that nothing reads any more."""
+    for all layers of a stack, the layers are given the sum of both. Leaves alone: everything else, masks that stay `apart`, and inputs that
+    nothing reads any more."""
     if not any(isinstance(n, ir.Attend) and n.score is not None for m in ir.walk(program.root) for n in m.body):
         return program
-    return replace(program, root=_Joining(program.root).visit(program.root))
+    return replace(program, root=_Joining(program.root, apart).visit(program.root))
 
 
 class _Joining:
-    def __init__(self, root: Module) -> None:
-        self.root = root
+    def __init__(self, root: Module, apart: Collection[Value]) -> None:
+        self.root, self.apart = root, apart
         self.sites: dict[int, list[tuple[Module, Node, int]]] = {}  # where a module is applied: by whom, how, as which slot
         for owner in ir.walk(root):
             for node in owner.body:
@@ -143,7 +144,7 @@ class _Joining:
     def joined(self, node: ir.Attend, module: Module) -> _Wanted | None:
         """The nodes that make one tensor of bias and mask, if these are the same for all layers."""
         kind, score = mask_kind(node.mask), node.score
-        if not isinstance(kind, Given) or score is None or not has_score(node) or not is_native(node):
+        if not isinstance(kind, Given) or kind.value in self.apart or score is None or not has_score(node) or not is_native(node):
             return None
         found = additive_bias(score)
         axes = attend_axes(node)

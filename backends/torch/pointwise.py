@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from ...compiler import ir
@@ -115,20 +115,25 @@ def lower_elementwise(w: BodyWriter, node: ir.Node) -> None:
         return
     values = list(dict.fromkeys(a for a in node.args if isinstance(a, Value)))
     layout, codes = w.aligned(values, node.out.type.labels)
-    by_value = dict(zip(values, codes, strict=True))
+    code = elementwise_code(w, node, dict(zip(values, codes, strict=True)))
+    w.define(node.out, code, layout, kind=_kind(node.function))
+
+
+def elementwise_code(w: BodyWriter, node: ir.Elementwise, by_value: Mapping[Value, Code]) -> Code:
+    """The function of operands that broadcast."""
     dtype = node.out.type.dtype
-    floats = [v for v in values if v.type.dtype in ("float", "float32")]
+    floats = [v for v in by_value if v.type.dtype in ("float", "float32")]
     condition = node.args[0] if node.function == "where" else None
-    if dtype in ("float", "float32") and not floats and values:
+    if dtype in ("float", "float32") and not floats:
         by_value = {v: c if v is condition else to_dtype(w, c, v.type.dtype, dtype) for v, c in by_value.items()}
     args = [by_value[a] if isinstance(a, Value) else w.number(a) for a in node.args]
     if node.function == "floor_div" and dtype in ("float", "float32"):
         code = _floor_divided(args, node.args)
     else:
         code = apply_function(node.function, args, node.args)
-    if condition is not None and dtype in ("float", "float32") and values == [condition] and not w.constructing:
+    if condition is not None and dtype in ("float", "float32") and list(by_value) == [condition] and not w.constructing:
         code = to_dtype(w, code, "int", dtype)  # numbers alone have torch's default dtype
-    w.define(node.out, code, layout, kind=_kind(node.function))
+    return code
 
 
 def _triangle(w: BodyWriter, node: ir.Elementwise) -> bool:

@@ -21,6 +21,7 @@ from .cache.classes import CacheView, class_view, init_method
 from .cache.first import write_in_turn
 from .cache.parts import cache_inputs, first_of, signature_types
 from .constructors import constructor_lines
+from .flex import INDICES, writes_functions
 from .initial_weights import start_method
 from .lowerings import LOWERINGS
 from .moves import TorchMoves
@@ -137,6 +138,7 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
     alike = [(v, other) for use in plan.of.uses for v, other in zip(module.inputs, use.inputs, strict=True)]
     w.blocked = {v for v, other in alike if other in masks.blocked}
     w.maybe_none = {v for v, other in alike if other in masks.maybe_none}
+    w.by_index = {v for v, other in alike if other in masks.by_index}
     w.start()
     w.statements += read_states(w)
     take_apart(w)
@@ -149,12 +151,13 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
     w.statements.append(Return(outs[0] if len(outs) == 1 else Items(tuple(outs))))
     helpers |= w.helpers
     taken = {*reserved, *BANK_INPUTS} if plan.of.bank is not None or "member" in w.helpers else reserved
-    taken = {*taken, *cache_inputs(module, plans.program)}
+    taken = {*taken, *cache_inputs(module, plans.program), *(INDICES if writes_functions(w) else ())}
     body, names = finish(w, taken, {}, 4 if plan.is_function else 8, cache_inputs(module, plans.program))
     indent = 4 if plan.is_function else 8
     nullable = {k for use in plan.of.uses for k, v in enumerate(use.inputs) if v in masks.maybe_none}
     nullable |= {k for k, v in enumerate(module.inputs) if v in first_of(module).inputs}
-    arguments = [f"{names[w.inputs[v]]}: Tensor{' | None' if k in nullable else ''}" for k, v in enumerate(module.inputs)]
+    kinds = [f"Tensor{' | BlockMask' if v in w.by_index else ''}{' | None' if k in nullable else ''}" for k, v in enumerate(module.inputs)]
+    arguments = [f"{names[w.inputs[v]]}: {kind}" for v, kind in zip(module.inputs, kinds, strict=True)]
     cache = None if plan.is_function else class_view(w, plan, helpers)
     if plan.is_function:
         init: list[str] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import field, replace
 from functools import partial
 
@@ -45,6 +45,7 @@ from .cache.prepare import KeptInputs
 from .cache.root import end_call, first_inputs, keep_once, start_call
 from .chunk_losses import LinearCrossEntropy
 from .constructors import constructor_lines
+from .flex import INDICES, can_run, write_block_mask
 from .initial_weights import start_method
 from .loss_statistics import LinearStatistics
 from .lowerings import LOWERINGS
@@ -123,6 +124,7 @@ def write_model(
     _write_return(model, outputs)
     helpers |= w.helpers
     reserved = {*reserved, "logits_to_keep", "state", "cache", *(["expert"] if "member" in w.helpers else [])}
+    reserved |= {*INDICES} if masks.by_index else set()
     body, names = finish(w, reserved, {w.inputs[i.value]: i.name for i in program.inputs}, 8)
     arguments = _arguments(model)
     if program.decoding is not None:
@@ -291,13 +293,46 @@ def _early_masks(model: _Model, main: Sequence[ir.Node]) -> set[ir.Node]:
             own = {o for n in plan.nodes for o in n.outs}
             if all(v in inputs or v in own for n in plan.nodes for v in ir.operands(n)):
                 early[node] = plan
+    by_index = model.masks.by_index
     w.known = {}
+    _write_early(model, {node: plan for node, plan in early.items() if node.outs[0] not in by_index})
+    rest = {node: plan for node, plan in early.items() if node.outs[0] in by_index}
+    _either(model, [(node.outs[0], plan) for node, plan in rest.items()], lambda: _write_early(model, rest))
+    w.known = None
+    return set(early)
+
+
+def _write_early(model: _Model, early: dict[ir.Node, MaskPlan]) -> None:
     variables = {node: _without_inputs(model, node.outs[0], plan) for node, plan in early.items()}
     for given in dict.fromkeys(plan.inputs for plan in early.values()):
         together = [(node, plan) for node, plan in early.items() if plan.inputs == given]
         _branch(model, given, [(variables[node], plan, node.outs[0]) for node, plan in together])
-    w.known = None
-    return set(early)
+
+
+def _either(model: _Model, made: Sequence[tuple[Value, MaskPlan]], write: Callable[[], None]) -> None:
+    """Masks as functions of indices where a kernel takes them, else as `write` makes them."""
+    w = model.w
+    if not made:
+        return write()
+    outer, w.statements = w.statements, []
+    ranges, known = dict(w.ranges), None if w.known is None else dict(w.known)
+    write()
+    plain = tuple(w.statements)
+    w.ranges, w.known = ranges, known
+    functions: list[Statement] = []
+    for value, plan in made:
+        var = w.read(value).code
+        assert isinstance(var, Var)
+        functions += write_block_mask(w, var, plan, value, model.masks.by_index[value])
+    condition = can_run(w)
+    match outer[-2:]:
+        case [Block(head=head) as before, Block(keyword="else") as otherwise] if head == condition:
+            outer[-2:] = []
+            functions, plain = [*before.body, *functions], (*otherwise.body, *plain)
+        case _:
+            pass
+    w.statements = [*outer, Block(condition, "if", tuple(functions)), Block(Text(""), "else", plain)]
+    return None
 
 
 def _without_inputs(model: _Model, value: Value, plan: MaskPlan) -> Var:
@@ -349,7 +384,9 @@ def _write_nodes(model: _Model, nodes: Sequence[ir.Node], keep: _LastRows | None
         if node in masks.only_for_masks and node.outs[0] not in masks.made:
             continue
         if node.outs[0] in masks.made:
-            _write_mask(model, node.outs[0])
+            value = node.outs[0]
+            by_index = [(value, masks.made[value])] if value in masks.by_index else []
+            _either(model, by_index, partial(_write_mask, model, value))
             continue
         if keep is not None and node is keep.reader:
             _write_last_rows(model, keep)

@@ -32,19 +32,22 @@ KEEPING = ("torch", "numpy")
 @click.argument("spec")
 @click.option("--target", default="torch", show_default=True, metavar="NAME", help="The backend: torch or numpy.")
 @click.option("--emit", type=click.Choice(["code", "ir"]), default="code", show_default=True, help="What to write: code, or the typed IR.")
+@click.option("--flex", is_flag=True, help="PyTorch: on a GPU, FlexAttention where masks or scores are functions of positions.")
 @output_option
 @set_option
 @format_option
-def command(spec: str, target: str, emit: Literal["code", "ir"], output: str, sets: tuple[str, ...], form: Format) -> None:
+def command(spec: str, target: str, emit: Literal["code", "ir"], flex: bool, output: str, sets: tuple[str, ...], form: Format) -> None:
     """Write the module of SPEC, a path or the name of a shipped spec. Where there is an error, nothing is written."""
     installed = None if target in SHIPPED or emit == "ir" else _installed(target)
     diagnostics = Diagnostics()
+    if flex and (target != "torch" or emit != "code"):
+        raise click.BadParameter("it is for the code of `--target torch` alone.", param_hint="'--flex'")
 
     def make() -> str | None:
-        return _written(spec, sets, diagnostics, target if emit == "code" else None, installed)
+        return _written(spec, sets, diagnostics, target if emit == "code" else None, _flexible() if flex else installed)
 
     with guarded(diagnostics):
-        text = make() if installed else remembered(("compile", target, emit, *sets), spec, diagnostics, make)
+        text = make() if installed else remembered(("compile", target, emit, *(["--flex"] if flex else []), *sets), spec, diagnostics, make)
         if text is not None:
             write_whole(output, text)
     finish(diagnostics, form)
@@ -85,6 +88,12 @@ def _derived(checked: Checked) -> str:
 def _shipped(target: str) -> Emitter:
     emitter: Emitter = importlib.import_module(SHIPPED[target]).emit
     return emitter
+
+
+def _flexible() -> Emitter:
+    """PyTorch's emitter, with FlexAttention."""
+    emit = importlib.import_module(SHIPPED["torch"]).emit
+    return lambda program: str(emit(program, flex=True))
 
 
 def _installed(target: str) -> Emitter:
