@@ -107,9 +107,10 @@ operation("maximum(a, b)")(_pairwise("maximum"))
 @operation("where(condition, a, b)")
 def _where(a: Args) -> Static:
     condition = a.e.evaluate(a.need(0, "condition"), a.frame)
+    ways = a.need(1, "a"), a.need(2, "b")
     if isinstance(condition, bool):
-        return a.e.evaluate(a.need(1, "a") if condition else a.need(2, "b"), a.frame)
-    chosen = [a.e.operand(a.need(1, "a"), a.frame), a.e.operand(a.need(2, "b"), a.frame)]
+        return a.e.evaluate(ways[0] if condition else ways[1], a.frame)
+    chosen = [a.e.operand(way, a.frame) for way in ways]
     return a.body.elementwise("where", [a.e.as_tensor(condition, a.span, a.frame), *chosen], a.span)
 
 

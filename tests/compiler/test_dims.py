@@ -166,3 +166,16 @@ def test_texts() -> None:
         render(ZERO, name): "0",
     }
     assert {found: wanted for found, wanted in texts.items() if found != wanted} == {}
+
+
+def test_what_is_known_without_values() -> None:
+    n, m, h = sym(Sym("n")), sym(Sym("m")), sym(SYMBOLS["h"])
+    assert apply("mod", n, n) == ZERO and apply("floor_div", n, n) == ONE and apply("floor_div", n + m, ONE) == n + m
+    assert (n + m).divide(n + m) == ONE and (n + m).divide(n - m) * (n - m) != n + m
+    assert apply("floor_div", n * h + m, h) == n + apply("floor_div", m, h)
+    assert (n * h).divide(h) == n and (n - n + ONE).constant == 1 and (n + ONE).constant is None
+    assert n.value() is None and n.is_dynamic and not h.is_dynamic and (n * h).symbols == n.symbols | h.symbols
+    assert ONE.divide(n - m).value({**dict.fromkeys((n - m).symbols, 2)}) in (math.inf, None)
+    assert apply("log", n).value({next(iter(n.symbols)): 0}) is None
+    with pytest.raises(OverflowError):
+        apply("pow", sym(Sym("two", 2)), sym(Sym("much", 10**6))).value()
