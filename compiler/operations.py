@@ -62,7 +62,7 @@ class Body(Shapes):
         number, size = index.value(), axis.size.value()
         if number is not None and size is not None and not -size <= number < size:
             self.fail("E207", f"index {number} lies outside `{axis.label.name}`, which is {size} in {name_of(x)}", span, x)
-        if number is not None and size is None:
+        if number is not None and (size is None or number not in (0, -1)):
             self.at_least(axis.size, index + ONE if number >= 0 else ZERO - index, span)
 
     def scatter_add(self, base: Value, index: Value, x: Value, over: Label, span: Span, hint: str = "") -> Value:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..grammar.frozen import mutable
 from ..grammar.tree import Span
 from . import ir
-from .dims import ONE, ZERO, Expr, apply
+from .dims import ONE, ZERO, Expr, apply, const
 from .ir import REST, Axis, DType, Label, Value
 from .operations_base import RANK, name_of, product, show_axis, show_size
 from .operations_pointwise import Pointwise
@@ -111,11 +111,12 @@ class Shapes(Pointwise):
         return self.add(ir.StackTensors(outs=(out,), span=span, args=tuple(whole), label=label))
 
     def unstack(self, x: Value, over: Label, span: Span, hints: Sequence[str] = ()) -> tuple[Value, ...]:
-        """The slices along an axis of known size."""
+        """The slices along an axis of known size, which must stay what it is: there are as many results."""
         axis = self.one(x, over, "unstack", span)
         count = axis.size.value()
         if count is None or count != int(count):
             self.fail("E216", f"`unstack` needs the size of `{over.name}`, which is {axis.size}", span, x)
+        self.same(axis.size, const(int(count)), span)
         axes = x.type.without(over).axes
         outs = tuple(self.value(axes, x.type.dtype, span, hints[k] if k < len(hints) else "") for k in range(int(count)))
         self.add(ir.Unstack(outs=outs, span=span, x=x, over=over))

@@ -9,7 +9,7 @@ from ...compiler import ir
 from ...compiler.ir import Value
 from ..python.bind_calls import bind
 from ..python.choose_slots import choose_by_slot, none_gives
-from ..python.code import Assign, Block, Choice, Code, Do, Items, Range, Statement, Subscript, Text, Var, call, method, number
+from ..python.code import Assign, Attribute, Block, Choice, Code, Do, Items, Range, Statement, Subscript, Text, Var, call, method, number
 from ..python.layouts import Layout, Tensor, sizes_of
 from ..python.write_body import BodyWriter
 from .cache import carried_end, carried_start
@@ -111,6 +111,8 @@ def lower_scan(w: BodyWriter, node: ir.Node) -> None:
     length = next(v.type.axis(node.over).size for v in node.args[: node.given] if v.type.has(node.over))
     carried = _carried(w, node)
     params = None if isinstance(node.target, ir.Module) else w.temporary(call("part", PARAMS, Text(f'"{node.target}"')), node.target)
+    known = length.is_dynamic or w.numbers.plans.can_say(w.numbers.plan, length)
+    steps = w.number(length) if known else None
     position = Var(hint=node.over.name if node.over.name.isidentifier() else "i")
     args: list[Code] = list(bind(w, module, _unsliced(w, node)).args)
     for k, value in enumerate(node.args):
@@ -119,7 +121,9 @@ def lower_scan(w: BodyWriter, node: ir.Node) -> None:
         elif k < node.given and value.type.has(node.over):
             code = w.arranged(w.read(value), _apart(value))
             code = code if isinstance(code, Var) else w.temporary(code, module.inputs[k].hint or "x")
-            args[k] = Subscript(code, (*(Range(),) * value.type.labels.index(node.over), position))
+            place = value.type.labels.index(node.over)
+            args[k] = Subscript(code, (*(Range(),) * place, position))
+            steps = steps or Subscript(Attribute(code, "shape"), (number(place),))
     further = module.outputs[node.carried :]
     names = [n or v.hint or "y" for n, v in zip(module.output_names[node.carried :] or [""] * len(further), further, strict=True)]
     lists = _lists(w, node.outs[node.carried :], names)
@@ -128,8 +132,9 @@ def lower_scan(w: BodyWriter, node: ir.Node) -> None:
         Assign((*carried, *new), applied(w, module, params, args, node), pure=False),
         *(Do(method(var, "append", one)) for var, one in zip(lists, new, strict=True)),
     )
-    steps = call("range", w.number(length))
-    w.statements.append(Block(call("reversed", steps) if node.reverse else steps, "for", body, loop=True, binds=(position,)))
+    assert steps is not None
+    turns = call("range", steps)
+    w.statements.append(Block(call("reversed", turns) if node.reverse else turns, "for", body, loop=True, binds=(position,)))
     for out, var in zip(node.outs, carried, strict=False):
         w.env[out] = Tensor(var, _apart(out), sizes_of(out.type))
     w.statements += [end for k, var in enumerate(carried) for end in carried_end(w, node, k, var)]

@@ -425,11 +425,43 @@ def wrap(start: str, value: Code, names: Names, indent: int, note: str = "") -> 
         return [commented if note and len(commented) <= WIDTH else flat]
     if bare and isinstance(value, Items):
         return [f"{pad}{start}(", *_one_a_line([("", i) for i in value.items], names, indent), f"{pad})"]
-    if isinstance(value, Call):
+    if isinstance(value, Call) and len(chain := _chain(value, names)) > 2:
+        links = [text] if len(f"{pad}    {text}") <= WIDTH else chain
+        return [f"{pad}{start}(", *(f"{pad}    {link}" for link in links), f"{pad})"]
+    if isinstance(value, Call | Subscript) or (isinstance(value, Items) and value.square):
         return _broken(start, value, "", names, indent)
+    if isinstance(value, Binary) and len(_operands(value)) == 2 and (last := _last_call(value, names)) is not None:
+        found = _broken(f"{start}{last[0]}", last[1], "", names, indent)
+        if len(found[0]) <= WIDTH:
+            return found
     if isinstance(value, Binary) and len(f"{pad}    {text}") > WIDTH:
         return [f"{pad}{start}(", *_broken("", value, "", names, indent + 4), f"{pad})"]
     return [f"{pad}{start}(", f"{pad}    {text}", f"{pad})"]
+
+
+def _chain(code: Code, names: Names) -> list[str]:
+    """The links of `x.a(1).b().c`: each starts at a point behind a call or behind brackets."""
+    end = ""
+    while isinstance(code, Call | Attribute | Subscript):
+        match code:
+            case Attribute(value, name) if isinstance(value, Call | Subscript | Binary):
+                return [*_chain(value, names), f".{name}{end}"]
+            case Attribute(value, _) | Call(value) | Subscript(value):
+                code, end = value, render(code, names)[len(render(_at(value, TIGHT), names)) :] + end
+    return [render(_at(code, TIGHT), names) + end]
+
+
+def _last_call(code: Code, names: Names) -> tuple[str, Call] | None:
+    """What ends with a call or with brackets, as the text before and these: of two operands, the formatter rather breaks inside them."""
+    match code:
+        case Call(_, args, named) if args or named:
+            return "", code
+        case Binary(operator) if RANKS[operator] != RANKS["**"]:
+            inner = _last_call(_operands(code)[-1][1], names)
+            whole = render(code, names)
+            return None if inner is None else (whole[: len(whole) - len(render(inner[1], names))], inner[1])
+        case _:
+            return None
 
 
 def _broken(start: str, code: Code, end: str, names: Names, indent: int) -> list[str]:
@@ -445,13 +477,23 @@ def _broken(start: str, code: Code, end: str, names: Names, indent: int) -> list
             return [f"{pad}{start}{render(function, names)}(", *_clauses(each, names, indent + 4), f"{pad}){end}"]
         case Call(Text(""), (inside,), ()):  # brackets
             return [f"{pad}{start}(", *_broken("", inside, "", names, indent + 4), f"{pad}){end}"]
+        case Call(Attribute(Binary() as value, name), (), ()):
+            return [f"{pad}{start}(", *_broken("", value, "", names, indent + 4), f"{pad}).{name}(){end}"]
+        case Call(Attribute(value, name), (), ()):
+            return _broken(start, value, f".{name}(){end}", names, indent)
+        case Subscript(value, items) if len(items) > 1:
+            return [f"{pad}{start}{render(value, names)}[", *(f"{pad}    {_item(i, names)}," for i in items), f"{pad}]{end}"]
+        case Items(items, square=True):
+            joined = f"{pad}    {', '.join(render(i, names) for i in items)}"
+            apart = [joined] if len(joined) <= WIDTH else _one_a_line([("", i) for i in items], names, indent)
+            return [f"{pad}{start}[", *apart, f"{pad}]{end}"]
         case Call(function, args, named):
             head = f"{pad}{start}{render(function, names)}("
             joined = f"{pad}    {', '.join(_arguments(args, named, names))}"
             if len(joined) <= WIDTH:
                 return [head, joined, f"{pad}){end}"]
-            items = [*(("", a) for a in args), *((f"{k}=", v) for k, v in named)]
-            return [head, *_one_a_line(items, names, indent), f"{pad}){end}"]
+            pairs = [*(("", a) for a in args), *((f"{k}=", v) for k, v in named)]
+            return [head, *_one_a_line(pairs, names, indent), f"{pad}){end}"]
         case Binary() if len(pieces := _operands(code)) > 1:
             found: list[str] = []
             for k, (operator, operand) in enumerate(pieces):

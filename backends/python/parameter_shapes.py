@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from ...compiler import ir
@@ -107,12 +108,11 @@ def _lines(nodes: Sequence[Entry | Loop], indent: int) -> list[str]:
     while k < len(nodes):
         node = nodes[k]
         if isinstance(node, Loop):
-            found.append(f"{pad}for {node.variable} in {node.values}:")
             inner = indent + 4
-            if node.condition:
-                found.append(f"{' ' * inner}if {node.condition}:")
-                inner += 4
-            found += _lines(node.body, inner) or [" " * inner + "pass"]
+            condition = [f"{' ' * inner}if {node.condition}:"] if node.condition else []
+            body = _lines(node.body, inner + 4 * len(condition))
+            if body:  # layers without weights need no loop
+                found += [f"{pad}for {node.variable} in {node.values}:", *condition, *body]
             k += 1
             continue
         run: list[Entry] = []
@@ -130,4 +130,12 @@ def _entry_lines(entry: Entry, indent: int) -> list[str]:
     flat = f"{pad}{key}: ({', '.join(entry.shape)}{',' if len(entry.shape) == 1 else ''}),"
     if len(flat) <= WIDTH:
         return [flat]
-    return [f"{pad}{key}: (", *(f"{pad}    {size}," for size in entry.shape), f"{pad}),"]
+    return [f"{pad}{key}: (", *(line for size in entry.shape for line in _size_lines(f"{pad}    ", size)), f"{pad}),"]
+
+
+def _size_lines(pad: str, size: str) -> list[str]:
+    """A size and its comma; a long sum has a line for each term."""
+    if len(f"{pad}{size},") <= WIDTH:
+        return [f"{pad}{size},"]
+    terms = re.split(r" (?=[+-] )(?![^()]*\))", size)
+    return [*(f"{pad}{term}" for term in terms[:-1]), f"{pad}{terms[-1]},"]

@@ -69,6 +69,11 @@ class Plans:
             self._names[plan.of.key] = dict(reversed(named)), dict(named)
         return self._names[plan.of.key]
 
+    def can_say(self, plan: Plan, expr: Expr) -> bool:
+        """Whether a static number can be written in a class: from its arguments, or from `config`."""
+        first, last = self.names_of(plan)
+        return plan.takes_config or expr in first or all(sym(s) in last or s not in self.fields for s in expr.symbols)
+
     def static(self, plan: Plan, expr: Expr, own: Callable[[str], Code], config: Code) -> Code:
         """A static number in a class: an argument by its name (`own` says how), the rest from `config`."""
         first, last = self.names_of(plan)

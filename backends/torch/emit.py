@@ -124,15 +124,17 @@ def _asserts(program: ir.Program) -> list[str]:
         known = fact.a.symbols | fact.b.symbols
         if any(s not in names for s in known) or not known:
             continue
-        a, b = _bracket(text(fact.a, True)), _bracket(text(fact.b, True))
-        say_a, say_b = text(fact.a, False), text(fact.b, False)
+        turned = fact.kind == "equal" and fact.a.constant is not None  # what is compared stands on the left
+        one, two = (fact.b, fact.a) if turned else (fact.a, fact.b)
+        a, b = _bracket(text(one, True)), _bracket(text(two, True))
+        say_a, say_b = text(one, False), text(two, False)
         match fact.kind:
             case "divides":
                 found += _assert(f"{b} % {a} == 0", f"{say_a} must divide {say_b}")
             case "equal":
-                found += _assert(f"{text(fact.a, True)} == {text(fact.b, True)}", f"{say_a} must equal {say_b}")
+                found += _assert(f"{text(one, True)} == {text(two, True)}", f"{say_a} must equal {say_b}")
             case "at_least":
-                found += _assert(f"{text(fact.a, True)} >= {text(fact.b, True)}", f"{say_a} must be at least {say_b}")
+                found += _assert(f"{text(one, True)} >= {text(two, True)}", f"{say_a} must be at least {say_b}")
     return found
 
 

@@ -14,7 +14,7 @@ from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import REST, Label, Type, Value
 from ...grammar.frozen import frozen
-from ..python.code import Assign, Code, Do, Subscript, Var, call, method, number
+from ..python.code import Assign, Code, Do, Var, call, method
 from ..python.find_sites import find_sites
 from ..python.layouts import Layout, Tensor, sizes_of
 from ..python.write_body import BodyWriter
@@ -196,8 +196,9 @@ def lower_state_space(w: BodyWriter, node: ir.Node) -> None:
     w.helpers.add("state_space")
     declared = tuple((x,) for x in space.out.type.labels)
     if not space.entry:
-        y = Tensor(Subscript(call("state_space", *operands), (number(0),)), layout)
-        w.define(space.out, w.arranged(y, declared), declared, kind="y")
+        y = Var(kind="y", hint=space.out.hint)
+        w.statements.append(Assign((y, None), call("state_space", *operands)))
+        w.define(space.out, w.arranged(Tensor(y, layout), declared), declared, kind="y")
         return
     state = ir.LinearRecurrence(
         outs=(Value(space.state),), span=space.span, a=space.a or space.u, b=space.u, over=space.over, entry=space.entry

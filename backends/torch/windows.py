@@ -54,7 +54,8 @@ def window_helper(grouped: bool, both_sides: bool) -> str:
         options = f"q, k, v, attn_mask=mask{causal}, dropout_p=dropout_p, scale=scale, enable_gqa=gqa"
         plain = f"F.scaled_dot_product_attention({options})"
         if len(plain) > 105:
-            plain = f"F.scaled_dot_product_attention(\n            {options}\n        )"
+            inside = options if len(options) <= 108 else options.replace(", ", ",\n            ") + ","
+            plain = f"F.scaled_dot_product_attention(\n            {inside}\n        )"
     more = "" if grouped else "dropout_p: float = 0.0, "
     dropout = "" if grouped else "dropout_p=dropout_p, "
     gqa = "" if grouped else "    gqa = q.shape[1] != k.shape[1]\n"

@@ -18,13 +18,21 @@ from xfc.backends.verify_modules import NumpyModule, TorchModule
 from xfc.compiler import ir
 from xfc.compiler.dims import Sym
 
+from .ties import watched
+
 Array = NDArray[Any]
 TOLERANCE = 1e-9
 SLOPE = 2e-5
+GREATEST = 1e7
+"""Outputs above are drawn anew, of smaller weights."""
 
 
 class Disagreement(Exception):  # noqa: N818 -- what a test is for
     """Two executions, or two texts, differ."""
+
+
+class Grown(Exception):  # noqa: N818 -- no fault by itself
+    """Outputs too large to take slopes of."""
 
 
 class Refused(Exception):  # noqa: N818 -- no fault by itself
@@ -36,6 +44,11 @@ def holds(fact: ir.Fact, under: Mapping[Sym, int | float]) -> bool:
     if a is None or b is None:
         return True
     return bool(b % a == 0 if fact.kind == "divides" else a == b if fact.kind == "equal" else a >= b)
+
+
+def named(program: ir.Program, under: Mapping[Sym, int | float]) -> dict[str, int | float]:
+    """The Config's numbers among those a program is run with."""
+    return {name: under[sym] for name, sym in program.config if sym in under}
 
 
 @contextmanager
@@ -72,21 +85,24 @@ class Executions:
         params: dict[str, Array],
         under: dict[Sym, int | float],
         seed: int,
+        without: frozenset[str] = frozenset(),
     ) -> None:
+        """`without`: sets of inputs that are left out."""
         self.program, self.emitted, self.params, self.under, self.seed = program, emitted, params, under, seed
         self.static = {s: v for s, v in under.items() if s.value is not None}
         names = tuple(n or "output" for n in emitted.root.output_names) or ("output",)
         renamed = generated_names(emitted)
         places = [interpreter.places(p, self.static) for p in (emitted, renamed)]
         keys = {own.name: there.name for own, there in zip(*places, strict=True)}
-        self.torch = TorchModule.build(torch_module, {}, "float64", names, keys)
+        config = named(emitted, under)
+        self.torch = TorchModule.build(torch_module, config, "float64", names, keys)
         self.initial = self.torch.weights()
         self.torch.load(params)
         self.compute_tables()
-        self.numpy = NumpyModule(numpy_module, self.torch.state(), numpy_module.Config(), "float64", names)
+        self.numpy = NumpyModule(numpy_module, self.torch.state(), numpy_module.Config(**config), "float64", names)
         self.kept = {i.name for i in emitted.inputs}
         self.rng = np.random.default_rng(seed)
-        self.sets = self.input_sets()
+        self.sets = {name: inputs for name, inputs in self.input_sets().items() if name not in without}
         self.wanted: dict[str, dict[str, Array]] = {}
         self.stopped: list[Array] = []
 
@@ -107,6 +123,18 @@ class Executions:
         for name, inputs in self.sets.items():
             self.forward(name, inputs)
         return [*self.sets, *self.gradients(), *self.segments(), *self.training()]
+
+    def undecided(self) -> set[str]:
+        """The sets of inputs where rounding decides something."""
+        found = set()
+        for name, inputs in self.sets.items():
+            near: list[str] = []
+            with watched(near):
+                self.interpret(inputs)
+                self.interpret(inputs, training=True, buffers={})
+            if near:
+                found.add(name)
+        return found
 
     # ------------------------------------------------ inputs
 
@@ -171,6 +199,8 @@ class Executions:
         last = name == list(self.sets)[-1]
         with frozen(self.stopped, replay=False) if last else frozen([], replay=False):
             want = self.wanted[name] = self.interpret(inputs)
+        if any(np.abs(a[np.isfinite(a)]).max(initial=0) > GREATEST for a in want.values() if a.dtype.kind == "f"):
+            raise Grown(name)
         if name == "loss":
             for backend, module in (("torch", self.torch), ("numpy", self.numpy)):
                 got = next(iter(module(self.given(inputs), **self.asked()).values()))

@@ -131,8 +131,9 @@ def type_name(module: Module, plans: Plans) -> str:
 
 
 def part_type(part: Part, plans: Plans) -> str:
-    names = list(dict.fromkeys(type_name(m, plans) if keeps(m) else "None" for m in part.modules))
-    return f"list[{' | '.join(names)}]" if part.is_stack else names[0]
+    names = dict.fromkeys(type_name(m, plans) if keeps(m) else "None" for m in part.modules)
+    last = sorted(names, key=lambda name: name == "None")
+    return f"list[{' | '.join(last)}]" if part.is_stack else last[0]
 
 
 def cache_inputs(module: Module, program: ir.Program) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ def mixture(spec: Spec, place: Place) -> str:
     body, _, _ = started(spec, place)
     n = c.pick([2, 1, 3])
     k = c.between(1, min(n, 2))
-    body.lines += [f"gate = linear([experts: {body.number(n)}])", f"mlps = bank(experts: {n}, expert)"]
+    body.lines += [f"gate = linear([experts: {body.number(n)}])", "mlps = bank(experts, expert)"]
     scored = c.pick(["softmax(float32(gate(x)), experts)", "sigmoid(gate(x))"])
     body.lines += [f"best = top({scored}, k: {k}, experts)"]
     share = c.pick(["like(best.values, x)", "like(best.values / (sum(best.values, k) + 0.01), x)"])

@@ -36,7 +36,7 @@ def gather(body: Body) -> None:
     place = x.axes.index(axis)
     new = [a for a in at.axes if a.label not in {m.label for m in mine}]
     axes = [*list(x.axes[:place]), *new, *x.axes[place + 1 :]]
-    y = body.put(f"0 + {body.use(x)}[{axis.label} = {body.use(at)} % {axis.count}]", axes, reach=x.reach, tied=True)
+    y = body.put(f"0 + {body.use(x)}[{axis.label} = {body.use(at)} % {axis.size}]", axes, reach=x.reach, tied=True)
     labels = ", ".join(a.label for a in y.axes)
     body.put(f"transpose({body.use(y)}, [{labels}])", y.axes, reach=x.reach, tied=True)
 

@@ -1,0 +1,58 @@
+"""The numbers that a program is run with: lengths of dynamic axes, and other numbers in its Config than the spec gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+
+import numpy as np
+
+from xfc.compiler import ir
+from xfc.compiler.dims import Sym
+
+from .choices import Choices
+from .executions import Disagreement, Refused, holds
+
+Under = dict[Sym, int | float]
+
+
+def lengths(program: ir.Program, seed: int, changed: Mapping[Sym, int | float]) -> Under:
+    """Values of the dynamic axes that keep the facts; one is often the smallest that does."""
+    rng = np.random.default_rng(seed)
+    scanned = any(isinstance(n, ir.Scan) for m in ir.walk(program.root) for n in m.body)
+    if seed % 16 == 7 and not scanned and len(program.dynamic) == 2:  # more than one block of queries
+        long = {**changed, program.dynamic[0]: 1, program.dynamic[1]: 140}
+        if all(holds(f, long) for f in program.facts):
+            return dict(long)
+    for attempt in range(60):
+        under: Under = {
+            s: int(rng.choice((1, 2, 3)) if k == 0 else rng.choice((1, 2, 3, 4, 5, 7) if attempt < 30 else range(1, 14)))
+            for k, s in enumerate(program.dynamic)
+        }
+        if all(holds(f, {**changed, **under}) for f in program.facts):
+            return {**changed, **under}
+    raise Refused("no small lengths keep the facts")
+
+
+def other_numbers(program: ir.Program, module: ModuleType, seed: int) -> Under:
+    """A few numbers of the Config changed, so that the facts still hold. One that breaks a fact, PyTorch's module refuses."""
+    c = Choices.seeded(seed)
+    changed: Under = {}
+    for name, sym in c.shuffled(program.config):
+        value = sym.value
+        if not isinstance(value, int | float) or isinstance(value, bool) or len(changed) > 2:
+            continue
+        other = value * c.pick([0.5, 1.5]) if isinstance(value, float) else c.pick([value + 1, 2 * value, max(value - 1, 1), value + 2])
+        if all(holds(f, {**changed, sym: other}) for f in program.facts):
+            changed[sym] = other
+        elif not changed and accepts(module, {name: other}):
+            raise Disagreement(f"{module.__name__}: Config({name} = {other}), which breaks a fact, is accepted")
+    return changed
+
+
+def accepts(module: ModuleType, numbers: Mapping[str, int | float]) -> bool:
+    try:
+        module.Config(**numbers)
+    except (AssertionError, ValueError):
+        return False
+    return True
