@@ -63,11 +63,16 @@ class Indexing:
     def _index(
         self, w: BodyWriter, node: ir.Take, t: Tensor, fixed: dict[Label, Code], tensors: dict[Label, Value], shared: set[Label]
     ) -> None:
-        """x[:, i, j]: the indices broadcast to one block of dimensions; a shared axis becomes an index 0, 1, ... of its own."""
+        """x[:, i, j]: the indices broadcast to one block of dimensions; a shared axis becomes an index 0, 1, ... of its own. What the result
+        declares first stands first, so that it is written in that order and not turned afterwards."""
         layouts = [w.read(i).layout for i in tensors.values()]
-        block = common_layout(layouts, [x for i in tensors.values() for x in i.type.labels])
+        block = common_layout(layouts, node.out.type.labels)
         if any(len(dim) > 1 and set(dim) & shared for dim in block):
             block = tuple((label,) for label in flat(block))
+        kept_dims = tuple(dim for dim in t.layout if not set(dim) & {*fixed, *tensors, *shared})
+        if tensors and node.out.type.labels[: len(flat(kept_dims))] == flat(kept_dims):
+            layout = (*kept_dims, *(dim for dim in t.layout if dim not in kept_dims))
+            t = Tensor(w.arranged(t, layout), layout, t.sizes)
         items: list[Code] = []
         for dim in t.layout:
             label = dim[0]

@@ -17,6 +17,10 @@ def order_biases(program: ir.Program) -> ir.Program:
     return replace(program, root=_Ordering(program.root).visit(program.root))
 
 
+ANY_ORDER = (ir.Take, ir.Elementwise, ir.Cast)
+"""What is computed in the order that its result declares: it costs nothing to ask for another."""
+
+
 @mutable
 class _Ordering:
     root: ir.Module
@@ -32,42 +36,36 @@ class _Ordering:
     def module(self, module: ir.Module) -> ir.Module:
         wanted: dict[Value, tuple[Label, ...]] = {}
         captured = module.inputs[len(module.inputs) - module.captured :] if module is not self.root else ()
+        turning = {*captured, *(n.out for n in module.body if isinstance(n, ANY_ORDER))}
         body: list[ir.Node] = []
         for node in module.body:
-            if isinstance(node, ir.Attend) and node.score is not None:
-                self.from_scores(node, captured, wanted)
+            if isinstance(node, ir.Attend) and (order := _of_bias(node)) is not None:
+                if order[0] in turning:
+                    wanted[order[0]] = order[1]
+                node = _turned_inside(node, *order)
             if isinstance(node, ir.Call | ir.Fold):
-                node = self.pass_on(node, module, captured, wanted, body)
+                node = self.pass_on(node, module, turning, wanted, body)
             body.append(node)
+        _pass_back(wanted, turning, {n.out: n for n in module.body if isinstance(n, ANY_ORDER)})
         mapping = {old: Value(_ordered(old.type, labels), old.hint, old.span) for old, labels in wanted.items()}
-        new = replace(
-            module, inputs=tuple(mapping.get(v, v) for v in module.inputs), body=tuple(ir.replace_values(n, mapping) for n in body),
-        )  # fmt: skip
+        changed = (replace(n, outs=tuple(mapping.get(v, v) for v in n.outs)) for n in (ir.replace_values(n, mapping) for n in body))
+        new = replace(module, inputs=tuple(mapping.get(v, v) for v in module.inputs), body=tuple(changed))
         self.orders[id(new)] = {
-            module.inputs.index(old): tuple(old.type.labels.index(label) for label in labels) for old, labels in wanted.items()
+            module.inputs.index(old): tuple(old.type.labels.index(label) for label in labels)
+            for old, labels in wanted.items()
+            if old in captured
         }
         return new
 
-    def from_scores(self, node: ir.Attend, captured: tuple[Value, ...], wanted: dict[Value, tuple[Label, ...]]) -> None:
-        assert node.score is not None
-        bias = additive_bias(node.score)
-        if bias is None or bias[0] not in captured or bias[0].type.has(REST):
-            return
-        axes = attend_axes(node)
-        order = (*axes.batch, *axes.heads, node.query, node.key)
-        labels = tuple(label for label in order if bias[0].type.has(label))
-        if set(labels) == set(bias[0].type.labels) and labels != bias[0].type.labels:
-            wanted[bias[0]] = labels
-
     def pass_on(
-        self, node: ir.Call | ir.Fold, module: ir.Module, captured: tuple[Value, ...], wanted: dict[Value, tuple[Label, ...]], body: list[ir.Node]
+        self, node: ir.Call | ir.Fold, module: ir.Module, turning: set[Value], wanted: dict[Value, tuple[Label, ...]], body: list[ir.Node]
     ) -> ir.Node:  # fmt: skip
         """Arguments in the order that a callee wants; what is made here is turned here."""
         args = list(node.args)
         for position, order in self.places(node, module):
             value = node.args[position]
             labels = tuple(value.type.labels[k] for k in order)
-            if value in captured:
+            if value in turning:
                 wanted[value] = labels
             elif args[position] is value:
                 turned = Value(_ordered(value.type, labels), value.hint, value.span)
@@ -87,6 +85,42 @@ class _Ordering:
             for k, order in self.orders.get(id(target), {}).items()
         ]
         return list(dict(found).items())
+
+
+def _of_bias(node: ir.Attend) -> tuple[Value, tuple[Label, ...]] | None:
+    """What is added to the scores, and the order in which a kernel wants it; none where it has that order."""
+    bias = None if node.score is None else additive_bias(node.score)
+    if bias is None or bias[0].type.has(REST):
+        return None
+    axes = attend_axes(node)
+    labels = tuple(label for label in (*axes.batch, *axes.heads, node.query, node.key) if bias[0].type.has(label))
+    return (bias[0], labels) if set(labels) == set(bias[0].type.labels) and labels != bias[0].type.labels else None
+
+
+def _turned_inside(node: ir.Attend, bias: Value, labels: tuple[Label, ...]) -> ir.Attend:
+    """The same where the score itself makes what it adds."""
+    assert node.score is not None
+    mapping = {bias: Value(_ordered(bias.type, labels), bias.hint, bias.span)}
+    if not any(bias in n.outs and isinstance(n, ANY_ORDER) for n in node.score.body):
+        return node
+    score = ir.replace_region(node.score, mapping)
+    return replace(node, score=replace(score, body=tuple(replace(n, outs=tuple(mapping.get(v, v) for v in n.outs)) for n in score.body)))
+
+
+def _pass_back(wanted: dict[Value, tuple[Label, ...]], turning: set[Value], made: dict[Value, ir.Node]) -> None:
+    """What a turned result is computed from is turned alike: turning it afterwards would only change how the same numbers lie."""
+    queue = list(wanted)
+    for value in queue:
+        for operand in ir.operands(made[value]) if value in made else ():
+            labels = tuple(label for label in wanted[value] if operand.type.has(label))
+            if (
+                operand in made
+                and operand in turning
+                and operand not in wanted
+                and set(labels) == set(operand.type.labels) != set(labels[:1])
+            ):
+                wanted[operand] = labels
+                queue.append(operand)
 
 
 def _ordered(kind: Type, labels: tuple[Label, ...]) -> Type:

@@ -36,9 +36,8 @@ def chunk_losses(program: ir.Program) -> ir.Program:
     of rows apart, it is a LinearCrossEntropy of what the map is applied to. Leaves alone: the logits, for the output."""
     root = program.root
     made = {out: n for n in root.body for out in n.outs}
-    chunked = {n: nodes for n in root.body if isinstance(n, ir.CrossEntropy) and (nodes := _chunked(n, root, made))}
-    body = tuple(new for n in root.body for new in chunked.get(n, [n]))
-    return replace(program, root=replace(root, body=body)) if chunked else program
+    body = tuple(new for n in root.body for new in (isinstance(n, ir.CrossEntropy) and _chunked(n, root, made)) or [n])
+    return replace(program, root=replace(root, body=body))
 
 
 @frozen(kw_only=True, eq=False)

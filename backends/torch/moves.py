@@ -12,9 +12,11 @@ from ..python.layouts import Layout
 @frozen
 class TorchMoves:
     def permute(self, x: Code, order: Sequence[int], rest: bool) -> Code:
-        """`.transpose(1, 2)` where two dimensions change places, else `.permute(...)`."""
+        """`.transpose(1, 2)` where two dimensions change places (`.t()` where there are no others), else `.permute(...)`."""
         moved = [k for k, o in enumerate(order) if k != o]
         rank = len(order)
+        if len(moved) == rank == 2 and not rest:
+            return method(x, "t")
         if len(moved) == 2:
             last = moved[1] == rank - 1 or rest
             first, second = (moved[0] - rank, moved[1] - rank) if last and (rest or moved[0] == rank - 2) else (moved[0], moved[1])
