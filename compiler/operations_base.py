@@ -51,11 +51,12 @@ def agree(a: Expr, b: Expr) -> bool:
     compared = False
     # Quotients that are exact only for some lengths are not whole elsewhere; a multiple of everything small keeps them whole.
     for base in (720720, 5040, 97, 101, 64, 23, 7, 4, 3, 2, 1):
-        under: dict[Sym, int | float] = {s: base + 2520 * k if base > 1000 else base + 3 * k for k, s in enumerate(dynamic)}
-        one, other = a.value(under), b.value(under)
-        if one != other:
-            return False
-        compared |= one is not None
+        for order in (dynamic, dynamic[::-1]):  # whichever is the longer
+            under: dict[Sym, int | float] = {s: base + 2520 * k if base > 1000 else base + 3 * k for k, s in enumerate(order)}
+            one, other = a.value(under), b.value(under)
+            if one != other:
+                return False
+            compared |= one is not None
     return compared
 
 

@@ -12,6 +12,7 @@ import pytest
 from xfc.backends.python import code
 from xfc.backends.python.numbers import expression
 from xfc.compiler.dims import ONE, ZERO, Apply, Expr, Sym, apply, const, factor, render, sym
+from xfc.compiler.operations_base import agree
 
 WHOLE = {"a": 24, "b": 60, "c": 5, "d": 1}
 DIVISORS = {"h": 2, "k": 3}
@@ -179,3 +180,18 @@ def test_what_is_known_without_values() -> None:
     assert apply("log", n).value({next(iter(n.symbols)): 0}) is None
     with pytest.raises(OverflowError):
         apply("pow", sym(Sym("two", 2)), sym(Sym("much", 10**6))).value()
+
+
+def test_sizes_of_other_forms_agree_where_they_always_do() -> None:
+    t, s, two = sym(Sym("t")), sym(Sym("s")), const(2)
+    alike = [
+        (apply("floor_div", t + ONE, two), t - apply("floor_div", t, two)),
+        (apply("maximum", t, s), t + s - apply("minimum", t, s)),
+        (apply("mod", t, two), t - two * apply("floor_div", t, two)),
+        (apply("maximum", t, ZERO), t),
+    ]
+    unlike = [(apply("floor_div", t + ONE, two), apply("floor_div", t, two)), (t.divide(two), apply("floor_div", t, two)), (t, s)]
+    unlike += [(apply(function, t, s), one) for function in ("maximum", "minimum") for one in (t, s)]
+    assert [agree(a, b) for a, b in alike] == [agree(b, a) for a, b in alike] == [True] * len(alike)
+    assert [agree(a, b) for a, b in unlike] == [False] * len(unlike)
+    assert agree(sym(Sym("n", 6)).divide(two), const(3)) and not agree(sym(Sym("n", 6)), const(3))
