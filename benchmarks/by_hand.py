@@ -61,7 +61,7 @@ class Attention(nn.Module):
             k, v = (whole[:, :, : start + rows] for whole in cache)
         elif cache is not None:
             k, v = (whole.index_copy_(2, start.view(1), new) for whole, new in zip(cache, (k, v), strict=True))
-            mask = (torch.arange(k.shape[2]) <= start)[None, None, None]
+            mask = (torch.arange(k.shape[2], device=x.device) <= start)[None, None, None]
         if rows == 1:
             y = F.scaled_dot_product_attention(q.view(batch, s.kv_heads, -1, s.head_dim), k, v, attn_mask=mask).view(
                 batch, s.heads, 1, s.head_dim
@@ -111,7 +111,7 @@ class Experts(nn.Module):
         if expert.numel() <= s.experts:
             return (self.few(rows, expert) * weight[..., None]).sum(1).view_as(x)
         expert, order = expert.flatten().sort(stable=True)
-        ends = torch.searchsorted(expert, torch.arange(s.experts), right=True).int()
+        ends = torch.searchsorted(expert, torch.arange(s.experts, device=x.device), right=True).int()
         gate, up = F.grouped_mm(rows[order // s.chosen], self.up.transpose(1, 2), offs=ends).chunk(2, -1)
         y = F.grouped_mm(F.silu(gate) * up, self.down.transpose(1, 2), offs=ends)
         y = torch.empty_like(y).index_copy(0, order, y).view(*weight.shape, -1)
@@ -178,7 +178,7 @@ class ByHand(nn.Module):
 
     def new_cache(self, batch: int, longest: int) -> list[tuple[Tensor, Tensor]]:
         size = (batch, self.s.kv_heads, longest, self.s.head_dim)
-        return [(torch.zeros(size), torch.zeros(size)) for _ in self.blocks]
+        return [(self.head.weight.new_zeros(size), self.head.weight.new_zeros(size)) for _ in self.blocks]
 
     @torch.no_grad()
     def take(self, stored: dict[str, Tensor]) -> ByHand:
