@@ -469,7 +469,7 @@ class Cache:
         start = int(self.position) if host else 0
         if start + tokens > self.max_length:
             raise ValueError(f"after {start} tokens, a cache for {self.max_length} has no room for {tokens} more")
-        if self.empty or (host and start == 0):
+        if self.empty or tokens == self.max_length or (host and start == 0):
             return None
         if host:
             return Slots(torch.arange(start, start + tokens), start + tokens, alone=tokens == 1)
