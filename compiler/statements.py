@@ -152,7 +152,14 @@ class Statements(Calls):
     def unpack(self, node: tree.Bind | tree.Let, value: Static, frame: Frame) -> None:
         found = value if isinstance(value, tuple) else (value,)
         if len(found) != len(node.targets):
-            raise self.error("E382", f"{len(node.targets)} names for {len(found)} result{'s' * (len(found) != 1)}", node.span)
+            raise self.error(
+                "E382",
+                f"{len(node.targets)} names for {len(found)} result{'s' * (len(found) != 1)}",
+                node.span,
+                help=f"each child is a line of its own: `{node.targets[0].id} = ...`, `{node.targets[1].id} = ...`"
+                if isinstance(value, Recipe)
+                else f"write {'one name' if len(found) == 1 else f'{len(found)} names'} before the `=`, and `_` for what is not read",
+            )
         for target, item in zip(node.targets, found, strict=True):
             self.name_value(item, target.id) if isinstance(item, ir.Value) else None
             frame.names[target.id] = item

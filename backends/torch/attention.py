@@ -59,7 +59,7 @@ def lower_by_index(w: BodyWriter, node: ir.Attend, axes: AttendAxes, mask: Value
     batch = tuple((label,) for label in axes.batch)
     layout = (*batch, axes.heads, (node.query,), axes.features)
     q = w.arranged(w.read(node.q), (*batch, axes.heads, (node.query,), (node.feature,)))
-    k, v = (keys(w, x, axes, node.k_axis, last) for x, last in ((node.k, (node.feature,)), (node.v, axes.features)))
+    k, v = (keys(w, x, axes, batch, node.k_axis, last) for x, last in ((node.k, (node.feature,)), (node.v, axes.features)))
     q, k = (to_dtype(w, x, value.type.dtype, node.v.type.dtype) for x, value in ((q, node.q), (k, node.k)))
     outer, w.statements = w.statements, []
     plain()
@@ -83,12 +83,12 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     """q [batch.., heads, t, e]; heads of a group stand together, as the kernel's grouped-query mode wants them."""
     for value, role in ((node.q, "q"), (node.k, "k"), (node.v, "v")):
         w.suggest(value, role)
-    batch = tuple((label,) for label in axes.batch)
+    batch = batch_dims(w, node, axes)
     rows = (*batch, *_dims(axes.heads), (node.query,), (node.feature,))
     layout = (*batch, *_dims(axes.heads), (node.query,), axes.features)
     early = scales_early(node, rows)
     q = w.arranged(scaled_query(w, node) if early else w.read(node.q), rows)
-    k, v = (keys(w, x, axes, node.k_axis, last) for x, last in ((node.k, (node.feature,)), (node.v, axes.features)))
+    k, v = (keys(w, x, axes, batch, node.k_axis, last) for x, last in ((node.k, (node.feature,)), (node.v, axes.features)))
     q, k = (to_dtype(w, x, value.type.dtype, node.v.type.dtype) for x, value in ((q, node.q), (k, node.k)))
     if isinstance(node.scale, Value) and not early:
         q = Binary("*", q, w.spread(w.read(node.scale), rows))
@@ -97,7 +97,7 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
         return
     sparse = near_and_chosen(node, axes)
     condition = None if sparse is not None else chosen_queries(w, node, axes)
-    named: dict[str, Code] = {} if sparse is not None else mask_arguments(w, node, axes)
+    named: dict[str, Code] = {} if sparse is not None else mask_arguments(w, node, axes, batch)
     if not is_default_scale(node):
         named["scale"] = number(1.0) if not isinstance(node.scale, Expr) or node.scale.constant == 1 else w.number(node.scale)
     rate = dropout_rate(node.weights)
@@ -131,6 +131,20 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
         named["enable_gqa"] = Text("True")
     code = call("F.scaled_dot_product_attention", q, k, v, **named)
     w.define(node.out, code, layout)
+
+
+def batch_dims(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> Layout:
+    """Several batch axes are one dimension where queries, keys and values have them all: the fused kernels take tensors of four."""
+    apart = tuple((label,) for label in axes.batch)
+    kind = mask_kind(node.mask)
+    whole = all(value.type.has(label) for value in (node.q, node.k, node.v) for label in axes.batch)
+    if len(apart) == 1 or not axes.heads or not whole or ir.REST in axes.batch or not isinstance(node.scale, Expr):
+        return apart
+    if isinstance(kind, Given):
+        scores = {*axes.batch, *axes.heads, node.query, node.key}
+        if kind.value in w.blocked or not set(w.read(kind.value).labels) <= scores:
+            return apart
+    return (axes.batch,)
 
 
 def _plain_bias(node: ir.Attend) -> bool:
@@ -197,13 +211,12 @@ def _starts(w: BodyWriter, node: ir.Attend) -> Code:
     return call("bool", Binary(">", w.number(node.q.type.axis(node.query).size), number(1)))
 
 
-def keys(w: BodyWriter, value: Value, axes: AttendAxes, k_axis: Label, last: Dim) -> Code:
+def keys(w: BodyWriter, value: Value, axes: AttendAxes, batch: Layout, k_axis: Label, last: Dim) -> Code:
     """Keys or values as [batch.., key heads, s, e]; batch or head axes that they lack have size one, or are repeated where the kernel wants it."""
     t = w.read(value)
     own = [label for label in axes.key_heads if has(t.layout, label)]
-    batch = tuple((label,) for label in axes.batch)
     if len(own) < len(axes.key_heads):
-        return repeated(w, t, axes, (k_axis,), last)
+        return repeated(w, t, axes, batch, (k_axis,), last)
     target = (*batch, *_dims(tuple(own)), (k_axis,), last)
     code = w.spread(t, target)
     if axes.heads and not own:
@@ -211,9 +224,8 @@ def keys(w: BodyWriter, value: Value, axes: AttendAxes, k_axis: Label, last: Dim
     return code
 
 
-def repeated(w: BodyWriter, t: Tensor, axes: AttendAxes, keys_dim: Dim, last: Dim) -> Code:
+def repeated(w: BodyWriter, t: Tensor, axes: AttendAxes, batch: Layout, keys_dim: Dim, last: Dim) -> Code:
     """Values that lack some head axes of the keys, repeated along them."""
-    batch = tuple((label,) for label in axes.batch)
     heads = tuple((label,) for label in axes.key_heads)
     target = (*batch, *heads, keys_dim, last)
     sizes = [number(-1) if has(t.layout, dim[0]) else w.size(dim) for dim in target]
@@ -235,8 +247,8 @@ def across(w: BodyWriter, t: Tensor, layout: Layout) -> Code:
     return method(code, "flatten", number(k - first), number(k - first + len(heads) - 1))
 
 
-def mask_arguments(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> dict[str, Code]:
-    layout = (*((label,) for label in axes.batch), *_dims(axes.heads), (node.query,), (node.key,))
+def mask_arguments(w: BodyWriter, node: ir.Attend, axes: AttendAxes, batch: Layout) -> dict[str, Code]:
+    layout = (*batch, *_dims(axes.heads), (node.query,), (node.key,))
     kind = mask_kind(node.mask)
     if node.score is not None and has_score(node) and additive_bias(node.score) is not None:
         return {"attn_mask": bias_with_mask(w, node, node.score, layout)}
