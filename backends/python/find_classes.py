@@ -91,6 +91,11 @@ class _Form:
         init = (param.init.kind, self.of(param.init.numbers), self.of(param.init.table))
         return (param.name, self.types((param.value,)), tuple(self.of(a) for a in param.type.axes), init, param.trainable)
 
+    def state(self, state: ir.State) -> Hashable:
+        """Its first value takes its sizes."""
+        sizes = tuple(self.of(a) for a in state.value.type.axes)
+        return (state.name, self.of(state.value), self.of(state.value.type), sizes, self.of(state.initial), self.of(state.next))
+
     def child(self, child: ir.Child | ir.Stack | ir.Bank) -> Hashable:
         match child:
             case ir.Child(name=name, module=module):
@@ -116,7 +121,7 @@ class _Form:
             tuple(map(self.child, module.children)),
             tuple(map(self.node, module.body)),
             self.of(module.outputs),
-            tuple((s.name, self.of(s.value), self.of(s.value.type), self.of(s.initial), self.of(s.next)) for s in module.states),
+            tuple(map(self.state, module.states)),
             tuple((u.buffer, self.of(u.next)) for u in module.updates),
             module.output_names if len(module.outputs) > 1 else (),
         )

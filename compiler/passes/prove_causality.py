@@ -138,7 +138,7 @@ def _judge(output: str, source: str, value: Value, axis: Axis, info: Info) -> Ve
             continue
         ahead = [highest(f - position(axis.label), value.type.axes) for f in bound.forms]
         least = min((a for a in ahead if a is not None), default=float("inf"))
-        if least <= 0:
+        if least < 1:  # positions are whole numbers, as what is divided is rounded down
             continue
         offset = None if least == float("inf") else int(least)
         verdict = Verdict(output, source, "refuted" if bound.certain else "unproved", bound.cause, offset)

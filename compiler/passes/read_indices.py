@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 
 from ...grammar.frozen import frozen
 from .. import ir
 from ..dims import ONE, ZERO, Expr, const
 from ..ir import Axis, Elementwise, Label, Node, Operand, Region, Value
-from .position_forms import Form, above_both, number, position, positive
+from .position_forms import Form, above_both, at_most, number, position, positive
 
 _LIMIT = 6
 
 
 @frozen
 class Range:
-    """Forms that a tensor's entries never exceed, and forms that they never fall below."""
+    """Forms that a tensor's entries never exceed, and forms that they never fall below. `loose`: no entry may come as far as they say."""
 
     upper: tuple[Form, ...] = ()
     lower: tuple[Form, ...] = ()
+    loose: bool = False
 
     def relabel(self, mapping: Mapping[Label, Label]) -> Range:
-        return Range(tuple(f.relabel(mapping) for f in self.upper), tuple(f.relabel(mapping) for f in self.lower))
+        return Range(tuple(f.relabel(mapping) for f in self.upper), tuple(f.relabel(mapping) for f in self.lower), self.loose)
 
 
 UNKNOWN = Range()
@@ -46,7 +48,9 @@ def range_of(node: Node, ranges: Mapping[Value, Range]) -> Range:
         case ir.Cast() if node.x.type.dtype == "int":
             return ranges.get(node.x, UNKNOWN)
         case Elementwise():
-            return _arithmetic(node, [_operand(a, ranges) for a in node.args])
+            args = [_operand(a, ranges) for a in node.args]
+            loose = node.function in ("mod", "where") or any(a.loose for a in args)
+            return replace(_arithmetic(node, args), loose=loose)
         case _:
             return UNKNOWN
 
@@ -76,7 +80,8 @@ def _arithmetic(node: Elementwise, args: Sequence[Range]) -> Range:
             whole = _scaled(args[0], inverse)
             return Range(whole.upper, tuple(f.shifted(inverse - ONE) for f in whole.lower))
         case "mod" if isinstance(node.args[1], Expr) and positive(node.args[1]):
-            return Range((number(node.args[1] - ONE),), (number(ZERO),))
+            counted = any(at_most(number(ZERO), low, axes) for low in args[0].lower)  # no remainder exceeds what it is of
+            return Range(_few((number(node.args[1] - ONE), *(args[0].upper if counted else ()))), (number(ZERO),))
         case "minimum":
             return Range(_few(args[0].upper + args[1].upper), _below(args[0], args[1], axes))
         case "maximum":

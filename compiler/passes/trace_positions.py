@@ -365,7 +365,7 @@ class Tracer:
             for bound in found:
                 forms = tuple(dict.fromkeys(g for f in bound.forms for g in _indexed(f, label, known)))
                 if forms:
-                    chosen.append(replace(bound.caused(label, cause), forms=forms[:4]))
+                    chosen.append(replace(bound.caused(label, cause), forms=forms[:4], certain=bound.certain and not known.loose))
                 else:
                     chosen += self.drop((bound,), axis, cause, certain=False)
             found = union((tuple(chosen),))

@@ -4,7 +4,7 @@ weights are saved and found again, both surfaces say the same, and the same spec
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -33,9 +33,11 @@ from .decoded import Decoder
 from .executions import Disagreement, Executions, Grown, Refused
 from .foresight import Foresight
 from .numbers import lengths, other_numbers
+from .rules import check_rule
 from .saved import check_saved
 from .surface import checkpoint_map, write_spec
 from .texts import check_texts
+from .wrong import check_wrong
 
 
 @dataclass(slots=True)
@@ -76,11 +78,22 @@ def check_spec(text: str, folder: Path, seed: int) -> Done:
         done.checks += [
             f"{name} does not decode" for name, does in zip(("torch", "numpy"), made.cached, strict=True) if made.derived and not does
         ]
+        done.checks += check_beside(text, program, flow, folder / "beside", seed)
         if seed % 4 == 2:
             done.checks += check_texts(made.codes, folder / "texts")
         with loaded(made.codes[0], "random_torch") as torch_module, loaded(made.codes[1], "random_numpy") as numpy_module:
             done.checks += Drawn(made, torch_module, numpy_module, folder, seed).checks()
     return done
+
+
+def check_beside(text: str, program: ir.Program, flow: Flow, folder: Path, seed: int) -> list[str]:
+    """What needs no module: rules of what is seen, and a fault in every other spec."""
+    folder.mkdir(exist_ok=True)
+    found = []
+    for k in (2 * seed, 2 * seed + 1):
+        with suppress(Refused):
+            found.append(check_rule(folder, k))
+    return found + (check_wrong(text, program, flow, folder, seed) if seed % 2 else [])
 
 
 _parsed = tree_cache.cached_load
@@ -179,14 +192,18 @@ class Drawn:
 
     def checks(self) -> list[str]:
         """Where two executions differ and rounding decided, those inputs say nothing: others are drawn. So are smaller weights where outputs grow."""
-        smaller, without = 1.0, frozenset[str]()
+        smaller, without, others = 1.0, frozenset[str](), True
         seed = self.seed
         for _ in range(8):
-            run = self.executions(seed, smaller, without)
+            run = self.executions(seed, smaller, without, others)
             try:
                 return self.compared(run)
             except Grown:
                 smaller /= 4
+            except interpreter.InterpreterError as error:
+                if not run.static or "lies outside" not in str(error):
+                    raise
+                others = False  # two numbers that the spec gives apart, and of which one counts what the other chooses
             except Disagreement:
                 undecided = run.undecided()
                 if not undecided:
@@ -197,10 +214,10 @@ class Drawn:
                     without |= undecided
         raise Refused("equal entries or great numbers, whatever is drawn")
 
-    def executions(self, seed: int, smaller: float, without: frozenset[str]) -> Executions:
+    def executions(self, seed: int, smaller: float, without: frozenset[str], others: bool) -> Executions:
         program = self.made.program
         changed = {}
-        if seed % 3 == 1 and seed % 8 and not program.checkpoint:
+        if others and seed % 3 == 1 and seed % 8 and not program.checkpoint:
             changed = other_numbers(program, self.torch_module, seed)
         under = lengths(program, seed, changed)
         params = interpreter.initial_params(program, seed, np.float64, under)

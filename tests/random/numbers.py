@@ -38,8 +38,13 @@ def other_numbers(program: ir.Program, module: ModuleType, seed: int) -> Under:
     """A few numbers of the Config changed, so that the facts still hold. One that breaks a fact, PyTorch's module refuses."""
     c = Choices.seeded(seed)
     changed: Under = {}
+    modules = list(ir.walk(program.root))
+    counts = {b.axis.size.value() for m in modules for b in m.children if isinstance(b, ir.Bank)}
+    chosen = counts if any(isinstance(n, ir.Route) for m in modules for n in m.body) else set()  # data that chooses among as many
     for name, sym in c.shuffled(program.config):
         value = sym.value
+        if value in chosen:
+            continue
         if not isinstance(value, int | float) or isinstance(value, bool) or len(changed) > 2:
             continue
         other = value * c.pick([0.5, 1.5]) if isinstance(value, float) else c.pick([value + 1, 2 * value, max(value - 1, 1), value + 2])

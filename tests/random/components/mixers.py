@@ -98,13 +98,17 @@ def effects(spec: Spec, place: Place) -> str:
     if not place.effects:
         return dag(spec, place)
     body, _, _ = started(spec, place)
-    match c.below(4 if not place.causal else 1):
+    match c.pick((0, 1, 2, 3) if not place.causal else (0, 4)):
         case 0:
             body.lines += ["up = linear(d)", "y = up(x)", "loss size = 0.1 * mean(y ^ 2, [b, t, d])", "return x + y"]
         case 1:
             m = c.pick([1, 2])
             body.lines += [f"state past: [b, m: {m}, d] = zeros", "all = concat(rename(past, m = s), rename(x, t = s), over = s)",
                            "next past = stop_gradient(rename(all[s = t ..], s = m))", "return x + mean(past, m) + mean(all, s)"]  # fmt: skip
+        case 4:
+            m = c.pick([1, 2])
+            body.lines += [f"state past: [b, m: {m}, d] = {c.pick(['zeros', '0.5'])}", "all = concat(rename(past, m = s), rename(x, t = s), over = s)",
+                           "next past = stop_gradient(rename(all[s = t ..], s = m))", "return x * 0.5 + mean(past, m)"]  # fmt: skip
         case 2:
             return c.pick(["batch_norm()", "batch_norm(momentum = 0.3)"])
         case _:
@@ -191,7 +195,7 @@ def experts_of_sequences(spec: Spec, place: Place) -> str:
 
 
 CAUSAL: tuple[Maker, ...] = (
-    attention, attention, library_attention, feed_forward, mixture, pairwise, cell, convolution, running, nested, nested, shared_weights, written_attention, effects,
+    attention, attention, library_attention, feed_forward, mixture, pairwise, cell, convolution, running, nested, nested, shared_weights, written_attention, effects, effects,
     carried, windows, library, library, library, given_streams, numbered, experts_of_sequences,
 )  # fmt: skip
 ANY: tuple[Maker, ...] = (*CAUSAL, dag, dag, dag, dag, dag, effects)

@@ -35,6 +35,7 @@ SMOOTH = {
 }
 
 
+RARE = ("log1p", "erf", "stop", "floor")
 TIED = {
     "floor": "floor(3 * tanh({x}))",
     "sign": "sign({x})",
@@ -57,6 +58,13 @@ def unary(body: Body) -> None:
         body.put(text.format(x=body.use(x)), x.axes, reach=reach, tied=x.tied)
     else:
         body.put(TIED[body.choices.pick(list(TIED))].format(x=body.use(x)), x.axes, reach=x.reach, tied=True)
+
+
+def rare(body: Body) -> None:
+    """What no component of the library has."""
+    x, name = body.named(body.pick_float()), body.choices.pick(RARE)
+    text, reach = SMOOTH[name] if name in SMOOTH else (TIED[name], 3.0)
+    body.put(text.format(x=body.use(x)), x.axes, reach=max(reach, x.reach), tied=x.tied or name in TIED)
 
 
 def with_number(body: Body) -> None:
