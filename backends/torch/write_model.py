@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 
 from ...compiler import ir
 from ...compiler.dims import sym
 from ...compiler.ir import Value
-from ...grammar.frozen import frozen, mutable
+from ...grammar.frozen import frozen
 from ..python.ask_loss import ask_loss
 from ..python.code import (
     Assign,
@@ -36,16 +36,16 @@ from ..python.docstring import docstring
 from ..python.layouts import Tensor, sizes_of
 from ..python.length_checks import length_checks
 from ..python.plan_classes import Plan, Plans, camel
-from ..python.prepare_masks import MaskPlan, Masks
+from ..python.prepare_masks import Masks
 from ..python.write_body import BodyWriter, Numbers
 from .cache.classes import root_init, root_view
 from .cache.first import write_in_turn
-from .cache.parts import First, first_of
+from .cache.parts import first_of
 from .cache.prepare import KeptInputs
 from .cache.root import end_call, first_inputs, keep_once, start_call
 from .chunk_losses import LinearCrossEntropy
 from .constructors import constructor_lines
-from .flex import INDICES, can_run, write_block_mask
+from .flex import INDICES
 from .initial_weights import start_method
 from .loss_statistics import LinearStatistics
 from .lowerings import LOWERINGS
@@ -54,18 +54,7 @@ from .pointwise import device, dtype_code
 from .states import model_state_methods, path_lines
 from .windows import count_by_blocks
 from .write_class import ClassView, apart, buffers_of, finish, only_updates, read_states, signature_lines, write_effects
-
-
-@mutable
-class _Model:
-    """What is known while the model's forward is written."""
-
-    program: ir.Program
-    masks: Masks
-    w: BodyWriter
-    kept: KeptInputs
-    first: First
-    outputs: set[Value] = field(default_factory=set)
+from .write_masks import RootWriter, write_early_masks, write_mask
 
 
 def write_model(
@@ -91,7 +80,7 @@ def write_model(
         var = Var(hint=given.name)
         w.inputs[given.value] = var
         w.env[given.value] = Tensor(var, tuple((label,) for label in given.value.type.labels), sizes_of(given.value.type))
-    model = _Model(program, masks, w, kept, first)
+    model = RootWriter(program, masks, w, kept, first)
     w.blocked = masks.blocked
     w.maybe_none = {value for value, made in masks.made.items() if made.absent != "tensor"}
     w.by_blocks = {value: partial(count_by_blocks, w, window) for value, window in masks.windows.items()}
@@ -105,7 +94,7 @@ def write_model(
     kept.whole |= read & kept.rows.keys()
     by_value = {i.value: i for i in program.inputs}
     keep_once(w, kept, first, lambda value: _default(model, by_value[value], read))
-    early = _early_masks(model, main)
+    early = write_early_masks(model, main)
     _defaults(model, read)
     last = only_updates(root)
     alone = ir.made_by(root.body, undecoded) - ir.made_by(root.body, set(ir.results(root)) - undecoded) - first.nodes
@@ -159,7 +148,7 @@ def _undecoded(program: ir.Program) -> frozenset[Value]:
     return frozenset(outputs) - {outputs[k] for k in program.decoding.outputs}
 
 
-def _write_undecoded(model: _Model, values: Collection[Value], nodes: Collection[ir.Node]) -> None:
+def _write_undecoded(model: RootWriter, values: Collection[Value], nodes: Collection[ir.Node]) -> None:
     """Without a cache, outputs that are of a whole sequence."""
     w, root = model.w, model.program.root
     if not nodes:
@@ -179,7 +168,7 @@ def _write_undecoded(model: _Model, values: Collection[Value], nodes: Collection
     w.ranges = ranges
 
 
-def _arguments(model: _Model) -> list[str]:
+def _arguments(model: RootWriter) -> list[str]:
     """The inputs, required ones first; where later calls with a cache leave some out, none has to be given by its place."""
     given = [i for i in model.program.inputs if i.value not in model.kept.beside]
     if any(i.required and i.value in model.first.inputs for i in given):
@@ -200,7 +189,7 @@ def _start_state(w: BodyWriter) -> list[Statement]:
     return [Block(Binary("is", Text("state"), Text("None")), "if", (start,))]
 
 
-def _beside_the_loss(model: _Model, main: Sequence[ir.Node], losses: Sequence[ir.Node]) -> set[ir.Node]:
+def _beside_the_loss(model: RootWriter, main: Sequence[ir.Node], losses: Sequence[ir.Node]) -> set[ir.Node]:
     """What only the outputs need, to be computed after the loss, where the loss does without the logits."""
     if not any(isinstance(n, LinearCrossEntropy | LinearStatistics) for n in losses):
         return set()
@@ -211,7 +200,7 @@ def _beside_the_loss(model: _Model, main: Sequence[ir.Node], losses: Sequence[ir
     return set(main) - needed
 
 
-def _parts(model: _Model) -> tuple[list[ir.Node], list[ir.Node]]:
+def _parts(model: RootWriter) -> tuple[list[ir.Node], list[ir.Node]]:
     """Nodes for the outputs, and those that only the losses need."""
     root = model.program.root
     losses = ir.made_by(root.body, [loss.value for loss in model.program.losses]) - ir.made_by(root.body, list(ir.results(root)))
@@ -221,7 +210,7 @@ def _parts(model: _Model) -> tuple[list[ir.Node], list[ir.Node]]:
 # ---------------------------------------------------------------- optional inputs
 
 
-def _read_in_full(model: _Model, main: Sequence[ir.Node]) -> set[Value]:
+def _read_in_full(model: RootWriter, main: Sequence[ir.Node]) -> set[Value]:
     """Inputs that something else than a mask reads."""
     only_masks = model.masks.only_for_masks
     read = {v for n in main if n not in only_masks for v in ir.operands(n)}
@@ -233,14 +222,14 @@ def _read_in_full(model: _Model, main: Sequence[ir.Node]) -> set[Value]:
     return read
 
 
-def _defaults(model: _Model, read: Collection[Value]) -> None:
+def _defaults(model: RootWriter, read: Collection[Value]) -> None:
     """`if position_ids is None: ...`, for inputs that something else than a mask reads."""
     for given in model.program.inputs:
         if given.value not in model.kept.once:
             _default(model, given, read)
 
 
-def _default(model: _Model, given: ir.ModelInput, read: Collection[Value]) -> None:
+def _default(model: RootWriter, given: ir.ModelInput, read: Collection[Value]) -> None:
     if given.default is None or given.value not in read:
         return
     w = model.w
@@ -254,7 +243,7 @@ def _default(model: _Model, given: ir.ModelInput, read: Collection[Value]) -> No
     w.optional.discard(given.value)
 
 
-def _full_default(model: _Model, given: ir.ModelInput, value: Tensor) -> Code:
+def _full_default(model: RootWriter, given: ir.ModelInput, value: Tensor) -> Code:
     """The default in the declared shape."""
     w, kind = model.w, given.value.type
     if given.value in model.kept.rows and given.default is not None and given.default.result.type.axes:
@@ -283,110 +272,17 @@ def _full_default(model: _Model, given: ir.ModelInput, value: Tensor) -> Code:
 # ---------------------------------------------------------------- body
 
 
-def _early_masks(model: _Model, main: Sequence[ir.Node]) -> set[ir.Node]:
-    """Write the masks that read optional inputs and nothing computed, before these get their defaults: one `if` for each of these."""
-    inputs, w = set(model.program.root.inputs), model.w
-    early: dict[ir.Node, MaskPlan] = {}
-    for node in main:
-        plan = model.masks.made.get(node.outs[0])
-        if plan is not None and plan.given and node not in model.first.nodes:
-            own = {o for n in plan.nodes for o in n.outs}
-            if all(v in inputs or v in own for n in plan.nodes for v in ir.operands(n)):
-                early[node] = plan
-    by_index = model.masks.by_index
-    w.known = {}
-    _write_early(model, {node: plan for node, plan in early.items() if node.outs[0] not in by_index})
-    rest = {node: plan for node, plan in early.items() if node.outs[0] in by_index}
-    _either(model, [(node.outs[0], plan) for node, plan in rest.items()], lambda: _write_early(model, rest))
-    w.known = None
-    return set(early)
-
-
-def _write_early(model: _Model, early: dict[ir.Node, MaskPlan]) -> None:
-    variables = {node: _without_inputs(model, node.outs[0], plan) for node, plan in early.items()}
-    for given in dict.fromkeys(plan.inputs for plan in early.values()):
-        together = [(node, plan) for node, plan in early.items() if plan.inputs == given]
-        _branch(model, given, [(variables[node], plan, node.outs[0]) for node, plan in together])
-
-
-def _either(model: _Model, made: Sequence[tuple[Value, MaskPlan]], write: Callable[[], None]) -> None:
-    """Masks as functions of indices where a kernel takes them, else as `write` makes them."""
-    w = model.w
-    if not made:
-        return write()
-    outer, w.statements = w.statements, []
-    ranges, known = dict(w.ranges), None if w.known is None else dict(w.known)
-    write()
-    plain = tuple(w.statements)
-    w.ranges, w.known = ranges, known
-    functions: list[Statement] = []
-    for value, plan in made:
-        var = w.read(value).code
-        assert isinstance(var, Var)
-        functions += write_block_mask(w, var, plan, value, model.masks.by_index[value])
-    condition = can_run(w)
-    match outer[-2:]:
-        case [Block(head=head) as before, Block(keyword="else") as otherwise] if head == condition:
-            outer[-2:] = []
-            functions, plain = [*before.body, *functions], (*otherwise.body, *plain)
-        case _:
-            pass
-    w.statements = [*outer, Block(condition, "if", tuple(functions)), Block(Text(""), "else", plain)]
-    return None
-
-
-def _without_inputs(model: _Model, value: Value, plan: MaskPlan) -> Var:
-    """The mask where the optional inputs are left out."""
-    w, layout = model.w, tuple((label,) for label in value.type.labels)
-    var = Var(hint=value.hint or "mask")
-    w.env[value] = Tensor(var, layout, sizes_of(value.type))
-    if plan.absent != "tensor":
-        w.statements.append(Assign((var,), Text("None")))
-        return var
-    w.order = value.type.labels
-    w.write([n for n in plan.nodes if n in ir.made_by(plan.nodes, plan.always)])
-    code = _all([w.spread(w.read(v), layout) for v in plan.always])
-    if all(v.type.labels == value.type.labels[-1:] for v in plan.always):  # kernels want a mask of two axes at least
-        code = Subscript(code, (Text("None"),))
-    w.statements.append(Assign((var,), code))
-    return var
-
-
-def _branch(model: _Model, given: frozenset[Value], masks: Sequence[tuple[Var, MaskPlan, Value]]) -> None:
-    """`if attention_mask is not None:` and what it adds to each mask."""
-    w = model.w
-    outer, w.statements = w.statements, []
-    ranges, known = dict(w.ranges), None if w.known is None else dict(w.known)
-    w.optional -= given
-    for var, plan, value in masks:
-        layout = tuple((label,) for label in value.type.labels)
-        alone = plan.absent != "tensor"
-        w.order = value.type.labels
-        w.write([n for n in plan.nodes if alone or n not in ir.made_by(plan.nodes, plan.always)])
-        terms = [w.spread(w.read(v), layout) for v in ((*plan.always, *plan.given) if alone else plan.given)]
-        w.statements.append(Assign((var,), _all(terms if alone else [var, *terms])))
-    w.optional |= given
-    w.ranges, w.known = ranges, known
-    tests = [Binary("is not", w.inputs[i.value], Text("None")) for i in model.program.inputs if i.value in given]
-    condition: Code = tests[0]
-    for test in tests[1:]:
-        condition = Binary("and", condition, test)
-    w.statements = [*outer, Block(condition, "if", tuple(w.statements))]
-
-
-def _write_main(model: _Model, main: Sequence[ir.Node], keep: _LastRows | None) -> None:
+def _write_main(model: RootWriter, main: Sequence[ir.Node], keep: _LastRows | None) -> None:
     write_in_turn(model.w, main, lambda nodes: _write_nodes(model, nodes, keep), model.first)
 
 
-def _write_nodes(model: _Model, nodes: Sequence[ir.Node], keep: _LastRows | None) -> None:
+def _write_nodes(model: RootWriter, nodes: Sequence[ir.Node], keep: _LastRows | None) -> None:
     masks, w = model.masks, model.w
     for node in nodes:
         if node in masks.only_for_masks and node.outs[0] not in masks.made:
             continue
         if node.outs[0] in masks.made:
-            value = node.outs[0]
-            by_index = [(value, masks.made[value])] if value in masks.by_index else []
-            _either(model, by_index, partial(_write_mask, model, value))
+            write_mask(model, node.outs[0])
             continue
         if keep is not None and node is keep.reader:
             _write_last_rows(model, keep)
@@ -394,7 +290,7 @@ def _write_nodes(model: _Model, nodes: Sequence[ir.Node], keep: _LastRows | None
             w.write([node])
 
 
-def _write_last_rows(model: _Model, keep: _LastRows) -> None:
+def _write_last_rows(model: RootWriter, keep: _LastRows) -> None:
     """The reader sees the value's last positions only (all of them for 0)."""
     w = model.w
     t = w.read(keep.value)
@@ -405,36 +301,7 @@ def _write_last_rows(model: _Model, keep: _LastRows) -> None:
     w.env[keep.value] = t
 
 
-def _write_mask(model: _Model, value: Value) -> None:
-    """A mask that several layers read, once."""
-    plan = model.masks.made[value]
-    var = _without_inputs(model, value, plan)
-    if plan.given:
-        _branch(model, plan.inputs, [(var, plan, value)])
-    elif plan.absent != "tensor":
-        _branch_later(model, var, plan, value)
-
-
-def _branch_later(model: _Model, var: Var, plan: MaskPlan, value: Value) -> None:
-    """What a kernel does without a mask in a first call is a mask in later ones."""
-    w = model.w
-    outer, w.statements = w.statements, []
-    w.order = value.type.labels
-    w.write(plan.nodes)
-    layout = tuple((label,) for label in value.type.labels)
-    w.statements.append(Assign((var,), _all([w.spread(w.read(v), layout) for v in plan.always])))
-    hides = Binary("and", Binary("is not", w.slots, Text("None")), Unary("not", Attribute(w.slots, "alone")))
-    w.statements = [*outer, Block(hides, "if", tuple(w.statements))]
-
-
-def _all(codes: Sequence[Code]) -> Code:
-    result = codes[0]
-    for code in codes[1:]:
-        result = Binary("&", result, code)
-    return result
-
-
-def _write_loss(model: _Model, nodes: Sequence[ir.Node]) -> None:
+def _write_loss(model: RootWriter, nodes: Sequence[ir.Node]) -> None:
     """With labels, the loss alone."""
     program, w = model.program, model.w
     if not program.losses:
@@ -454,7 +321,7 @@ def _write_loss(model: _Model, nodes: Sequence[ir.Node]) -> None:
     w.statements.append(Block(condition, "if", inner))
 
 
-def _write_return(model: _Model, outputs: str) -> None:
+def _write_return(model: RootWriter, outputs: str) -> None:
     w, root = model.w, model.program.root
     codes = [w.arranged(w.read(v), tuple((label,) for label in v.type.labels)) for v in root.outputs]
     w.statements.append(Return(codes[0] if len(codes) == 1 else Call(Text(outputs), tuple(codes))))
