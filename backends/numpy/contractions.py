@@ -43,7 +43,9 @@ def _by_weight(w: BodyWriter, node: ir.Einsum, x: Tensor, weight: Tensor) -> boo
     over = set(node.over)
     outside = tuple(label for label in weight.labels if label not in over)
     inside = tuple(label for label in weight.labels if label in over)
-    if is_weight(x) or not is_weight(weight) or set(inside) != over or not outside or any(label in x.labels for label in outside):
+    if is_weight(x) or not is_weight(weight) or not over <= set(x.labels):
+        return False
+    if set(inside) != over or not outside or any(label in x.labels for label in outside):
         return False
     rest = tuple(dim for dim in apart_from(x.layout, over) if not set(dim) & over)
     if weight.layout == (inside, outside):

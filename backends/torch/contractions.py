@@ -61,7 +61,7 @@ def is_weight(w: BodyWriter, t: Tensor) -> bool:
 def _as_linear(w: BodyWriter, node: ir.Einsum, x: Tensor, weight: Tensor) -> bool:
     """F.linear(x, weight), the weight [out, in] or, as `x @ weight`, [in, out]."""
     over = set(node.over)
-    if is_weight(w, x) or not is_weight(w, weight):
+    if is_weight(w, x) or not is_weight(w, weight) or not over <= set(x.labels):
         return False
     outside = [label for label in weight.labels if label not in over]
     inside = tuple(label for label in weight.labels if label in over)
