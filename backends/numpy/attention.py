@@ -95,13 +95,14 @@ def _is_softmax(region: ir.Region, key: Label) -> bool:
 
 
 def _mask(w: BodyWriter, node: ir.Attend, region: ir.Region, layout: Layout) -> Code:
-    """The mask, ready to broadcast against the scores. One made by the model has an axis of size one in the place of all heads."""
+    """The mask, ready to broadcast against the scores. One made by the model ends with queries and keys, of other calls of a function too, and has an
+    axis of size one in the place of all heads."""
     match mask_kind(region):
         case Given(value, _) if any(not has(layout, label) for label in w.read(value).labels):
             t = w.read(value)
-            first = next(k for k, dim in enumerate(t.layout) if not has(layout, dim[0]))
+            first = min(next(k for k, dim in enumerate(t.layout) if not has(layout, dim[0])), len(t.layout) - 2)
             items = [*[Text(":")] * first, *[Text("None")] * (len(layout) - len(t.layout))]
-            return Subscript(t.code, tuple(items)) if len(layout) > len(t.layout) else t.code
+            return Subscript(t.code, tuple(items)) if first and len(layout) > len(t.layout) else t.code
         case Given(value, _):
             return w.spread(w.read(value), layout)
         case _:

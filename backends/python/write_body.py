@@ -305,8 +305,10 @@ class BodyWriter:
         if all(s.value is not None or self._shape(sym(s)) is not None for s in expr.symbols):
             return expression(expr, lambda s: self._shape(sym(s)) or self.numbers.forward(sym(s)))
         for value, tensor in self.env.items():
+            if value in self.optional or value in self.maybe_none:
+                continue
             for k, dim in enumerate(tensor.layout):
-                if len(dim) == 1 and dim[0] is not REST and tensor.sizes.get(dim[0]) == expr and value not in self.optional:
+                if len(dim) == 1 and dim[0] is not REST and tensor.sizes.get(dim[0]) == expr:
                     return Subscript(
                         Attribute(tensor.code, "shape"), (number(k if REST not in flat(tensor.layout[:k]) else k - len(tensor.layout)),)
                     )

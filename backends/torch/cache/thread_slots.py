@@ -83,7 +83,7 @@ class _Body:
             case ir.Index() if not self.is_root and (which := self.owner.sizes.get(node.out.type.axes[0].size)):
                 given = self.slots(which)
                 return ir.Rename(outs=node.outs, span=node.span, x=given, old=given.type.labels, new=node.out.type.labels)
-            case ir.Attend() if not self.is_root:
+            case ir.Attend():
                 return self.attend(node)
             case ir.Call():
                 target = node.target if isinstance(node.target, Module) else self.module.child(node.target).module  # type: ignore[union-attr]
