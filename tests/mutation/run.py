@@ -126,14 +126,14 @@ class Reached:
 
     def by(self, k: int) -> list[str]:
         """Of each file the cheapest first, and as much time for one file as for another; texts that are compared whole find more.
-        What runs when a file is imported concerns every test."""
+        Random specs in their order. What runs when a file is imported concerns every test."""
         names = self.names[k]
         tests = [t for t in self.seconds if "" in names or self.name(t) in names]
         spent, until = Counter[str](), dict[str, float]()
         for test in sorted(tests, key=lambda t: (self.seconds[t], t)):
             file = test.partition("::")[0]
             spent[file] += self.seconds[test] / (5 if test.startswith(WHOLE) else 1)
-            until[test] = spent[file]
+            until[test] = 0 if test.startswith("seed ") else spent[file]
         return sorted(tests, key=lambda t: (until[t], t))
 
 
@@ -258,15 +258,15 @@ def main() -> None:
     drawn = faults.read(place)
     suite, results = options.only == "suite", out / f"{options.only}-{options.seed}.jsonl"
     if options.share.startswith("0/"):
-        record(copied(*commits, out / "tree-marked"), out, ["tests"] if suite else [], 0 if suite else options.specs)
+        record(copied(*commits, out / f"tree-marked-{options.only}"), out, ["tests"] if suite else [], 0 if suite else options.specs)
     worker, reached = Worker(tree, out / "modules.json"), Reached(tree, out, drawn, "reached.jsonl" if suite else "specs.jsonl")
     attempt = Suite(tree, worker, reached, options.most) if suite else Generator(tree, worker, reached, options.most)
     found = read(results)
-    if suite:
-        found |= {k: r for k, r in read(out / f"random-{options.seed}.jsonl").items() if in_suite(r["killer"])}
     with results.open("a", encoding="utf-8") as file:
         own, of = map(int, options.share.split("/"))
         for k, fault in list(enumerate(drawn))[own::of]:
+            if suite:  # by now
+                found |= {k: r for k, r in read(out / f"random-{options.seed}.jsonl").items() if in_suite(r["killer"])}
             if k not in found or not (found[k]["killer"] or found[k]["most"] >= options.most):
                 found[k] = {"fault": k, "most": options.most, **attempt(k, fault)}
                 print(json.dumps(found[k]), file=file, flush=True)
