@@ -167,17 +167,21 @@ def flex(family: str, place: Place) -> Row:
         runs |= {f"{name}_forwards": torch.no_grad()(partial(forward, ids)), f"{name}_both_ways": train}
     difference = apart(logits["flex"], logits["plain"])
     found = alternating(place, runs)
+    slopes = [torch.cat([p.grad.flatten() for p in m.decoder.layers.parameters() if p.grad is not None]) for m in models.values()]
+    steep = apart(slopes[1], slopes[0])
     middle = {name: statistics.median(own) for name, own in found.items()}
     ratios = {f"ratio_{way}": middle[f"flex_{way}"] / middle[f"plain_{way}"] for way in ("forwards", "both_ways")}
-    return {
+    near, far = BOUNDS["bfloat16"]
+    row: Row = {
         **ratios,
         **middle,
         "difference": difference,
+        "gradient_difference": steep,
         "tokens": tokens,
         "batch": batch,
         "samples": found,
-        "ok": difference <= BOUNDS["bfloat16"][0],
     }
+    return row | {"ok": difference <= near and steep <= far, **peak(place)}
 
 
 # ---------------------------------------------------------------- speed

@@ -10,12 +10,14 @@ from types import ModuleType
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch.nn.attention import flex_attention
 
 from xfc.backends import torch as torch_backend
 from xfc.backends.verify_modules import loaded
 from xfc.backends.verify_shrink import shrink
 from xfc.compiler import ir
+from xfc.compiler.commands.compile import command
 from xfc.compiler.passes.derive_decoding import Refusal, derive_decoding
 from xfc.compiler.pipeline import run
 
@@ -154,6 +156,14 @@ def test_documents_and_distances(tmp_path: Path, by_definition: None) -> None:
         forced(module, calls := Calls())
         torch.testing.assert_close(made(ids, part), plain, rtol=1e-9, atol=1e-9)
         assert calls.count == 2
+
+
+def test_it_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "documents.xf"
+    path.write_text(DOCUMENTS)
+    found = [CliRunner().invoke(command, [str(path), *more]) for more in ([], ["--flex"])]
+    assert [done.exit_code for done in found] == [0, 0]
+    assert "flex" not in found[0].output and "create_block_mask(" in found[1].output
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -49,6 +49,7 @@ def test_every_command_has_help(name: str) -> None:
         ["compile"],
         ["compile", "a.xf", "b.xf"],
         ["compile", "a.xf", "--target", "fortran"],
+        ["compile", "a.xf", "--target", "numpy", "--flex"],
         ["verify", "a.xf", "--seed", "many"],
         ["convert", "a.xf"],
         ["convert", "a.xf", "--to", "json"],
