@@ -118,7 +118,8 @@ class Applier(Stacks):
     def arity(self, function: Static, kind: str, allowed: tuple[int, ...], span: tree.Span) -> int:
         recipe = function.recipe if isinstance(function, Instance) else function
         if not isinstance(recipe, Recipe):
-            raise self.error("E352", f"a {kind} is needed here, found {describe(function)}", span)
+            place = "in `attend(q, k, v, mask, score)` the mask comes fourth; what comes later is named" if kind == "mask" else None
+            raise self.error("E352", f"a {kind} is needed here, found {describe(function)}", span, help=place)
         count = len(recipe.component.inputs)
         if count not in allowed:
             forms = {"mask": "(i, j) or (j)", "score": "(s), (s, i, j) or (s, h, i, j)"}[kind]

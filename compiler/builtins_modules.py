@@ -78,7 +78,8 @@ def declare(e: Applier, node: tree.Call, name: str, trainable: bool, frame: Fram
                 "E369",
                 f"a parameter cannot have the dynamic axis `{axis.label}`",
                 node.span,
-                help="its size must be known when the model is built",
+                remedy=f"`{axis.label}` is as long as the input: a parameter's axes are known when the model is built. If it came here by the order"
+                " of an input's axes, `transpose(x, [...])` puts another last",
             )
         number = axis.size.value()
         if not isinstance(number, int) or number <= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import field
 from typing import TYPE_CHECKING
@@ -49,7 +50,11 @@ class Args:
     def need(self, position: int | None, name: str) -> tree.Expr:
         found = self.find(position, name)
         if found is None:
-            raise self.e.error("E360", f"`{self.name}` needs `{name}`", self.span, help=SIGNATURES.get(self.name))
+            form = SIGNATURES.get(self.name)
+            named = [a for a in self.node.arguments if a.name is not None]
+            surplus = [a for a in named if a.name not in re.findall(r"\w+", form or a.name or "")]
+            beside = f", and has no `{surplus[0].name}`" if surplus else ""
+            raise self.e.error("E360", f"`{self.name}` needs `{name}`{beside}", surplus[0].span if surplus else self.span, help=form)
         return found
 
     def tensor(self, position: int | None, name: str) -> ir.Value:
@@ -124,9 +129,9 @@ class Args:
         """Nothing is silently ignored."""
         for k, argument in enumerate(self.node.arguments):
             if k not in self.taken:
-                shown = f"`{argument.name}`" if argument.name else "so many arguments"
-                raise self.e.error("E363", f"`{self.name}` takes no {shown[1:] if shown.startswith('so') else shown}".replace("no o many", "not so many"),
-                                   argument.name_span or argument.span, help=SIGNATURES.get(self.name))  # fmt: skip
+                surplus = f"no `{argument.name}`" if argument.name else "fewer arguments"
+                place = argument.name_span or argument.span
+                raise self.e.error("E363", f"`{self.name}` takes {surplus}", place, help=SIGNATURES.get(self.name))
 
 
 Operation = Callable[[Args], Static]

@@ -194,7 +194,9 @@ class Calls(Applier):
             return self.local(instance.emitted[name], frame)
         if name not in params:
             state = "has no weights before it is applied" if not instance.applied else f"has no parameter `{name}`"
-            raise self.error("E379", f"`{instance.name}` {state}", span, help=suggest(name, [*params, *instance.emitted]))
+            nearest = suggest(name, [*params, *instance.emitted])
+            before = f"its weights have the sizes of what it is applied to: apply `{instance.name}` above this line"
+            raise self.error("E379", f"`{instance.name}` {state}", span, help=nearest if instance.applied else before)
         assert frame.builder is not None
         value = owner.owner.child_param((*owner.path(), instance.name, *path), params[name].type, span)
         return frame.builder.local(value)

@@ -148,17 +148,10 @@ class Evaluator(Names):
                 return self.body(frame, node).elementwise("not", [self.as_tensor(value, node.value.span, frame)], node.span)
 
     def binary(self, node: tree.Binary, frame: Frame) -> Static:
-        left = self.evaluate(node.left, frame)
-        if node.op in ("and", "or") and isinstance(left, bool):
-            if left == (node.op == "or"):
-                return left
-            right = self.evaluate(node.right, frame)
-            if isinstance(right, bool):
-                return right
-            return right
-        right = self.evaluate(node.right, frame)
         if node.op in ("and", "or"):
-            return self.logic(node, left, right, frame)
+            return self.logic(node, frame)
+        left = self.evaluate(node.left, frame)
+        right = self.evaluate(node.right, frame)
         if node.op in COMPARE:
             return self.compare(node, left, right, frame)
         if isinstance(left, Expr) and isinstance(right, Expr):
@@ -169,16 +162,24 @@ class Evaluator(Names):
         b = right if isinstance(right, Expr) else self.as_tensor(right, node.right.span, frame)
         return self.body(frame, node).elementwise(ARITHMETIC[node.op], [a, b], node.span)
 
-    def logic(self, node: tree.Binary, left: Static, right: Static, frame: Frame) -> Static:
+    def logic(self, node: tree.Binary, frame: Frame) -> Static:
+        """A side that decides alone when the model is built leaves nothing of the other, unless it is written as `true` or
+        `false`: then the other is there for nothing, and is reported."""
+        written = len(self.body(frame, node).nodes) if frame.builder is not None else 0
+        left = self.evaluate(node.left, frame)
+        if isinstance(left, bool):
+            return left if left == (node.op == "or") else self.evaluate(node.right, frame)
+        right = self.evaluate(node.right, frame)
         masks = (Recipe, MaskOp, Instance)
         if isinstance(left, masks) and isinstance(right, masks):
             return MaskOp("and" if node.op == "and" else "or", (left, right))
         if isinstance(left, Absent) or isinstance(right, Absent):
             return right if isinstance(left, Absent) else left
         if isinstance(right, bool):
-            if right == (node.op == "or"):
-                return right
-            return left
+            written_out = isinstance(node.right, tree.Name) and node.right.id in ("true", "false")
+            if right == (node.op == "or") and frame.builder is not None and not written_out:
+                del self.body(frame, node).nodes[written:]
+            return right if right == (node.op == "or") else left
         values: list[ir.Operand] = [self.as_tensor(left, node.left.span, frame), self.as_tensor(right, node.right.span, frame)]
         return self.body(frame, node).elementwise(node.op, values, node.span)
 

@@ -94,8 +94,9 @@ class BodyBase:
         """The axis of a tensor, or E202."""
         if not x.type.has(label):
             namesake = any(a.label.name == label.name for a in x.type.axes)
-            help_ = f"its `{label.name}` is another axis of the same name" if namesake else None
-            self.fail("E202", f"{name_of(x)} has no axis `{label.name}`", span, x, help=help_)
+            other = f"its `{label.name}` is another axis of the same name: the word here was bound elsewhere, or to a number"
+            remedy = "; a result's axes are named where it is bound (`y: [..., axis] = ...`)"
+            self.fail("E202", f"{name_of(x)} has no axis `{label.name}`", span, x, help=other + remedy if namesake else None)
         return x.type.axis(label)
 
     def distinct(self, axes: Sequence[Axis], span: Span, *about: Value) -> tuple[Axis, ...]:

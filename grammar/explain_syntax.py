@@ -188,6 +188,10 @@ def _statement(place: Place) -> Problem | None:
         help = "a line binds a name: `y = f(x)`; `return f(x)` gives the result"
     elif place.before == ":" and place.needed == {"NEWLINE"} and place.line[:1] in (("if",), ("elif",), ("else",), ("for",)):
         help = "write it on an indented line of its own"
+    elif place.before == ":" and place.needed == {"NEWLINE"} and place.found == "[" and place.line[-3:-2] == ("->",):
+        help = f"a result that has a name stands in parentheses: `-> ({place.line[-2]}: [...]):`"
+    elif place.before == ":" and place.needed == {"NEWLINE"} and place.line[:1] and place.line[0] in DECLARATIONS:
+        help = "write its body on indented lines of their own"
     elif place.before == ":" and place.needed == {"NEWLINE"}:
         help = f"an argument is given with `=`: `{''.join(place.line[:-1])} = {place.text}`"
     elif place.found == "," and "NEWLINE" in place.needed and place.line[1:2] in (("=",), (".",)):

@@ -62,7 +62,8 @@ def signature(component: tree.Component) -> str:
     kind = "" if component.kind == "component" else f"{component.kind} "
     if not results:
         return f"{kind}{inputs}"
-    return f"{kind}{inputs} -> {results[0] if len(results) == 1 else '(' + ', '.join(results) + ')'}"
+    alone = len(component.outputs) == 1 and not (component.outputs[0].name and component.outputs[0].axes)
+    return f"{kind}{inputs} -> {results[0] if alone else '(' + ', '.join(results) + ')'}"
 
 
 def about(component: tree.Component, text: str) -> str:

@@ -159,6 +159,8 @@ def test_an_optional_input_nobody_reads_is_not_in_the_signature(tmp_path: Path) 
         ("return sum(x, z)", ["E322"]),
         ("return x\ny = 2 * x", ["E318"]),
         ("return x * where(x > 0 or true, 1.0, 0.0)", ["E318"]),
+        ("y = x\nfor k in [0, 1]:\n    last = k == 1\n    y = y + where(y > 0 or last, 1.0, 0.0)\nreturn y", []),
+        ("y = x\nfor k in [0, 1]:\n    more = k == 0\n    y = y + where(y > 0 and more, 1.0, 0.0)\nreturn y", []),
         ("return where(true, x, x, x)", ["E363"]),
         ("return dropout(x, 1.5)", ["E207"]),
         ("return pad(x, t = [-1, 0])", ["E207"]),
