@@ -172,6 +172,20 @@ def test_an_autoregressive_head_must_not_see_ahead(tmp_path: Path) -> None:
     assert [d.code for d in diagnostics.found] == ["E401"] and "mean" in diagnostics.found[0].message
 
 
+@pytest.mark.parametrize(
+    ("body", "ahead"),
+    [
+        ("k = unfold(pad(x, t = [1, 1]), t, k: 3)\nx = mean(k, k)", "1 position ahead of"),
+        ("x = pad(x, t = [0, 2])[t = 2 ..]", "2 positions ahead of"),
+        ("x = x + mean(x, t)", "later positions of"),
+    ],
+)
+def test_it_is_told_how_far_ahead(tmp_path: Path, body: str, ahead: str) -> None:
+    diagnostics = Diagnostics()
+    check_causality(program(tmp_path, body), diagnostics)
+    assert f"`logits` sees {ahead} `input_ids`" in diagnostics.found[0].message
+
+
 def test_an_assumption_is_stated_instead(tmp_path: Path) -> None:
     diagnostics = Diagnostics()
     flow = check_causality(program(tmp_path, 'assume causal: "the mean is small"\nx = x + mean(x, t)'), diagnostics)
