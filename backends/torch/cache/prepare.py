@@ -9,8 +9,8 @@ from ....compiler import ir
 from ....compiler.dims import Expr
 from ....compiler.ir import Module, Program, Value
 from ....grammar.frozen import mutable
-from ...python.attention_axes import dropout_rate
 from ...python.prepare_masks import can_hoist
+from .key_order import minds_order
 from .parts import entry_fields, entry_of, fields_of, free_field
 
 
@@ -90,7 +90,7 @@ def _fits(keep: ir.Keep, module: Module, hoists: Callable[[ir.Attend, Module], b
             continue
         if isinstance(node, ir.Attend):
             free = {v for r in ir.regions(node) for v in ir.free_values(r)}
-            if node.q in reached or free & reached or not hoists(node, module) or not _blind(node):
+            if node.q in reached or free & reached or not hoists(node, module) or minds_order(node):
                 return False
             attends += 1
         elif isinstance(node, ir.Fold | ir.Keep) or any(True for _ in ir.regions(node)):
@@ -98,19 +98,6 @@ def _fits(keep: ir.Keep, module: Module, hoists: Callable[[ir.Attend, Module], b
         else:
             reached.update(node.outs)
     return attends > 0 and not reached & set(module.outputs)
-
-
-def _blind(node: ir.Attend) -> bool:
-    """Whether scores and weights do not depend on where the keys stand."""
-    key = node.key
-    if node.score is not None:
-        used = {v for n in node.score.body for v in ir.operands(n)}
-        if used & set(node.score.params[2:]) or any(v.type.has(key) for v in ir.free_values(node.score)):
-            return False
-    if node.weights is None or dropout_rate(node.weights) is not None:
-        return True
-    ordered = (ir.Index, ir.Take, ir.Roll, ir.Unfold, ir.Call, ir.Pad)
-    return not any(isinstance(n, ordered) or (isinstance(n, ir.Along) and "softmax" not in n.function) for n in node.weights.body)
 
 
 # ---------------------------------------------------------------- inputs of the model
