@@ -456,6 +456,6 @@ def test_the_trace_sees_every_node_and_a_wrong_size_is_refused() -> None:
     assert seen == ["Along", "Elementwise"]
     wrong = Value(Type((axis(B), axis(T), Axis(D, apply("floor_div", const(7), const(2))))), "y", SPAN)
     node = ir.StopGradient(outs=(wrong,), span=Span(Source("test.xf", "some\nspec\n"), 7, 9), x=X)
-    with pytest.raises(InterpreterError, match="StopGradient of y.* at line 2:"):
+    with pytest.raises(InterpreterError, match=r"StopGradient of %y\.\d+ at line 2:"):
         run(program(module("root", [X], [wrong], [node])), {}, {"x0": x})
     assert const(0) == ZERO
