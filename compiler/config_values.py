@@ -28,6 +28,8 @@ Value = Json | tree.Expr
 _CONSTANTS: dict[str, bool | None] = {"true": True, "false": False, "none": None}
 _WIDEST = 120
 """Characters of a value in a message."""
+MOST_LAYERS = 10_000
+"""That a map says something of one by one; more would be a slip of the config, and take minutes."""
 _FUNCTIONS = ("first", "choose", "each", "contains", "length", "minimum", "maximum", "int", "float")
 
 
@@ -252,6 +254,10 @@ class ConfigReader:
         number = self.evaluate(count)
         if not isinstance(number, int):
             raise self.error("E516", f"`each` counts layers, found {shown(number)}", count.span)
+        if number > MOST_LAYERS:
+            keys = [k for k in keys_of(count) if _found(self.config, k) == number]
+            where = self.place(keys[0]) if keys else None
+            raise self.error("E512", f"{shown(number)} layers are more than {MOST_LAYERS}, as many as are written one by one", where or count.span)
         values: list[tree.Expr] = []
         for layer in range(number):
             self.locals["layer"] = layer

@@ -177,7 +177,7 @@ def main() -> None:
     target = Guided(folder, work, options.minutes * 60)
     atexit.register(target.report)
     arguments = [
-        sys.argv[0], str(folder / "corpus"), "-handle_usr1=1", f"-seed={options.seed}", f"-max_len={LONGEST}", "-timeout=3600",
+        sys.argv[0], str(folder / "corpus"), "-handle_usr1=1", f"-seed={options.seed}", f"-max_len={LONGEST}", "-timeout=60",
         "-rss_limit_mb=4000", "-print_final_stats=1", "-len_control=0", f"-artifact_prefix={folder}/", "-reload=0",
     ]  # fmt: skip
     atheris.Setup(

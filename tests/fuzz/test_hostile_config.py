@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import transformers
 
 from xfc.compiler.diagnostics import SpecError
 from xfc.compiler.import_config import import_config
@@ -71,6 +72,18 @@ def test_a_file_is_refused(text: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(SpecError, match=said):
+        import_config(str(path))
+
+
+@pytest.mark.parametrize("family", ["Gemma3Text", "Jamba"])
+def test_layers_that_nobody_builds(family: str, tmp_path: Path) -> None:
+    """What a map says of layers one by one ends."""
+    config = getattr(transformers, f"{family}Config")().to_dict()
+    kept = {k: v for k, v in config.items() if k not in ("layer_types", "layers_block_type")}
+    kept |= {"architectures": [family.removesuffix("Text") + "ForCausalLM"], "num_hidden_layers": 1 << 70}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(kept))
+    with pytest.raises(SpecError, match="layers are more than"):
         import_config(str(path))
 
 
