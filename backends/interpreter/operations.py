@@ -275,7 +275,7 @@ def attend(frame: Frame, node: ir.Attend) -> Tensor:
         w = frame.region(node.weights, (s,)).ordered(labels)
     else:
         w = functions.softmax(s.array, labels.index(node.key))
-    w = np.where(allowed.any(axis=labels.index(node.key), keepdims=True), w, 0)
+    w = np.where(allowed, w, 0)
     out = frame.labels(node.out.type)
     return Tensor(contract([Tensor(_cast(w, wide), labels), Tensor(_cast(v.array, wide), v.labels)], out), out)
 

@@ -62,7 +62,7 @@ def _scored(w: BodyWriter, node: ir.Attend, score: ir.Region, scores: Tensor) ->
 
 
 def _weights(w: BodyWriter, node: ir.Attend, scores: Tensor) -> Code:
-    """-inf where masked; then softmax, or the node's own weights, a row without keys being 0."""
+    """-inf where masked; then softmax, or the node's own weights, those of masked keys being 0."""
     layout, code = scores.layout, scores.code
     mask: Code | None = None
     if node.mask is not None:
@@ -80,13 +80,12 @@ def _weights(w: BodyWriter, node: ir.Attend, scores: Tensor) -> Code:
     order = (*(dim for dim in layout[:-1] if has(result.layout, dim[0])), (node.key,))
     weights = w.arranged(Tensor(to_dtype(w, result.code, node.weights.result.type.dtype, "float32"), result.layout), order)
     if mask is not None and not _is_softmax(node.weights, node.key):
-        seen = method(mask, "any", number(-1), keepdims=Text("True"))
-        weights = call("np.where", seen, weights, number(0))
+        weights = call("np.where", mask, weights, number(0))
     return w.temporary(weights, "weights")
 
 
 def _is_softmax(region: ir.Region, key: Label) -> bool:
-    """Whether the weights are a softmax over the keys, perhaps dropped out: a row without keys gives 0 as it is."""
+    """Whether the weights are a softmax over the keys, perhaps dropped out: those of masked keys are 0 as they are."""
     made = {out: n for n in region.body for out in n.outs}
     node = made.get(region.result)
     while isinstance(node, ir.Cast | ir.Dropout | ir.Transpose):

@@ -385,16 +385,23 @@ def _heads_apart(node: ir.Attend, axes: AttendAxes) -> Layout:
 
 
 def _weights(w: BodyWriter, node: ir.Attend, layout: Layout, scores: Tensor) -> Code:
+    """Masked scores are lowest, masked weights 0, whatever the weights are; a softmax over rows that surely see a key makes them so itself."""
     keep = mask_tensor(w, node, layout)
     never_empty = isinstance(mask_kind(node.mask), Causal)
+    softmax = node.weights is None or _reads_softmax(node.weights, node.key)
     code = scores.code
     if keep is not None:
         if not isinstance(keep, Text) and isinstance(keep, Binary):
             keep = w.temporary(keep, "mask")
         if not never_empty:
             code = w.temporary(code, "scores")
-        lowest: Code = number(float("-inf")) if never_empty else Attribute(call("torch.finfo", Attribute(code, "dtype")), "min")
-        code = method(code, "masked_fill", Unary("~", keep), lowest)
+        hidden: Code = Unary("~", keep)
+        if softmax and not never_empty:  # no NaN comes back from rows that see no key
+            lowest: Code = Attribute(call("torch.finfo", Attribute(code, "dtype")), "min")
+        else:
+            lowest = number(float("-inf"))
+            hidden = hidden if never_empty else Binary("&", hidden, method(keep, "any", number(-1), keepdim=Text("True")))
+        code = method(code, "masked_fill", hidden, lowest)
     if node.weights is None:
         weights: Code = method(code, "softmax", number(-1))
     else:
@@ -404,9 +411,16 @@ def _weights(w: BodyWriter, node: ir.Attend, layout: Layout, scores: Tensor) -> 
         w.write(node.weights.body)
         result = w.read(node.weights.result)
         weights = w.arranged(result, tuple(dim for dim in layout if any(label in flat(result.layout) for label in dim)))
-    if keep is not None and not never_empty:
+    if keep is not None and not (never_empty and (node.weights is None or dropout_rate(node.weights) is not None)):
         weights = method(weights, "masked_fill", Unary("~", keep), number(0))
     return w.temporary(weights, "weights")
+
+
+def _reads_softmax(weights: ir.Region, key: Label) -> bool:
+    """Whether weights read the scores through their softmax over the keys alone."""
+    (scores,) = weights.params
+    readers = [n for n in weights.body if scores in ir.operands(n)]
+    return all(isinstance(n, ir.Along) and n.function == "softmax" and n.over is key for n in readers) and weights.result is not scores
 
 
 __all__ = ["lower_attend"]
