@@ -8,7 +8,7 @@ from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import Label, Value
 from ..python.attention_axes import Given, attend_axes, mask_kind
-from ..python.code import Binary, Code, Subscript, Text, Unary, Var, call, method, number
+from ..python.code import Binary, Code, Subscript, Text, Unary, Var, call, number
 from ..python.layouts import Layout, Tensor, has, note_of
 from ..python.write_body import BodyWriter
 from .pointwise import FunctionWriter, counted, to_dtype
