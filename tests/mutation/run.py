@@ -264,8 +264,8 @@ def main() -> None:
     found = read(results)
     with results.open("a", encoding="utf-8") as file:
         own, of = map(int, options.share.split("/"))
-        for k, fault in list(enumerate(drawn))[own::of]:
-            if suite:  # by now
+        for k, fault in list(enumerate(drawn))[own::of][:: -1 if suite else 1]:  # both may run at a time, and meet
+            if suite:
                 found |= {k: r for k, r in read(out / f"random-{options.seed}.jsonl").items() if in_suite(r["killer"])}
             if k not in found or not (found[k]["killer"] or found[k]["most"] >= options.most):
                 found[k] = {"fault": k, "most": options.most, **attempt(k, fault)}
