@@ -174,7 +174,7 @@ THIRD = (
     ("torch", "nn", "nn."),
     ("torch.nn.attention.flex_attention", "BlockMask", "BlockMask"),
     ("torch.nn.attention.flex_attention", "create_block_mask", "create_block_mask("),
-    ("torch.nn.attention.flex_attention", "flex_attention", "torch.compile(flex_attention)"),
+    ("torch.nn.attention.flex_attention", "flex_attention", "flex_attention("),
     ("torch.utils.checkpoint", "checkpoint", "partial(checkpoint,"),
     ("torch.utils.checkpoint", "create_selective_checkpoint_contexts", "create_selective_checkpoint_contexts"),
 )

@@ -27,7 +27,19 @@ RUNS_FLEX = '''def runs_flex(x: Tensor) -> bool:
     return x.is_cuda and x.dtype != torch.float64
 
 
-flex = torch.compile(flex_attention)  # which makes a kernel for each score and mask'''
+@torch.compile
+def flex(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    block_mask: BlockMask,
+    score_mod: Callable[..., Tensor] | None = None,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """FlexAttention, with a kernel of its own for each score and mask; what autocast left in another type follows the values."""
+    q, k = q.to(v.dtype), k.to(v.dtype)
+    return flex_attention(q, k, v, score_mod, block_mask, scale, enable_gqa)'''
 
 
 # ---------------------------------------------------------------- what can be said so
@@ -46,7 +58,7 @@ def find_by_index(program: ir.Program) -> Callable[[ir.Attend, ir.Module], bool]
         if not _is_by_index(node.mask, own):
             return False
         if node.score is None or not has_score(node):
-            return True
+            return node.mask.result.type.has(node.query)  # one of the keys alone is small as it is
         known = [v for v in ir.free_values(node.score) if v.type.dtype in ("float", "float32")]
         return _is_by_index(node.score, own) and not any(_is_learned(v, module, sites, set()) for v in known)
 

@@ -3,7 +3,7 @@ form of the same file, with gradients, for every shipped model that has such mas
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from torch.nn.attention import flex_attention
 
 from xfc.backends import torch as torch_backend
+from xfc.backends.verify_inputs import input_sets
 from xfc.backends.verify_modules import loaded
 from xfc.backends.verify_shrink import shrink
 from xfc.compiler import ir
@@ -63,20 +64,21 @@ def by_definition(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Calls:
-    """Attention by index, counted."""
+    """Attention by index, not compiled, and counted."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, flex: Callable[..., object]) -> None:
+        self.plain, self.count = getattr(flex, "_torchdynamo_orig_callable", flex), 0
 
     def __call__(self, *args: torch.Tensor, **named: object) -> object:
         self.count += 1
-        return flex_attention.flex_attention(*args, **named)  # type: ignore[call-overload]
+        return self.plain(*args, **named)
 
 
-def forced(module: ModuleType, flex: object) -> None:
+def forced(module: ModuleType) -> Calls:
     """As on a GPU."""
     module.runs_flex = lambda x: True  # type: ignore[attr-defined]
-    module.flex = flex  # type: ignore[attr-defined]
+    module.flex = calls = Calls(module.flex)  # type: ignore[attr-defined]
+    return calls
 
 
 def logits(result: object) -> torch.Tensor:
@@ -110,10 +112,9 @@ def test_equal_to_the_plain_form(
 ) -> None:
     _, module, made, inputs = model
     found = []
-    calls = Calls()
     for flex in (False, True):
         if flex:
-            forced(module, calls)
+            calls = forced(module)
         made.zero_grad()
         y = logits(made(**inputs))
         y = y[inputs["attention_mask"] == 1] if "attention_mask" in inputs else y
@@ -136,7 +137,7 @@ def test_prompts_and_tokens(model: tuple[ir.Program, ModuleType, torch.nn.Module
     ids = inputs["input_ids"]
     with torch.no_grad():
         whole = logits(made(ids))
-        forced(module, calls := Calls())
+        calls = forced(module)
         cache_ = made.init_cache(2, ids.shape[1])  # type: ignore[operator]
         start = ids.shape[1] // 2
         found = [logits(made(ids[:, :start], cache=cache_))]
@@ -153,9 +154,23 @@ def test_documents_and_distances(tmp_path: Path, by_definition: None) -> None:
         part = torch.tensor([[0] * 5 + [1] * 20 + [2] * 12, [3] * 30 + [0] * 7])
         ids = torch.randint(0, 17, (2, 37))
         plain = made(ids, part)
-        forced(module, calls := Calls())
+        calls = forced(module)
         torch.testing.assert_close(made(ids, part), plain, rtol=1e-9, atol=1e-9)
         assert calls.count == 2
+
+
+def test_one_of_three_masks(by_definition: None) -> None:
+    """Keys of a window by index, chosen ones and summaries as they were."""
+    chosen = shrink(elaborated("native_sparse_attention"))
+    inputs = next(iter(input_sets(chosen.program, chosen.under, 0).values()))
+    config = {n: v for n, s in chosen.program.config if (v := chosen.under.get(s)) is not None}
+    with loaded(code_of(chosen.program, True), "flex_native_sparse") as module:
+        made = module.Model(module.Config(**config)).double()
+        given = {n: torch.from_numpy(x).double() if x.dtype.kind == "f" else torch.from_numpy(x) for n, x in inputs.items()}
+        plain = made(**given)
+        calls = forced(module)
+        torch.testing.assert_close(made(**given), plain, rtol=1e-9, atol=1e-9)
+        assert calls.count == 1
 
 
 def test_it_is_asked_for(tmp_path: Path) -> None:
@@ -164,6 +179,18 @@ def test_it_is_asked_for(tmp_path: Path) -> None:
     found = [CliRunner().invoke(command, [str(path), *more]) for more in ([], ["--flex"])]
     assert [done.exit_code for done in found] == [0, 0]
     assert "flex" not in found[0].output and "create_block_mask(" in found[1].output
+
+
+def test_autocast(by_definition: None) -> None:
+    """Queries and keys that were turned in float32 beside values in bfloat16."""
+    chosen = shrink(elaborated("gemma2_2b"))
+    config = {n: v for n, s in chosen.program.config if (v := chosen.under.get(s)) is not None}
+    with loaded(code_of(chosen.program, True), "flex_autocast") as module, torch.autocast("cpu", torch.bfloat16):
+        made = module.Model(module.Config(**config))
+        ids = torch.randint(0, made.config.vocab, (2, 40))
+        plain = made(ids)
+        forced(module)
+        torch.testing.assert_close(made(ids), plain, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("name", PLAIN)
