@@ -47,7 +47,7 @@ def other_numbers(program: ir.Program, module: ModuleType, seed: int) -> Under:
             continue
         if not isinstance(value, int | float) or isinstance(value, bool) or len(changed) > 2:
             continue
-        other = value * c.pick([0.5, 1.5]) if isinstance(value, float) else c.pick([value + 1, 2 * value, max(value - 1, 1), value + 2])
+        other = value * c.pick([1.25, 1.5]) if isinstance(value, float) else c.pick([value + 1, 2 * value, max(value - 1, 1), value + 2])
         if all(holds(f, {**changed, sym: other}) for f in program.facts):
             changed[sym] = other
         elif not changed and accepts(module, {name: other}):

@@ -16,7 +16,7 @@ from .choices import Choices
 from .executions import Disagreement
 from .surface import write_spec
 
-LENGTHS = (1, 13)
+LENGTHS = (1, 11)
 """Rules speak of distances of a few entries."""
 
 
