@@ -22,8 +22,9 @@ from .find_model import find_model
 from .library import Library
 from .name_config import name_config
 from .operations import Poison
+from .passes.check_index_ranges import check_index_ranges
 from .passes.check_names import check_names
-from .passes.check_unused import check_unused
+from .passes.check_unused import check_unused, forget_dropped
 from .scope import Frame, Thunk
 from .statements import Statements
 from .table_facts import table_facts
@@ -209,6 +210,8 @@ def elaborate_model(model: tree.Model, library: Library, diagnostics: Diagnostic
         return None
     if not diagnostics.failed:
         check_unused(program, diagnostics)
+        forget_dropped(program)
         check_names(program, diagnostics)
+        program = replace(program, facts=unique_facts([*program.facts, *check_index_ranges(program, diagnostics)]))
         program = replace(program, checkpoint=resolve_checkpoint(program, library, diagnostics))
     return None if diagnostics.failed else program

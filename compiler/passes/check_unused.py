@@ -39,3 +39,20 @@ def check_unused(program: ir.Program, diagnostics: Diagnostics) -> None:
             diagnostics.error(
                 "E317", f"nothing reads the input `{given.name}`", given.value.span, help="delete it from the model's inputs, or use it"
             )
+
+
+def forget_dropped(program: ir.Program) -> None:
+    """`_` is the name of no result, and what a cell carries is read by the cell itself: that has the cell's own name for it."""
+    for module in ir.walk(program.root):
+        for node in module.body:
+            for k, out in enumerate(node.outs):
+                if out.hint == DROPPED:
+                    object.__setattr__(out, "hint", _carried_as(node, k, module))
+
+
+def _carried_as(node: ir.Node, k: int, module: ir.Module) -> str:
+    if not isinstance(node, ir.Scan):
+        return ""
+    child = node.target if isinstance(node.target, ir.Module) else module.child(node.target)
+    cell = child if isinstance(child, ir.Module) else child.module if isinstance(child, ir.Child) else None
+    return cell.inputs[k].hint if cell is not None and k < node.carried else ""

@@ -217,3 +217,24 @@ def test_what_is_alike_for_these_numbers_must_stay_alike(tmp_path: Path) -> None
 def test_alike_sizes_are_compared_without_a_length(tmp_path: Path, operator: str, holds: bool, pair: str) -> None:
     program, codes = build(tmp_path, wrap(f"let width = 5 if {pair.format(operator)} else 7\nf = linear(width)\nreturn f(x)"))
     assert program and not codes and parameters(program.root) == {"f.weight": (5 if holds else 7, 12)}
+
+
+CELL = """
+component cell(s: [b, d], x: [b, d]) -> (s: [b, d], y: [b, d]):
+    s = s + x
+    return s, s * 2
+
+model runner(d = 8)(x: [b, t, d]) -> (y):
+    step = cell
+    _, y = scan(step, zeros([b, d]), x, over = t)
+    return y
+"""
+
+
+def test_what_a_cell_carries_has_its_name_where_nobody_wants_it(tmp_path: Path) -> None:
+    """`_` is no name: generated code would read it."""
+    (tmp_path / "cell.xf").write_text(CELL)
+    program = elaborate_file(str(tmp_path / "cell.xf"), [], Diagnostics())
+    assert program is not None
+    (scan,) = (n for n in program.root.body if isinstance(n, ir.Scan))
+    assert [out.hint for out in scan.outs] == ["s", "y"]
