@@ -94,27 +94,38 @@ class Worker:
         return found
 
 
+def function(statement: str) -> str:
+    """The name of the function that it stands in, of that in `compiler/dims.py.Expr.value: return total`."""
+    return statement.partition(".py.")[2].partition(": ")[0]
+
+
 class Reached:
-    """Who comes by which fault, and how long they take; not who fails without one."""
+    """Who comes by which fault, and how long they take; not who fails without one. Of a statement that was not there when a test was recorded,
+    others of a function of that name tell, in whatever file it was."""
 
     def __init__(self, tree: Path, out: Path, drawn: list[Fault], record: str = "reached.jsonl") -> None:
         self.tree = tree
         self.seconds: dict[str, float] = {}
         self.names: dict[int, set[str]] = defaultdict(set)
-        numbers = json.loads((out / "marks.json").read_text(encoding="utf-8"))
-        marks: dict[int, list[int]] = defaultdict(list)
+        numbers: dict[str, int] = json.loads((out / "marks.json").read_text(encoding="utf-8"))
+        functions: dict[str, set[int]] = defaultdict(set)
+        for statement, mark in numbers.items():
+            functions[function(statement)].add(mark)
+        marks: dict[int, tuple[int, set[int]]] = {}
         for k, fault in enumerate(drawn):
             statement = faults.place((tree / fault.file).read_text(encoding="utf-8"), fault)
             if statement in numbers:
-                marks[numbers[statement]].append(k)
+                marks[k] = numbers[statement], functions[function(statement)]
             else:
                 self.names[k].add("")
         with (out / record).open(encoding="utf-8") as lines:
             for found in map(json.loads, lines):
                 if found["passed"] and found["test"]:
                     self.seconds[found["test"]] = found["seconds"]
-                for mark in marks.keys() & set(found["reached"]):
-                    for k in marks[mark]:
+                reached, known = set(found["reached"]), found["marks"]
+                for k, (mark, beside) in marks.items():
+                    older = {m for m in beside if m < known}
+                    if mark in reached or (mark >= known and (not older or not older.isdisjoint(reached))):
                         self.names[k].add(self.name(found["test"]))
 
     @cache  # noqa: B019 -- one a run

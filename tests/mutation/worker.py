@@ -46,11 +46,12 @@ builtins.REACHED = REACHED
 
 
 class Recorder:
-    """Writes a line for each test that is not in the file yet: its seconds, whether it passed, and the marks it reached, in processes that it
-    started too."""
+    """Writes a line for each test that is not in the file yet: its seconds, whether it passed, how many marks there were, and those that it
+    reached, in processes that it started too."""
 
     def __init__(self, place: Path) -> None:
         self.known = {json.loads(line)["test"] for line in place.read_text(encoding="utf-8").splitlines()} if place.exists() else set[str]()
+        self.marks = len(json.loads(place.with_name("marks.json").read_text(encoding="utf-8")))
         self.file = place.open("a", encoding="utf-8")
         self.reached: set[int] = set()
         self.passed = True
@@ -61,7 +62,7 @@ class Recorder:
         if elsewhere.exists():
             self.reached.update(map(int, elsewhere.read_text(encoding="utf-8").split()))
             elsewhere.unlink()
-        found = {"test": test, "seconds": round(seconds, 3), "passed": self.passed, "reached": sorted(self.reached)}
+        found = {"test": test, "seconds": round(seconds, 3), "passed": self.passed, "marks": self.marks, "reached": sorted(self.reached)}
         print(json.dumps(found), file=self.file, flush=True)
         self.reached.clear()
         self.passed = True
