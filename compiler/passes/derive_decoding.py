@@ -71,7 +71,7 @@ def _refused(program: Program, flow: Flow) -> tuple[Refusal | None, Sym | None]:
     decoded = flow.decoded
     if decoded is None:
         return Refusal("no input of tokens shares an axis with an output", program.span), None
-    for verdict in flow.verdicts:
+    for verdict in (*flow.verdicts, *flow.further):
         if verdict.output == decoded.output and verdict.answer != "proved":
             cause = verdict.cause
             what = cause.what if cause else f"`{verdict.output}` may see later positions of `{verdict.input}`"
@@ -84,7 +84,7 @@ def _refused(program: Program, flow: Flow) -> tuple[Refusal | None, Sym | None]:
 
 def _decoded_outputs(program: Program, rows: Sym, flow: Flow) -> tuple[int, ...]:
     """The numbers of the outputs that run along the decoded axis, which they have once and whole, and see no later position."""
-    refuted = {v.output for v in flow.verdicts if v.answer != "proved"}
+    refuted = {v.output for v in (*flow.verdicts, *flow.further) if v.answer != "proved"}
     names = program.root.output_names or tuple("" for _ in program.root.outputs)
     return tuple(
         k

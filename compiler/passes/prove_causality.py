@@ -31,12 +31,14 @@ class Verdict:
 
 @frozen
 class Flow:
-    """`verdicts`: each output against each integer input that shares its dynamic axis. `decoded`: the one of token ids against logits."""
+    """`verdicts`: each output against each integer input that shares its dynamic axis; `further`: against inputs of other types that do.
+    `decoded`: the one of token ids against logits."""
 
     verdicts: tuple[Verdict, ...]
     decoded: Verdict | None
     autoregressive: bool
     assumed: Assumption | None
+    further: tuple[Verdict, ...] = ()
 
     @property
     def causal(self) -> bool:
@@ -50,21 +52,24 @@ def prove(program: Program) -> Flow:
     Requires: a verified program. Ensures: `proved` and `refuted` hold for every Config. Leaves alone: the program."""
     interpreter = Tracer()
     sources = [i for i in program.inputs if not i.training and i.value.type.dtype == "int" and not _one_a_row(i, program)]
-    env = {i.value: Info(_sources(i)) for i in sources}
+    others = [i for i in program.inputs if not i.training and i.value.type.dtype != "int"]
+    beside = [i for i in others if sum(a.size.is_dynamic for a in i.value.type.axes) > 1]
+    env = {i.value: Info(_sources(i)) for i in (*sources, *beside)}
     interpreter.module(program.root, env)
     names = program.root.output_names or ("logits",)
     verdicts: list[Verdict] = []
+    further: list[Verdict] = []
     decoded: Verdict | None = None
     for name, output in zip(names, program.root.outputs, strict=True):
-        for source in sources:
+        for source in (*sources, *beside):
             axis = _shared_axis(output.type, source.value.type)
             if axis is not None:
                 verdict = _judge(name or "output", source.name, output, axis, env.get(output, NOTHING))
-                verdicts.append(verdict)
-                if decoded is None and source.bound is not None:
+                (further if source in beside else verdicts).append(verdict)
+                if decoded is None and source.bound is not None and source in sources:
                     decoded = verdict
     assumed = next((a for a in program.assumptions if a.property == "causal"), None)
-    return Flow(tuple(verdicts), decoded, _is_autoregressive(program), assumed)
+    return Flow(tuple(verdicts), decoded, _is_autoregressive(program), assumed, tuple(further))
 
 
 def check_causality(program: Program, diagnostics: Diagnostics) -> Flow:

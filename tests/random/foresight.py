@@ -27,7 +27,7 @@ class Foresight:
 
     def checks(self) -> list[str]:
         found = set()
-        for verdict in self.flow.verdicts:
+        for verdict in (*self.flow.verdicts, *self.flow.further):
             outcome = self.tried(verdict)
             if verdict.answer == "proved" and outcome == "moved":
                 raise Disagreement(f"{verdict.output} is proved not to see later {verdict.input}, and does, lengths {self.run.under}")
@@ -68,6 +68,9 @@ class Foresight:
         """Every entry from there on is another."""
         array = np.moveaxis(inputs[item.name].copy(), place, -1)
         later = array[..., cut:]
+        if array.dtype.kind != "i":
+            array[..., cut:] = ~later if array.dtype.kind == "b" else later + self.rng.normal(size=later.shape)
+            return {**inputs, item.name: np.moveaxis(array, -1, place)}
         most = 2 if item.bound is None else int(item.bound.value(self.run.under) or 1)
         array[..., cut:] = (later + self.rng.integers(1, max(most, 2), later.shape)) % most
         return {**inputs, item.name: np.moveaxis(array, -1, place)}

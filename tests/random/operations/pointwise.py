@@ -35,7 +35,7 @@ SMOOTH = {
 }
 
 
-RARE = ("log1p", "erf", "stop", "floor")
+RARE = ("log1p", "erf", "stop", "floor", "sqrt")
 TIED = {
     "floor": "floor(3 * tanh({x}))",
     "sign": "sign({x})",
