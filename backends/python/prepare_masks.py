@@ -8,7 +8,7 @@ from typing import Literal
 
 from ...compiler import ir
 from ...compiler.decoding.read_window import Band, read_band
-from ...compiler.dims import ONE, ZERO, Expr, Sym
+from ...compiler.dims import ONE, ZERO, Expr, Sym, sym
 from ...compiler.ir import REST, Axis, Label, Type, Value
 from ...grammar.frozen import frozen, mutable
 from .attention_axes import Causal, Predicate, attend_axes, has_score, is_native, mask_kind
@@ -235,7 +235,8 @@ class _Preparation:
         absent: Absent = "tensor"
         free_of_score = not has_score(node) or (self.for_kernels and not always)
         if is_native(node) and free_of_score and (given or self.grows(node)) and not any(_reads(t, body, defaults) for t in always):
-            absent = "all" if not always else "causal" if len(always) == 1 and _is_causal(always[0], body, region) else "tensor"
+            causal = len(always) == 1 and _is_causal(always[0], body, region) and self.ends_at_the_keys(node)
+            absent = "all" if not always else "causal" if causal else "tensor"
         if absent == "tensor" and not always:
             given = frozenset()
         native = is_native(node)
@@ -268,6 +269,13 @@ class _Preparation:
         """Whether the keys are those of all calls so far, so that what is exactly causal in one call is not in the next."""
         decoding = self.program.decoding
         return node.mask is not None and decoding is not None and decoding.length in node.k.type.axis(node.k_axis).size.symbols
+
+    def ends_at_the_keys(self, node: ir.Attend) -> bool:
+        """Whether a causal mask hides nothing from a query that is alone in a later call: its own slot is the last one of the keys."""
+        decoding = self.program.decoding
+        if decoding is None or not self.grows(node):
+            return True
+        return (node.q.type.axis(node.query).size, node.k.type.axis(node.k_axis).size) == (sym(decoding.rows), sym(decoding.length))
 
     def default(self, module: ir.Module, value: Value) -> Expr | None:
         """The number that an optional input of the model is full of where it is left out."""

@@ -138,6 +138,7 @@ class BodyWriter:
     places: dict[Value, Code] = field(default_factory=dict)  # indices that count something else than 0, 1, ...
     by_blocks: dict[Value, Callable[[], object]] = field(default_factory=dict)  # what writes indices of a band's queries and keys
     blocked: Collection[Value] = ()  # masks that may be made over these
+    masks: Collection[Value] = ()  # those of the model: ready to broadcast, so that no sizes are read from them
     maybe_none: Collection[Value] = ()  # masks that are none where all is seen
     by_index: Collection[Value] = ()  # masks that may be functions of indices
     kept: dict[str, Kept] = field(default_factory=dict)
@@ -302,19 +303,30 @@ class BodyWriter:
             return exact
         if (named := self._of_argument(expr)) is not None:
             return named
-        if all(s.value is not None or self._shape(sym(s)) is not None for s in expr.symbols):
-            return expression(expr, lambda s: self._shape(sym(s)) or self.numbers.forward(sym(s)))
+        if all(s.value is not None or self._length(s) is not None for s in expr.symbols):
+            return expression(expr, lambda s: self._length(s) or self.numbers.forward(sym(s)))
+        if (shown := self._shown(expr)) is not None:
+            return shown
+        if all(s.value is not None or self._length(s) or self._shown(sym(s)) for s in expr.symbols):
+            return expression(expr, lambda s: self._length(s) or self._shown(sym(s)) or self.numbers.forward(sym(s)))
+        if (solved := self._solved(expr)) is not None:
+            return solved
+        return self.refuse(f"the size {expr} cannot be read from the shapes of the inputs")
+
+    def _length(self, s: Sym) -> Code | None:
+        return self.dynamic.get(sym(s)) or self._shape(sym(s))
+
+    def _shown(self, expr: Expr) -> Code | None:
+        """A size by what was computed so far."""
         for value, tensor in self.env.items():
-            if value in self.optional or value in self.maybe_none:
+            if value in self.optional or value in self.masks:
                 continue
             for k, dim in enumerate(tensor.layout):
                 if len(dim) == 1 and dim[0] is not REST and tensor.sizes.get(dim[0]) == expr:
                     return Subscript(
                         Attribute(tensor.code, "shape"), (number(k if REST not in flat(tensor.layout[:k]) else k - len(tensor.layout)),)
                     )
-        if (solved := self._solved(expr)) is not None:
-            return solved
-        return self.refuse(f"the size {expr} cannot be read from the shapes of the inputs")
+        return Subscript(Attribute(self.ranges[expr], "shape"), (number(0),)) if expr in self.ranges else None
 
     def _of_argument(self, expr: Expr) -> Code | None:
         """A dynamic size times a number that the function is given: `B * t`."""
@@ -346,7 +358,7 @@ class BodyWriter:
 
     def _shape(self, expr: Expr) -> Code | None:
         for value in self.module.inputs:
-            if value in self.optional:
+            if value in self.optional or value in self.masks:
                 continue
             for k, axis in enumerate(value.type.axes):
                 if axis.size == expr and axis.label is not REST:

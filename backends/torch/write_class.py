@@ -137,6 +137,7 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
     w = BodyWriter(module=module, numbers=numbers, moves=TorchMoves(), lower=LOWERINGS)
     alike = [(v, other) for use in plan.of.uses for v, other in zip(module.inputs, use.inputs, strict=True)]
     w.blocked = {v for v, other in alike if other in masks.blocked}
+    w.masks = {v for v, other in alike if other in masks.inputs}
     w.maybe_none = {v for v, other in alike if other in masks.maybe_none}
     w.by_index = {v for v, other in alike if other in masks.by_index}
     w.start()

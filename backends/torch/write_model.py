@@ -82,6 +82,7 @@ def write_model(
         w.env[given.value] = Tensor(var, tuple((label,) for label in given.value.type.labels), sizes_of(given.value.type))
     model = RootWriter(program, masks, w, kept, first)
     w.blocked = masks.blocked
+    w.masks = set(masks.made)
     w.maybe_none = {value for value, made in masks.made.items() if made.absent != "tensor"}
     w.by_blocks = {value: partial(count_by_blocks, w, window) for value, window in masks.windows.items()}
     if program.decoding is not None:
@@ -309,7 +310,7 @@ def _write_loss(model: RootWriter, nodes: Sequence[ir.Node]) -> None:
     training = [i for i in program.inputs if i.training]
     outer, w.statements = w.statements, []
     w.optional -= {i.value for i in training}
-    w.write(nodes)
+    _write_nodes(model, nodes, None)
     total: Code | None = None
     for loss in program.losses:
         code = w.read(loss.value).code
