@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 from click.testing import CliRunner
+from torch.fx import GraphModule
 from torch.nn.attention import flex_attention
 
 from xfc.backends import torch as torch_backend
@@ -197,6 +198,29 @@ def test_autocast(by_definition: None) -> None:
 def test_left_alone(name: str) -> None:
     program = elaborated(name)
     assert code_of(program, True) == code_of(program, False)
+
+
+@pytest.mark.slow
+def test_layers_share_kernels(by_definition: None) -> None:
+    """One for each mask, another once lengths vary: none for each layer, none for each call."""
+    chosen = shrink(elaborated("gemma2_2b"))
+    config = {n: v for n, s in chosen.program.config if (v := chosen.under.get(s)) is not None} | {"layers": 6}
+    graphs: list[GraphModule] = []
+
+    def remember(graph: GraphModule, inputs: list[torch.Tensor]) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    with loaded(code_of(chosen.program, True), "flex_kernels") as module, torch.no_grad():
+        plain = forced(module).plain
+        module.flex = torch.compile(plain, backend=remember)  # type: ignore[attr-defined]
+        made = module.Model(module.Config(**config))
+        found = []
+        for length in (30, 30, 40, 50):
+            made(torch.randint(0, made.config.vocab, (2, length)))
+            found.append(len(graphs))
+    assert found == [2, 2, 4, 4]
 
 
 @pytest.mark.slow
