@@ -238,3 +238,19 @@ def test_what_a_cell_carries_has_its_name_where_nobody_wants_it(tmp_path: Path) 
     assert program is not None
     (scan,) = (n for n in program.root.body if isinstance(n, ir.Scan))
     assert [out.hint for out in scan.outs] == ["s", "y"]
+
+
+def test_indices_reach_no_further_than_what_they_read(tmp_path: Path) -> None:
+    text = """
+model m(vocab = 9, rows = 9, d_model = 4, k = 2)(ids: [b, t] int in vocab, x: [b, t, e: 5]) -> (y: [b, t, d_model]):
+    embed = embedding(rows, d_model)
+    table = param([n: 5, d_model])
+    best = top(x, k, e)
+    return embed(ids) + table[n = best.index[k = 0]]
+"""
+    program, codes = build(tmp_path, text)
+    assert codes == [] and program is not None
+    assert ("at_least", "rows", "vocab") in [(f.kind, str(f.a), str(f.b)) for f in program.facts]
+    assert build(tmp_path, text, ["rows=8"])[1] == ["E207"]
+    assert build(tmp_path, text.replace("n: 5", "n: 4"))[1] == ["E207"]
+    assert build(tmp_path, text.replace("embed(ids)", "embed(ids % 8)"), ["rows=8"])[1] == []
