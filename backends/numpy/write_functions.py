@@ -201,8 +201,8 @@ def write_forward(
     for node in (n for n in root.body if n not in only_losses and n not in undecoded):
         _write(w, node, masks)
     _next_states(w)
-    _losses(w, program, only_losses | (ir.made_by(root.body, [loss.value for loss in program.losses]) & set(undecoded)))
-    codes = _outputs(w, program, undecoded)
+    _losses(w, program, masks, only_losses | (ir.made_by(root.body, [loss.value for loss in program.losses]) & set(undecoded)))
+    codes = _outputs(w, program, masks, undecoded)
     w.statements = [*length_checks(w, program), *w.statements]
     w.statements.append(Return(codes[0] if len(codes) == 1 else Call(Text(outputs), tuple(codes))))
     body, _ = _finish(w, {*reserved, *_local(root)}, {w.inputs[i.value]: i.name for i in program.inputs})
@@ -228,7 +228,7 @@ def _measure(w: BodyWriter, program: ir.Program) -> None:
         w.dynamic[sym(decoding.length)] = Binary("+", call("before", CACHE), w.number(sym(decoding.rows)))
 
 
-def _outputs(w: BodyWriter, program: ir.Program, undecoded: Sequence[ir.Node]) -> list[Code]:
+def _outputs(w: BodyWriter, program: ir.Program, masks: Masks, undecoded: Sequence[ir.Node]) -> list[Code]:
     """With a cache its position moves on, and what is not decoded is none."""
     outputs, decoding = program.root.outputs, program.decoding
     if decoding is None:
@@ -240,7 +240,8 @@ def _outputs(w: BodyWriter, program: ir.Program, undecoded: Sequence[ir.Node]) -
             code = w.arranged(w.read(value), _apart(value))
             found[k] = code if k in decoding.outputs else Choice(Binary("is", CACHE, NONE), code, NONE)
     outer, w.statements = w.statements, []
-    w.write(undecoded)
+    for node in undecoded:
+        _write(w, node, masks)
     variables = {k: Var(hint=v.hint, kind="y") for k, v in enumerate(outputs) if v in made}
     w.statements += [Assign((var,), w.arranged(w.read(outputs[k]), _apart(outputs[k]))) for k, var in variables.items()]
     inside, w.statements = tuple(w.statements), outer
@@ -292,7 +293,7 @@ def _default(w: BodyWriter, item: ir.ModelInput) -> None:
     w.optional = w.optional - {item.value}
 
 
-def _losses(w: BodyWriter, program: ir.Program, nodes: Collection[ir.Node]) -> None:
+def _losses(w: BodyWriter, program: ir.Program, masks: Masks, nodes: Collection[ir.Node]) -> None:
     """With labels, or if `return_loss`, the loss alone."""
     if not program.losses:
         return
@@ -300,7 +301,8 @@ def _losses(w: BodyWriter, program: ir.Program, nodes: Collection[ir.Node]) -> N
     outer, w.statements = w.statements, []
     w.optional = w.optional - {i.value for i in training}
     env = dict(w.env)
-    w.write([n for n in program.root.body if n in nodes])
+    for node in (n for n in program.root.body if n in nodes):
+        _write(w, node, masks)
     codes = [w.read(loss.value).code for loss in program.losses]
     total = codes[0]
     for code in codes[1:]:
