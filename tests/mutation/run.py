@@ -232,6 +232,14 @@ def in_suite(killer: str) -> bool:
     return bool(seed) and int(seed[1]) < FIRST_SEED + IN_SUITE
 
 
+def known(out: Path, only: str, seed: int) -> dict[int, dict[str, Any]]:
+    """What is known by now of each fault, for the suite from random specs too."""
+    found = read(out / f"{only}-{seed}.jsonl")
+    if only == "suite":
+        found |= {k: r for k, r in read(out / f"random-{seed}.jsonl").items() if in_suite(r["killer"])}
+    return found
+
+
 def report(drawn: list[Fault], found: dict[int, dict[str, Any]]) -> str:
     parts: Counter[str] = Counter()
     killed: Counter[str] = Counter()
@@ -256,7 +264,9 @@ def main() -> None:
     parser.add_argument("--tests", help="the commit whose tests are run, if not the same")
     parser.add_argument("--specs", type=int, default=60, help="random specs, of which those that come by are tried")
     parser.add_argument("--most", type=float, default=150, help="seconds of tests, or of specs, for each fault")
-    parser.add_argument("--share", default="0/1", help="1/3: the second of three processes that work on the same faults")
+    parser.add_argument(
+        "--share", default="0/1", help="1/3: of three processes that work on the same faults, the one that begins after a third of them"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/mutation"))
     options = parser.parse_args()
     out = options.out.resolve()
@@ -272,17 +282,18 @@ def main() -> None:
         record(copied(*commits, out / f"tree-marked-{options.only}"), out, ["tests"] if suite else [], 0 if suite else options.specs)
     worker, reached = Worker(tree, out / "modules.json"), Reached(tree, out, drawn, "reached.jsonl" if suite else "specs.jsonl")
     attempt = Suite(tree, worker, reached, options.most) if suite else Generator(tree, worker, reached, options.most)
-    found = read(results)
-    with results.open("a", encoding="utf-8") as file:
-        own, of = map(int, options.share.split("/"))
-        for k, fault in list(enumerate(drawn))[own::of][:: -1 if suite else 1]:  # both may run at a time, and meet
-            if suite:
-                found |= {k: r for k, r in read(out / f"random-{options.seed}.jsonl").items() if in_suite(r["killer"])}
-            if k not in found or not (found[k]["killer"] or found[k]["most"] >= options.most):
-                found[k] = {"fault": k, "most": options.most, **attempt(k, fault)}
-                print(json.dumps(found[k]), file=file, flush=True)
-                print(f"{k} {fault.file}:{fault.line}: {found[k]['killer'] or 'NOT FOUND'} ({found[k]['seconds']:.0f} s)", flush=True)
-    print(report(drawn, found))
+    own, of = map(int, options.share.split("/"))
+    start = len(drawn) * own // of
+    order = [*range(start, len(drawn)), *range(start)]
+    for k in reversed(order) if suite else order:  # random specs and the suite may run at a time, and meet
+        found = known(out, options.only, options.seed)
+        if k not in found or not (found[k]["killer"] or found[k]["most"] >= options.most):
+            result = {"fault": k, "most": options.most, **attempt(k, drawn[k])}
+            with results.open("a", encoding="utf-8") as file:
+                print(json.dumps(result), file=file)
+            place = f"{drawn[k].file}:{drawn[k].line}"
+            print(f"{k} {place}: {result['killer'] or 'NOT FOUND'} ({result['seconds']:.0f} s)", flush=True)
+    print(report(drawn, known(out, options.only, options.seed)))
 
 
 if __name__ == "__main__":
