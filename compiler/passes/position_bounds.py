@@ -19,11 +19,12 @@ Support = tuple[tuple[Label, Form], ...]
 
 @frozen
 class Cause:
-    """The operation that lets something later in, in words; of a mask, `used` is the attention that has it."""
+    """The operation that lets something later in, in words; of a mask, `used` is the attention that has it. `remedy`, if it is known."""
 
     what: str
     span: Span
     used: Span | None = None
+    remedy: str = ""
 
 
 @frozen
@@ -53,12 +54,14 @@ Bounds = tuple[Bound, ...]
 
 @frozen
 class Info:
-    """What is known of a value. An int's `range`; `support`: where it is true or not zero; `shown`: where it is not minus infinity."""
+    """What is known of a value. An int's `range`; `support`: where it is true or not zero; `shown`: where it is not minus infinity; `lost`: it is
+    so, by positions alone, at places that neither names."""
 
     bounds: Bounds = ()
     range: Range = UNKNOWN
     support: Support = ()
     shown: Support = ()
+    lost: bool = False
 
 
 NOTHING = Info()
@@ -129,6 +132,11 @@ def limit(bounds: Bounds, support: Support) -> Bounds:
     return tuple(limited)
 
 
+def doubted(bounds: Bounds) -> Bounds:
+    """The same, none of them certain."""
+    return tuple(replace(b, certain=False) if b.certain else b for b in bounds)
+
+
 def support_without(support: Support, labels: Iterable[Label]) -> Support:
     """What is left when axes are reduced."""
     gone = set(labels)
@@ -147,4 +155,5 @@ def relabel(info: Info, mapping: Mapping[Label, Label]) -> Info:
         info.range.relabel(mapping),
         relabel_support(info.support, mapping),
         relabel_support(info.shown, mapping),
+        info.lost,
     )

@@ -88,6 +88,8 @@ def check_causality(program: Program, diagnostics: Diagnostics) -> Flow:
         remedy = 'combine it with one that says `j <= i` (`causal and ...`), or state `assume causal: "reason"` in the model'
         if diagnostics.is_shipped(span):  # the mask is right as it is: what counts is where it is used
             span, notes = cause.used, [Note("the mask", span), *notes]
+    if cause is not None and cause.remedy:
+        remedy = f'{cause.remedy}, or state `assume causal: "reason"` in the model'
     with ExitStack() as led_here:
         for place in _led_to(program.root, span):
             led_here.enter_context(diagnostics.within(place))

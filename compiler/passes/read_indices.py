@@ -17,14 +17,22 @@ _LIMIT = 6
 
 @frozen
 class Range:
-    """Forms that a tensor's entries never exceed, and forms that they never fall below. `loose`: no entry may come as far as they say."""
+    """Forms that a tensor's entries never exceed, and forms that they never fall below. `loose`: no entry may come as far as `upper` says;
+    `loose_below`: as `lower` says."""
 
     upper: tuple[Form, ...] = ()
     lower: tuple[Form, ...] = ()
     loose: bool = False
+    loose_below: bool = False
 
     def relabel(self, mapping: Mapping[Label, Label]) -> Range:
-        return Range(tuple(f.relabel(mapping) for f in self.upper), tuple(f.relabel(mapping) for f in self.lower), self.loose)
+        upper, lower = (tuple(f.relabel(mapping) for f in forms) for forms in (self.upper, self.lower))
+        return replace(self, upper=upper, lower=lower)
+
+    def never_negative(self, axes: Iterable[Axis]) -> bool:
+        """Whether no entry of a tensor of these axes is below zero."""
+        axes = tuple(axes)
+        return any(at_most(number(ZERO), low, axes) for low in self.lower)
 
 
 UNKNOWN = Range()
@@ -49,10 +57,22 @@ def range_of(node: Node, ranges: Mapping[Value, Range]) -> Range:
             return ranges.get(node.x, UNKNOWN)
         case Elementwise():
             args = [_operand(a, ranges) for a in node.args]
-            loose = node.function in ("mod", "where") or any(a.loose for a in args)
-            return replace(_arithmetic(node, args), loose=loose)
+            return _loosened(node, _arithmetic(node, args), args)
         case _:
             return UNKNOWN
+
+
+def _loosened(node: Elementwise, found: Range, args: Sequence[Range]) -> Range:
+    """With a word on whether entries come as far as a range says: they may not where an operand is not known, or a bound was moved to be one of both."""
+    above, below = any(a.loose for a in args), any(a.loose_below for a in args)
+    if node.function not in ("add", "minimum", "maximum", "clamp"):
+        above = below = above or below or node.function in ("mod", "where")
+    if any(not (a.upper and a.lower) for a in args):
+        above = below = True
+    if node.function in ("minimum", "maximum", "clamp"):
+        above = above or not {f for a in args for f in a.upper}.issuperset(found.upper)
+        below = below or not {f for a in args for f in a.lower}.issuperset(found.lower)
+    return replace(found, loose=above, loose_below=below)
 
 
 def _operand(operand: Operand, ranges: Mapping[Value, Range]) -> Range:
@@ -78,9 +98,10 @@ def _arithmetic(node: Elementwise, args: Sequence[Range]) -> Range:
         case "floor_div" if isinstance(node.args[1], Expr) and positive(node.args[1]):
             inverse = ONE.divide(node.args[1])
             whole = _scaled(args[0], inverse)
-            return Range(whole.upper, tuple(f.shifted(inverse - ONE) for f in whole.lower))
+            counted = args[0].never_negative(axes)
+            return Range(whole.upper, _few((*(f.shifted(inverse - ONE) for f in whole.lower), *((number(ZERO),) if counted else ()))))
         case "mod" if isinstance(node.args[1], Expr) and positive(node.args[1]):
-            counted = any(at_most(number(ZERO), low, axes) for low in args[0].lower)  # no remainder exceeds what it is of
+            counted = args[0].never_negative(axes)  # no remainder exceeds what it is of
             return Range(_few((number(node.args[1] - ONE), *(args[0].upper if counted else ()))), (number(ZERO),))
         case "minimum":
             return Range(_few(args[0].upper + args[1].upper), _below(args[0], args[1], axes))

@@ -11,9 +11,10 @@ from dataclasses import replace
 from .. import ir
 from ..dims import ONE, ZERO, Expr, const
 from ..ir import REST, Axis, Label, Module, Node, Region, Value
-from .position_bounds import NOTHING, Bound, Bounds, Cause, Info, Support, drop, limit, move, relabel, support_without, union
+from .position_bounds import NOTHING, Bound, Bounds, Cause, Info, Support, doubted, drop, limit, move, relabel, union
 from .position_forms import Form, highest, number, position, positive
-from .read_indices import UNKNOWN, Range, exactly, implied, range_of, sees_ahead
+from .position_supports import Supports, elsewhere
+from .read_indices import UNKNOWN, Range, exactly, range_of, sees_ahead
 
 # ---------------------------------------------------------------- the interpreter
 
@@ -23,6 +24,7 @@ class Tracer:
         self.sizes: dict[Label, Expr] = {}
         self.nodes: dict[Value, Node] = {}
         self.ranges: dict[Value, Range] = {}
+        self.supports = Supports(self.nodes, self.ranges)
 
     def module(self, module: Module, env: dict[Value, Info]) -> None:
         """Fill in what is known of every value of a module; its inputs are in `env` already."""
@@ -162,58 +164,10 @@ class Tracer:
         """What is known of a node's results."""
         self.ranges[node.out] = range_of(node, self.ranges)
         self.nodes.update((v, node) for v in node.outs)
-        support, shown = self.supports(node, env)
+        support, shown = self.supports.of(node, env)
         bounds = self.bounds(node, env)
-        return {v: Info(bounds, self.ranges[v] if k == 0 else UNKNOWN, support, shown) for k, v in enumerate(node.outs)}
-
-    def supports(self, node: Node, env: Mapping[Value, Info]) -> tuple[Support, Support]:
-        """Where the result is not zero (or false), and where it is not minus infinity."""
-        known = [env.get(v, NOTHING) for v in ir.operands(node)]
-        match node:
-            case ir.Elementwise(function="where"):
-                return self.where_supports(node, env)
-            case ir.Elementwise() if node.out.type.dtype == "bool":
-                return self.truth(node.out, True), ()
-            case ir.Elementwise(function="mul"):
-                return tuple(dict.fromkeys(s for info in known for s in info.support)), ()
-            case ir.Elementwise(function="neg" | "div") if known:
-                return (known[0].support if isinstance(node.args[0], Value) else ()), ()
-            case ir.Elementwise(function="add" | "sub") if len(known) == 1 or not known[1].bounds:
-                return (), known[0].shown if isinstance(node.args[0], Value) else ()
-            case ir.Along(function="softmax"):
-                return known[0].shown, ()
-            case ir.Einsum():
-                return support_without(tuple(dict.fromkeys(s for info in known for s in info.support)), node.over), ()
-            case ir.Reduce(function="sum" | "any"):
-                return support_without(known[0].support, node.over), ()
-            case ir.Rename():
-                moved = relabel(known[0], dict(zip(node.old, node.new, strict=True)))
-                return moved.support, moved.shown
-            case ir.Cast() | ir.Expand() | ir.Transpose() | ir.Dropout() | ir.StopGradient():
-                return known[0].support, known[0].shown
-            case _:
-                return (), ()
-
-    def where_supports(self, node: ir.Elementwise, env: Mapping[Value, Info]) -> tuple[Support, Support]:
-        condition, yes, no = node.args
-        assert isinstance(condition, Value)
-        true = self.truth(condition, True) or env.get(condition, NOTHING).support
-        if isinstance(no, Expr):
-            inside = env.get(yes, NOTHING) if isinstance(yes, Value) else NOTHING
-            if no.value() == 0:
-                return tuple(dict.fromkeys((*true, *inside.support))), ()
-            if (no.value() or 0) < -1e8:
-                return (), tuple(dict.fromkeys((*true, *inside.shown)))
-        if isinstance(yes, Expr) and yes.value() == 0:
-            return self.truth(condition, False), ()
-        if isinstance(yes, Expr) and (yes.value() or 0) < -1e8:
-            return (), self.truth(condition, False)
-        return (), ()
-
-    def truth(self, value: Value, truth: bool) -> Support:
-        """What a bool being true, or false, says of positions."""
-        found = [(a.label, f) for a in value.type.axes for f in implied(value, truth, a.label, self.nodes, self.ranges)]
-        return tuple((label, form) for label, form in found if form.terms)
+        lost = not support and not shown and self.supports.loses(node, bounds, env)
+        return {v: Info(bounds, self.ranges[v] if k == 0 else UNKNOWN, support, shown, lost) for k, v in enumerate(node.outs)}
 
     def bounds(self, node: Node, env: Mapping[Value, Info]) -> Bounds:
         """The bounds of a node's results."""
@@ -256,16 +210,22 @@ class Tracer:
         """The operands' bounds, each where the others let it through."""
         values = [a for a in node.args if isinstance(a, Value)]
         if isinstance(node, ir.Einsum) or node.function == "mul":
-            supports = [env.get(v, NOTHING).support for v in values]
-            everywhere = tuple(s for support in supports for s in support)
-            return union(limit(_bounds(env, (v,)), everywhere) for v in values)
+            everywhere = tuple(s for v in values for s in env.get(v, NOTHING).support)
+            lost = [env.get(v, NOTHING).lost for v in values]
+            limited = [limit(_bounds(env, (v,)), everywhere) for v in values]
+            return union(doubted(b) if any(lost[:k] + lost[k + 1 :]) else b for k, b in enumerate(limited))
+        if node.function == "add" and len(values) == 2:  # what is added to minus infinity counts for nothing
+            shown = [env.get(v, NOTHING).shown for v in values]
+            return union(limit(_bounds(env, (v,)), other) for v, other in zip(values, reversed(shown), strict=True))
         if node.function == "where":
             condition, yes, no = node.args
             assert isinstance(condition, Value)
-            true = self.truth(condition, True) or env.get(condition, NOTHING).support
+            given = env.get(condition, NOTHING)
             parts = [_bounds(env, (condition,))]
-            parts += [limit(_bounds(env, (yes,)), true)] if isinstance(yes, Value) else []
-            parts += [limit(_bounds(env, (no,)), self.truth(condition, False))] if isinstance(no, Value) else []
+            for side, holds in ((yes, self.supports.truth(condition, True) or given.support), (no, self.supports.truth(condition, False))):
+                if isinstance(side, Value):
+                    part = limit(_bounds(env, (side,)), holds)
+                    parts.append(part if holds or (given.bounds and not given.lost) else doubted(part))
             return union(parts)
         return _bounds(env, values)
 
@@ -299,19 +259,20 @@ class Tracer:
             case ir.Take():
                 return self.take(node, env)
             case ir.ScatterAdd():
-                return self.scatter(node, found)
+                return self.scatter(node, env)
             case _:
                 return found
 
     def pieces(self, node: ir.Split | ir.Unstack, env: dict[Value, Info]) -> None:
-        found, offset = _bounds(env, (node.x,)), ZERO
+        whole, offset = env.get(node.x, NOTHING), ZERO
+        support, shown = elsewhere(whole.support, (node.over,)), elsewhere(whole.shown, (node.over,))
+        lost = not support and not shown and bool(whole.support or whole.shown or whole.lost)
         for k, out in enumerate(node.outs):
             cause = Cause(f"a later piece of `{node.over.name}`", node.span)
+            start = number(const(k))
             if isinstance(node, ir.Split):
-                env[out] = Info(move(found, node.over, position(node.labels[k]).shifted(offset), cause))
-                offset = offset + node.sizes[k]
-            else:
-                env[out] = Info(move(found, node.over, number(const(k)), cause))
+                start, offset = position(node.labels[k]).shifted(offset), offset + node.sizes[k]
+            env[out] = Info(move(whole.bounds, node.over, start, cause), UNKNOWN, support, shown, lost)
 
     def drop(self, bounds: Bounds, axis: Axis, cause: Cause | None, certain: bool = True) -> Bounds:
         """Every entry along an axis is read; along `...`, all that it stands for."""
@@ -361,23 +322,29 @@ class Tracer:
                 found = move(found, label, number(at), cause)
                 continue
             known = env.get(index, NOTHING).range
+            counted = known.never_negative(index.type.axes)
             chosen: list[Bound] = []
             for bound in found:
+                if not bound.has(label):
+                    chosen.append(bound)
+                    continue
                 forms = tuple(dict.fromkeys(g for f in bound.forms for g in _indexed(f, label, known)))
                 if forms:
-                    chosen.append(replace(bound.caused(label, cause), forms=forms[:4], certain=bound.certain and not known.loose))
-                else:
-                    chosen += self.drop((bound,), axis, cause, certain=False)
+                    certain = bound.certain and not any(_is_loose(f, label, known) for f in bound.forms)
+                    chosen.append(replace(bound.caused(label, cause), forms=forms[:4], certain=certain))
+                if not forms or not counted:
+                    chosen += self.drop((bound,), axis, cause if counted else _from_the_end(cause, label), certain=False)
             found = union((tuple(chosen),))
         return union((found, _bounds(env, [i for i in node.indices if isinstance(i, Value)])))
 
-    def scatter(self, node: ir.ScatterAdd, found: Bounds) -> Bounds:
+    def scatter(self, node: ir.ScatterAdd, env: Mapping[Value, Info]) -> Bounds:
+        """What is added comes from anywhere along the axes that are summed, and along the one that it is spread over."""
         cause = Cause(f"`scatter_add` over `{node.over.name}`", node.span)
-        for value in (node.index, node.x):
-            for axis in value.type.axes:
-                if not node.base.type.has(axis.label):
-                    found = self.drop(found, axis, cause, certain=False)
-        return found
+        found = _bounds(env, (node.index, node.x))
+        for axis in dict.fromkeys((*node.index.type.axes, *node.x.type.axes)):
+            if axis.label is node.over or not node.base.type.has(axis.label):
+                found = self.drop(found, axis, cause, certain=False)
+        return union((_bounds(env, (node.base,)), found))
 
     # ------------------------------------------------ attention
 
@@ -395,8 +362,9 @@ class Tracer:
             scores = self.region(node.score, (scores, NOTHING, NOTHING, NOTHING), env)
         allowed = NOTHING if node.mask is None else self.region(node.mask, (NOTHING, NOTHING), env)
         seen = drop(self.visible(union((scores.bounds, allowed.bounds)), node, key, allowed.support), key, None)
-        if node.weights is not None:
-            seen = self.region(node.weights, (Info(seen),), env).bounds
+        if node.weights is not None:  # they may read tensors along the keys; those of hidden keys are zero
+            own = self.region(node.weights, (Info(seen),), env).bounds
+            seen = drop(self.visible(own, node, key, allowed.support), key, None)
         return union((seen, drop(self.visible(v, node, key, allowed.support), key, None)))
 
     def region(self, region: Region, params: Sequence[Info], env: Mapping[Value, Info]) -> Info:
@@ -451,6 +419,16 @@ def _indexed(form: Form, label: Label, known: Range) -> Sequence[Form]:
     if not form.has(label):
         return (form,)
     return [form.substitute(label, f) for f in (known.upper if positive(form.coefficient(label)) else known.lower)]
+
+
+def _is_loose(form: Form, label: Label, known: Range) -> bool:
+    """Whether no entry of the index may come as far as the form then says."""
+    return form.has(label) and (known.loose if positive(form.coefficient(label)) else known.loose_below)
+
+
+def _from_the_end(cause: Cause, label: Label) -> Cause:
+    what = f"{cause.what} by a tensor that may be negative, which reads from the end"
+    return Cause(what, cause.span, remedy=f"write `{label.name} = maximum(..., 0)`")
 
 
 def _flattened(form: Form, axes: Sequence[Axis], label: Label) -> Form:

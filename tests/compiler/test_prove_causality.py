@@ -83,6 +83,14 @@ CAUSAL = [
     "seen = index(s: t) <= index(t)\nx = einsum(float(seen), rename(x, t = s), over = s)",
     "z = rename(x, t = s)\nw = softmax(where(index(s: t) <= index(t), einsum(x, z, over = width), -1e30), s)\nx = einsum(w, z, over = s)",
     "z = rename(x, t = s)\nw = where(index(s: t) <= index(t), x * z, 0)\nx = sum(flip(cumsum(flip(w, s), s), s), s)",
+    "x = x + x[t = index(t) // 2]",
+    "x = einsum(float(one_hot(maximum(index(t) - 1, 0), n: t)), rename(x, t = n), over = n)",
+    "lag = index(t) - index(s: t)\nw = where(lag >= 0, stack([1.0 * lag, 2.0 * lag], g: 2), 0.0)[g = 0]\nx = einsum(w, rename(x, t = s), over = s)",
+    "z = rename(x, t = s)\nw = softmax(einsum(x, z, over = width) + where(index(s: t) <= index(t), 0.0, -1e30), s)\nx = einsum(w, z, over = s)",
+    "z = rename(x, t = s)\nsee = index(s: t) <= index(t)\nw = unfold(pad(where(see, einsum(x, z, over = width), 0.0), s = [1, 1]), s, n: 3)\n"
+    "w = unflatten(where(see, sum(w, n), 0.0) * x, width = [g: 2, e: 4])\nx = einsum(sum(w, [g, e]), z, over = s)",
+    "weights own(s: [b, h, t, j]) -> [b, h, t, j]:\n    return flip(softmax(s, j), j) + 1.0 + rename(mean(x, width), t = j)\n"
+    "q = unflatten(x, width = [h: 2, e: 4])\nx = x + flatten(attend(q, q, q, causal, weights = own, over = t), [h, e], width)",
     "z = unflatten(x, t = [n: t / 4, w: 4])\nm = pad(mean(z, w), n = [1, 0])[n = 0 .. -1]\nx = flatten(z + m, [n, w], t)",
 ]
 
@@ -110,6 +118,12 @@ NOT_CAUSAL = [
 ]
 
 OPEN = [
+    "x = x + x[t = index(t) - 1]",  # at 0 it reads the end
+    "x = x + x[t = maximum(index(t) - 1, 0 - 1)]",
+    "x = x + x[t = minimum(int(sum(x, width)), t - 1)]",
+    "z = rename(x, t = s)\nw = softmax(where(index(s: t) < index(t), einsum(x, z, over = width), -1e30), s)\nx = einsum(w, z, over = s)",
+    "x = einsum(float((index(s: t) * index(s: t)) <= index(t)), rename(x, t = s), over = s)",
+    "x = where(index(t) >= 0, x, x[t = -1])",
     "order = argmax(x, width)\nx = x[t = order]",
 ]
 
@@ -184,6 +198,13 @@ def test_it_is_told_how_far_ahead(tmp_path: Path, body: str, ahead: str) -> None
     diagnostics = Diagnostics()
     check_causality(program(tmp_path, body), diagnostics)
     assert f"`logits` sees {ahead} `input_ids`" in diagnostics.found[0].message
+
+
+def test_what_may_read_the_end_is_told_how_not_to(tmp_path: Path) -> None:
+    diagnostics = Diagnostics()
+    check_causality(program(tmp_path, "x = x + x[t = index(t) - 1]"), diagnostics)
+    assert [d.code for d in diagnostics.found] == ["E402"] and "may be negative" in diagnostics.found[0].message
+    assert "maximum(..., 0)" in (diagnostics.found[0].help or "")
 
 
 def test_an_assumption_is_stated_instead(tmp_path: Path) -> None:
