@@ -91,9 +91,8 @@ HELPERS = {
         return y if self.bias is None else y + self.bias[expert]''',
     "chosen_mm": '''def chosen_mm(x: Tensor, weight: Tensor, expert: Tensor) -> Tensor:
     """x [n, in], each row by the weight [out, in] of its expert: for a few rows no other weights are touched."""
-    if x.is_cpu and not torch.compiler.is_compiling():
-        rows = zip(x.split(1), expert.tolist(), strict=True)
-        return torch.cat([F.linear(row, weight[e].to(x.dtype)) for row, e in rows])
+    if len(x) == 1 and x.is_cpu and not torch.compiler.is_compiling():
+        return F.linear(x, weight[int(expert)].to(x.dtype))
     return (x[:, None] @ weight[expert].to(x.dtype).mT).squeeze(1)''',
     "grouped_mm": '''def grouped_mm(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     """x [n, in] by weight [experts, out, in]: expert e takes the rows before ends[e] that no expert took yet."""
@@ -140,9 +139,12 @@ weight_gradient.register_fake(lambda grad, x, ends: x.new_empty(ends.shape[0], g
 matmul_by_expert.register_autograd(backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))''',
     "route": '''def route(experts: nn.Module, x: Tensor, index: Tensor, weight: Tensor, count: int) -> Tensor:
     """Sum over the choices of weight * experts[index](x): rows sorted by expert, computed together, put back;
-    a few rows stay as they come."""
+    a few rows stay as they come, on the CPU one by one: no weight is copied."""
     rows, chosen = x.flatten(0, -2), index.shape[-1]
-    if 0 < index.numel() <= count:
+    if 0 < index.numel() <= count and x.is_cpu and not torch.compiler.is_compiling():
+        pairs = zip(rows.split(1), index.reshape(-1, chosen), strict=True)
+        y = torch.cat([experts(row, e, None) for row, own in pairs for e in own.split(1)])
+    elif 0 < index.numel() <= count:
         y = experts(rows.repeat_interleave(chosen, 0), index.flatten(), None)
     else:
         expert, order = index.flatten().sort(stable=True)

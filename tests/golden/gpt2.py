@@ -50,7 +50,7 @@ class Learned(nn.Module):
         return x + self.weight[position_ids]
 
 
-class MultiHead(nn.Module):
+class JointMultiHead(nn.Module):
     """Attention is all you need, arXiv:1706.03762"""
 
     def __init__(self, config: Config) -> None:
@@ -58,15 +58,11 @@ class MultiHead(nn.Module):
         self.heads = config.heads
         self.head_dim = config.d_model // config.heads
         self.rate = config.attention_rate
-        self.q_proj = nn.Linear(config.d_model, config.d_model)
-        self.k_proj = nn.Linear(config.d_model, config.d_model)
-        self.v_proj = nn.Linear(config.d_model, config.d_model)
+        self.qkv_proj = nn.Linear(config.d_model, 3 * config.d_model)
         self.o_proj = nn.Linear(config.d_model, config.d_model)
 
-    def forward(self, x: Tensor, mask: Tensor | None, cache: MultiHeadCache | None, slots: Slots | None) -> Tensor:
-        q = self.q_proj(x).unflatten(-1, (self.heads, self.head_dim))  # [b, t, heads, head_dim]
-        k = self.k_proj(x).unflatten(-1, (self.heads, self.head_dim))  # [b, t, heads, head_dim]
-        v = self.v_proj(x).unflatten(-1, (self.heads, self.head_dim))  # [b, t, heads, head_dim]
+    def forward(self, x: Tensor, mask: Tensor | None, cache: JointMultiHeadCache | None, slots: Slots | None) -> Tensor:
+        q, k, v = self.qkv_proj(x).unflatten(-1, (3, self.heads, self.head_dim)).unbind(2)  # [b, t, heads, head_dim]
         if cache is not None:
             k = cache.k.keep(k, slots)
             v = cache.v.keep(v, slots)
@@ -80,8 +76,8 @@ class MultiHead(nn.Module):
         )
         return self.o_proj(y.transpose(1, 2).flatten(2))
 
-    def init_cache(self, batch_size: int, max_length: int, like: Tensor) -> MultiHeadCache:
-        return MultiHeadCache(
+    def init_cache(self, batch_size: int, max_length: int, like: Tensor) -> JointMultiHeadCache:
+        return JointMultiHeadCache(
             k=Rows(like.new_zeros(batch_size, max_length, self.heads, self.head_dim)),
             v=Rows(like.new_zeros(batch_size, max_length, self.heads, self.head_dim)),
         )
@@ -104,11 +100,11 @@ class PreNorm(nn.Module):
         super().__init__()
         self.rate = config.rate
         self.attention_norm = nn.LayerNorm(config.d_model, eps=config.eps)
-        self.attention = MultiHead(config)
+        self.attention = JointMultiHead(config)
         self.ffn_norm = nn.LayerNorm(config.d_model, eps=config.eps)
         self.ffn = Plain(config)
 
-    def forward(self, x: Tensor, mask: Tensor | None, cache: MultiHeadCache | None, slots: Slots | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, cache: JointMultiHeadCache | None, slots: Slots | None) -> Tensor:
         x = x + F.dropout(self.attention(self.attention_norm(x), mask, cache, slots), self.rate, self.training)
         return x + F.dropout(self.ffn(self.ffn_norm(x)), self.rate, self.training)
 
@@ -120,7 +116,7 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(config.d_model, eps=config.eps)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, cache: list[MultiHeadCache] | None, slots: Slots | None
+        self, x: Tensor, mask: Tensor | None, cache: list[JointMultiHeadCache] | None, slots: Slots | None
     ) -> Tensor:
         for i, layer in enumerate(self.layers):
             x = layer(x, mask, None if cache is None else cache[i], slots)
@@ -362,6 +358,7 @@ class Slots(NamedTuple):
 
     new: Tensor  # their slots
     end: int  # of what they see: behind them, where the host knows how many there are, else behind the last slot there is
+    known: bool  # they are those before `end`
     alone: bool  # one token that sees all of it: no causal mask hides anything
 
 
@@ -376,7 +373,10 @@ class Rows:
         if slots is None:
             self.tensor[:, : x.shape[1]] = x
             return x
-        self.tensor.index_copy_(1, slots.new, x.to(self.tensor.dtype))
+        if slots.known:
+            self.tensor[:, slots.end - x.shape[1] : slots.end] = x
+        else:
+            self.tensor.index_copy_(1, slots.new, x.to(self.tensor.dtype))
         return self.tensor[:, : slots.end]
 
 
@@ -412,8 +412,8 @@ def tensors(part: object) -> Iterator[Tensor]:
 
 
 @dataclass
-class MultiHeadCache:
-    """What MultiHead keeps of the tokens so far."""
+class JointMultiHeadCache:
+    """What JointMultiHead keeps of the tokens so far."""
 
     k: Rows  # [b, t, heads, head_dim]
     v: Rows  # [b, t, heads, head_dim]
@@ -423,7 +423,7 @@ class MultiHeadCache:
 class Cache:
     """What the model remembers of the tokens so far."""
 
-    layers: list[MultiHeadCache]
+    layers: list[JointMultiHeadCache]
     attention_mask: OptionalRows
     max_length: int
     position: Tensor  # how many there were; fill_ rewinds
@@ -431,15 +431,16 @@ class Cache:
 
     def slots(self, tokens: int) -> Slots | None:
         """Where the tokens of a call go; none in a first call, which has all of them at hand."""
-        host = self.position.device.type == "cpu" and not torch.compiler.is_compiling()
+        host = self.position.is_cpu and not torch.compiler.is_compiling()
         start = int(self.position) if host else 0
         if start + tokens > self.max_length:
             raise ValueError(f"after {start} tokens, a cache for {self.max_length} has no room for {tokens} more")
         if self.empty or tokens == self.max_length or (host and start == 0):
             return None
         if host:
-            return Slots(torch.arange(start, start + tokens), start + tokens, alone=tokens == 1)
-        return Slots(self.position + torch.arange(tokens, device=self.position.device), self.max_length, alone=False)
+            return Slots(torch.arange(start, start + tokens), start + tokens, known=True, alone=tokens == 1)
+        new = self.position + torch.arange(tokens, device=self.position.device)
+        return Slots(new, self.max_length, known=False, alone=False)
 
     def advance(self, tokens: int) -> None:
         self.position.add_(tokens)
@@ -465,20 +466,9 @@ CHECKPOINT: dict[str, str | Joined] = {
     "transformer.h.{i}.ln_1.weight | h.{i}.ln_1.weight": "decoder.layers.{i}.attention_norm.weight",
     "transformer.h.{i}.ln_1.bias | h.{i}.ln_1.bias": "decoder.layers.{i}.attention_norm.bias",
     "transformer.h.{i}.attn.c_attn.weight | h.{i}.attn.c_attn.weight": Joined(
-        (
-            "decoder.layers.{i}.attention.q_proj.weight",
-            "decoder.layers.{i}.attention.k_proj.weight",
-            "decoder.layers.{i}.attention.v_proj.weight",
-        ),
-        transposed=True,
+        ("decoder.layers.{i}.attention.qkv_proj.weight",), transposed=True
     ),
-    "transformer.h.{i}.attn.c_attn.bias | h.{i}.attn.c_attn.bias": Joined(
-        (
-            "decoder.layers.{i}.attention.q_proj.bias",
-            "decoder.layers.{i}.attention.k_proj.bias",
-            "decoder.layers.{i}.attention.v_proj.bias",
-        ),
-    ),
+    "transformer.h.{i}.attn.c_attn.bias | h.{i}.attn.c_attn.bias": "decoder.layers.{i}.attention.qkv_proj.bias",
     "transformer.h.{i}.attn.c_proj.weight | h.{i}.attn.c_proj.weight": Joined(
         ("decoder.layers.{i}.attention.o_proj.weight",), transposed=True
     ),

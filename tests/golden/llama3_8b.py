@@ -396,6 +396,7 @@ class Slots(NamedTuple):
 
     new: Tensor  # their slots
     end: int  # of what they see: behind them, where the host knows how many there are, else behind the last slot there is
+    known: bool  # they are those before `end`
     alone: bool  # one token that sees all of it: no causal mask hides anything
 
 
@@ -410,7 +411,10 @@ class Rows:
         if slots is None:
             self.tensor[:, : x.shape[1]] = x
             return x
-        self.tensor.index_copy_(1, slots.new, x.to(self.tensor.dtype))
+        if slots.known:
+            self.tensor[:, slots.end - x.shape[1] : slots.end] = x
+        else:
+            self.tensor.index_copy_(1, slots.new, x.to(self.tensor.dtype))
         return self.tensor[:, : slots.end]
 
 
@@ -465,15 +469,16 @@ class Cache:
 
     def slots(self, tokens: int) -> Slots | None:
         """Where the tokens of a call go; none in a first call, which has all of them at hand."""
-        host = self.position.device.type == "cpu" and not torch.compiler.is_compiling()
+        host = self.position.is_cpu and not torch.compiler.is_compiling()
         start = int(self.position) if host else 0
         if start + tokens > self.max_length:
             raise ValueError(f"after {start} tokens, a cache for {self.max_length} has no room for {tokens} more")
         if self.empty or tokens == self.max_length or (host and start == 0):
             return None
         if host:
-            return Slots(torch.arange(start, start + tokens), start + tokens, alone=tokens == 1)
-        return Slots(self.position + torch.arange(tokens, device=self.position.device), self.max_length, alone=False)
+            return Slots(torch.arange(start, start + tokens), start + tokens, known=True, alone=tokens == 1)
+        new = self.position + torch.arange(tokens, device=self.position.device)
+        return Slots(new, self.max_length, known=False, alone=False)
 
     def advance(self, tokens: int) -> None:
         self.position.add_(tokens)

@@ -72,9 +72,8 @@ class GroupedLinear(nn.Module):
 
 def chosen_mm(x: Tensor, weight: Tensor, expert: Tensor) -> Tensor:
     """x [n, in], each row by the weight [out, in] of its expert: for a few rows no other weights are touched."""
-    if x.is_cpu and not torch.compiler.is_compiling():
-        rows = zip(x.split(1), expert.tolist(), strict=True)
-        return torch.cat([F.linear(row, weight[e].to(x.dtype)) for row, e in rows])
+    if len(x) == 1 and x.is_cpu and not torch.compiler.is_compiling():
+        return F.linear(x, weight[int(expert)].to(x.dtype))
     return (x[:, None] @ weight[expert].to(x.dtype).mT).squeeze(1)
 
 
@@ -125,9 +124,12 @@ matmul_by_expert.register_autograd(backward, setup_context=lambda ctx, inputs, o
 
 def route(experts: nn.Module, x: Tensor, index: Tensor, weight: Tensor, count: int) -> Tensor:
     """Sum over the choices of weight * experts[index](x): rows sorted by expert, computed together, put back;
-    a few rows stay as they come."""
+    a few rows stay as they come, on the CPU one by one: no weight is copied."""
     rows, chosen = x.flatten(0, -2), index.shape[-1]
-    if 0 < index.numel() <= count:
+    if 0 < index.numel() <= count and x.is_cpu and not torch.compiler.is_compiling():
+        pairs = zip(rows.split(1), index.reshape(-1, chosen), strict=True)
+        y = torch.cat([experts(row, e, None) for row, own in pairs for e in own.split(1)])
+    elif 0 < index.numel() <= count:
         y = experts(rows.repeat_interleave(chosen, 0), index.flatten(), None)
     else:
         expert, order = index.flatten().sort(stable=True)
@@ -508,6 +510,7 @@ class Slots(NamedTuple):
 
     new: Tensor  # their slots
     end: int  # of what they see: behind them, where the host knows how many there are, else behind the last slot there is
+    known: bool  # they are those before `end`
     alone: bool  # one token that sees all of it: no causal mask hides anything
 
 
@@ -522,7 +525,10 @@ class Rows:
         if slots is None:
             self.tensor[:, : x.shape[1]] = x
             return x
-        self.tensor.index_copy_(1, slots.new, x.to(self.tensor.dtype))
+        if slots.known:
+            self.tensor[:, slots.end - x.shape[1] : slots.end] = x
+        else:
+            self.tensor.index_copy_(1, slots.new, x.to(self.tensor.dtype))
         return self.tensor[:, : slots.end]
 
 
@@ -577,15 +583,16 @@ class Cache:
 
     def slots(self, tokens: int) -> Slots | None:
         """Where the tokens of a call go; none in a first call, which has all of them at hand."""
-        host = self.position.device.type == "cpu" and not torch.compiler.is_compiling()
+        host = self.position.is_cpu and not torch.compiler.is_compiling()
         start = int(self.position) if host else 0
         if start + tokens > self.max_length:
             raise ValueError(f"after {start} tokens, a cache for {self.max_length} has no room for {tokens} more")
         if self.empty or tokens == self.max_length or (host and start == 0):
             return None
         if host:
-            return Slots(torch.arange(start, start + tokens), start + tokens, alone=tokens == 1)
-        return Slots(self.position + torch.arange(tokens, device=self.position.device), self.max_length, alone=False)
+            return Slots(torch.arange(start, start + tokens), start + tokens, known=True, alone=tokens == 1)
+        new = self.position + torch.arange(tokens, device=self.position.device)
+        return Slots(new, self.max_length, known=False, alone=False)
 
     def advance(self, tokens: int) -> None:
         self.position.add_(tokens)

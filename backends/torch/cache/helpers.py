@@ -10,6 +10,7 @@ CACHE_HELPERS = {
 
     new: Tensor  # their slots
     end: int  # of what they see: behind them, where the host knows how many there are, else behind the last slot there is
+    known: bool  # they are those before `end`
     alone: bool  # one token that sees all of it: no causal mask hides anything''',
     "Rows": '''@dataclass
 class Rows:
@@ -22,7 +23,10 @@ class Rows:
         if slots is None:
             self.tensor[:, : x.shape[1]] = x
             return x
-        self.tensor.index_copy_(1, slots.new, x.to(self.tensor.dtype))
+        if slots.known:
+            self.tensor[:, slots.end - x.shape[1] : slots.end] = x
+        else:
+            self.tensor.index_copy_(1, slots.new, x.to(self.tensor.dtype))
         return self.tensor[:, : slots.end]''',
     "OptionalRows": '''@dataclass
 class OptionalRows(Rows):
