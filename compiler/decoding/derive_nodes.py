@@ -11,6 +11,7 @@ from ..ir import Axis, Label, Node, Region, Type, Value
 from .choose_kept import choose_kept
 from .common import Kind, Refused
 from .module_values import ModuleValues
+from .read_added_keys import moved_by_added_keys
 from .read_window import read_window
 
 
@@ -139,6 +140,8 @@ class NodeDeriver(ModuleValues):
         k, v = self.read(node.k, "k"), self.read(node.v, "v")
         axis = node.k.type.axis(k_axis)
         if self.length.runs(axis) and not self.is_whole(axis):
+            if (moved := moved_by_added_keys(node, self.module.body)) is not None:
+                raise Refused("weights that change with the number of keys", moved.span)
             k, v = self.keys_and_values(node)
             k_axis = self.key_label(node.k_axis)
         regions = {f.name: self.region(r) for f in fields(node) if isinstance(r := getattr(node, f.name), Region)}

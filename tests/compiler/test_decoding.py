@@ -551,3 +551,50 @@ def test_keys_and_values_that_are_kept_are_not_absorbed() -> None:
     assert step.decoding is not None
     length = Length(step.decoding.rows, step.decoding.length)
     assert not any(find_absorbed(m, length) for m in ir.walk(step.root))
+
+
+OWN_WEIGHTS = """
+weights own(s: [b, h, t, j]) -> [b, h, t, j]:
+    BODY
+
+component weighted(heads)(x: [b, t, d]) -> [b, t, d]:
+    q_proj = linear([heads, e: 4])
+    out = linear(d, over = [heads, e])
+    q = q_proj(x)
+    return out(attend(q, q, q, causal, weights = own))
+
+model m = causal_lm:
+    vocab = 11
+    d_model = 8
+    decoder:
+        layers = 1
+        attention = weighted(heads = 2)
+        ffn = plain(hidden = 8)
+"""
+EACH_KEY_ALONE = [
+    "return softmax(s, j) + 0.1",
+    "return cumsum(softmax(s, j), j) * (1 + index(j))",
+    "w = exp(s - max(s, j))\n    return w / (1 + sum(w, j))",
+    "z = flip(sort(s, j), j)\n    n = sum(1 + (index(j) + 1) * z > cumsum(z, j), j)\n    return relu(s - z[j = n - 1])",
+    "sink = concat(s, zeros([b, h, t, j: 1]), over = j)\n    return softmax(sink, j)[j = .. -1]",
+    "return flip(cumsum(flip(softmax(s, j), j), j), j)",
+]
+ALL_KEYS_TOGETHER = [
+    "return flip(softmax(s, j), j)",
+    "return roll(softmax(s, j), 1, j)",
+    "return softmax(s, j) + mean(softmax(s, j), j)",
+    "return softmax(s, j) / sum(exp(softmax(s, j)), j)",
+    "return pad(softmax(s, j)[j = 1 ..], j = [0, 1], value = 1)",
+    "return pad(softmax(s, j)[j = .. -1], j = [1, 0])[j = 0 ..] + cumsum(flip(softmax(s, j) + 1, j), j)",
+]
+
+
+@pytest.mark.parametrize("body", EACH_KEY_ALONE)
+def test_weights_that_leave_hidden_keys_out_are_decoded(body: str, tmp_path: Path) -> None:
+    compare(shrink(written(tmp_path, OWN_WEIGHTS.replace("BODY", body))), 3, 1)
+
+
+@pytest.mark.parametrize("body", ALL_KEYS_TOGETHER)
+def test_weights_that_count_keys_are_refused(body: str, tmp_path: Path) -> None:
+    found = derive_decoding(written(tmp_path, OWN_WEIGHTS.replace("BODY", body)))
+    assert isinstance(found, Refusal) and found.what == "weights that change with the number of keys"
