@@ -47,7 +47,7 @@ FAULTS: tuple[Fault, ...] = (
     fault("wrong = squeeze(x, b)", code="E208", words="squeeze(x, b)"),
     fault("wrong = split(x, d = [999, 1])", code="E205", words="split(x, d = [999, 1])", says="999"),
     fault("wrong = x + concat(x, x, over = d)", code="E201", words="x + concat(x, x, over = d)", says="axis"),
-    fault("wrong = rename(x, d = t)", code="E203", words="rename(x, d = t)", says="`t`"),
+    fault("wrong = rename(x, d = t)", code="E203", words="rename(x, d = t)", says="twice"),
     fault("wrong: [b, t, one, two] = x", code="E346", words="[b, t, one, two]"),
     fault("wrong = relu(x, x)", code="E363", words="x"),
     fault("wrong = relu()", code="E360", words="relu()"),
