@@ -17,6 +17,7 @@ from .. import ir
 from ..decoding.common import Kind, Length, Refused
 from ..decoding.derive_module import Deriver, ModuleDeriver
 from ..decoding.find_running_values import find_running_values
+from ..decoding.lift_from_regions import lift_from_regions
 from ..decoding.ways import Given
 from ..dims import Sym, sym
 from ..ir import Decoding, Module, Program, Value
@@ -46,6 +47,7 @@ def derive_decoding(program: Program, flow: Flow | None = None) -> Program | Ref
     if not outputs:
         return Refusal("no output has as many positions as there are tokens", program.span)
     length = Length(rows, Sym("length"))
+    program = lift_from_regions(program, length)
     try:
         root, inputs = _root(program, length, find_running_values(program, outputs))
     except Refused as found:
