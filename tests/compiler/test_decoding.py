@@ -324,6 +324,53 @@ def test_what_padding_moves_is_told(tmp_path: Path) -> None:
     assert shifted is not None and shifted.what == "the token before"
 
 
+READ_BACK = """
+score mixed(s: [b, h, t, j]) -> [b, h, t, j]:
+    SCORE
+
+component looking(heads)(x: [b, t, d]) -> [b, t, d]:
+    q_proj = linear([heads, e: 4])
+    gate = linear(heads)
+    out = linear(d, over = [heads, e])
+    q = q_proj(x)
+    total = cumsum(-softplus(gate(x)), t)
+    score fading(s, h, i, j) = s + total[t = i, heads = h] - total[t = j, heads = h]
+    return out(attend(q, q, VALUES, causal and padding, CHOSEN))
+
+model m = causal_lm:
+    vocab = 11
+    d_model = 8
+    decoder:
+        layers = 1
+        attention = looking(heads = 2)
+        ffn = plain(hidden = 8)
+"""
+
+
+@pytest.mark.parametrize(
+    ("values", "chosen", "score", "what"),
+    [
+        ("q[t = maximum(index(t) - 1, 0)]", "none", "return s", "indexing"),
+        ("q[t = 0 * index(t)]", "none", "return s", "indexing"),
+        ("q", "mixed", "return s + s[j = 0]", "a score that mixes keys before they are hidden"),
+        ("q", "mixed", "return pad(s[j = .. -1], j = [1, 0])", "a score that mixes keys before they are hidden"),
+        ("q", "fading", "return s", None),  # what padding adds to the total is in both
+        ("q", "none", "return s", None),
+        ("q * (total - pad(total[t = .. -1], t = [1, 0]))", "none", "return s", "`cumsum`"),
+    ],
+)
+def test_what_indices_and_scores_read_of_padding_is_told(values: str, chosen: str, score: str, what: str | None, tmp_path: Path) -> None:
+    text = READ_BACK.replace("VALUES", values).replace("CHOSEN", chosen).replace("SCORE", score)
+    text = (
+        text
+        if chosen == "fading" or "total" in values
+        else "\n".join(line for line in text.split("\n") if "total" not in line and "gate" not in line)
+    )
+    text = text if chosen == "mixed" else text.partition("component")[1] + text.partition("component")[2]
+    moved = find_moved_by_padding(derived(written(tmp_path, text)))
+    assert (moved.what if moved else None) == what
+
+
 def test_what_a_scan_carries_is_kept(tmp_path: Path) -> None:
     program = written(tmp_path, CARRIED)
     counts = count_cache(derived(program))
