@@ -19,6 +19,7 @@ class NodeDeriver(ModuleValues):
     def plain(self, node: Node, emit: Callable[[Node], None]) -> None:
         """A node that works token by token, or along whole axes; what goes on from the call before gets an entry."""
         self.check(node)
+        self.check_entry(node)
         match node:
             case ir.Slice() if self.is_row(node.x, node.over) and self.is_short(node.out.type.axis(node.over)):
                 self.uncut(node, emit)
@@ -56,6 +57,20 @@ class NodeDeriver(ModuleValues):
         if gone and not any(self.length.runs(a) and not self.is_whole(a) for v in node.outs for a in v.type.axes):
             cause = self.whole[gone[0].label]
             raise Refused(cause.what, node.span)
+
+    def check_entry(self, node: Node) -> None:
+        """Refuse what would go on, along the tokens, from an entry that is itself as long as all tokens so far, and grows."""
+        match node:
+            case ir.Along() | ir.Pad():
+                value, what = node.x, f"`{node.function}`" if isinstance(node, ir.Along) else "`pad`"
+            case ir.LinearRecurrence() | ir.Concat():
+                value, what = node.out, "`concat`" if isinstance(node, ir.Concat) else "`linear_recurrence`"
+            case _:
+                return
+        others = [a.label.name for a in value.type.axes if a.label is not node.over and self.length.runs(a)]
+        if others and self.is_row(value, node.over) and not (isinstance(node, ir.Pad) and node.before == ZERO):
+            along = f"{what} along the queries `{node.over.name}` of what has the keys `{others[0]}` too"
+            raise Refused(f"{along}: a later call has more keys than what it would go on from", node.span)
 
     def uncut(self, node: ir.Slice, emit: Callable[[Node], None]) -> None:
         """Tokens cut off at the end stay, as far as they are of this call: what is made of them is cut off where it meets others."""

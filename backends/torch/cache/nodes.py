@@ -65,7 +65,10 @@ def batch_first(w: BodyWriter, kind: Type, layout: Layout, over: Label | None) -
     """The sequences of the batch, the tokens, and the rest as it lies."""
     batch = [a.label for a in kind.axes if a.size.is_dynamic and a.label is not over]
     if len(batch) != 1 or kind.has(REST):
-        w.refuse("what is kept of each token does not have the sequences of a batch as its one other axis")
+        axes = ", ".join(a.label.name for a in kind.axes)
+        remedy = "`flatten` several into one, or make the others numbers of the model" if batch else "give it the axis of the sequences"
+        count = "any number of" if kind.has(REST) else len(batch)
+        w.refuse(f"its cache has a row for each sequence, and what is kept here, [{axes}], has {count} axes for them: {remedy}")
     first = (*((label,) for label in batch), *([(over,)] if over is not None else []))
     rest = tuple(tuple(x for x in dim if x not in batch and x is not over) for dim in layout)
     return (*first, *(dim for dim in rest if dim))
