@@ -95,6 +95,19 @@ def _parameters(plan: Plan) -> list[str]:
     return found
 
 
+def _of_type(dtype: ir.DType) -> dict[str, Code]:
+    """Beside `like`, which has the type of the model's floats."""
+    match dtype:
+        case "int":
+            return {"dtype": Text("torch.long")}
+        case "bool":
+            return {"dtype": Text("torch.bool")}
+        case "float32":
+            return {"dtype": call("torch.promote_types", Attribute(LIKE, "dtype"), Text("torch.float32"))}
+        case "float":
+            return {}
+
+
 def _started(w: BodyWriter, kept: Kept, rows: Code, length: Code, helpers: set[str]) -> Code:
     sizes: list[Code] = []
     for dim in kept.layout:
@@ -105,16 +118,7 @@ def _started(w: BodyWriter, kept: Kept, rows: Code, length: Code, helpers: set[s
         else:
             total = ir_product([kept.type.axis(x).size for x in dim])
             sizes.append(w.number(total))
-    named: dict[str, Code] = {}
-    match kept.type.dtype:
-        case "int":
-            named["dtype"] = Text("torch.long")
-        case "bool":
-            named["dtype"] = Text("torch.bool")
-        case "float32":
-            named["dtype"] = call("torch.promote_types", Attribute(LIKE, "dtype"), Text("torch.float32"))
-        case "float":
-            pass
+    named = _of_type(kept.type.dtype)
     if kept.start.constant == 0:
         code = method(LIKE, "new_zeros", *sizes, **named)
     else:
@@ -221,7 +225,7 @@ def root_init(w: BodyWriter, kept: KeptInputs, helpers: set[str]) -> list[str]:
     made |= {n: made_part(p, Text("self"), w.numbers, True) for n, p in zip(fields_of(w.module), parts(w.module), strict=True)}
     for value, name in kept.rows.items():
         helpers.add("OptionalRows")
-        ones = method(LIKE, "new_ones", Text("batch_size"), LENGTH, dtype=Text("torch.long"))
+        ones = method(LIKE, "new_ones", Text("batch_size"), LENGTH, **_of_type(value.type.dtype))
         made[name] = call("OptionalRows", ones, **({"given": Text("True")} if value in kept.whole else {}))
     made["max_length"] = LENGTH
     made["position"] = call("torch.zeros", Items(()), dtype=Text("torch.long"), device=Attribute(LIKE, "device"))
