@@ -342,12 +342,13 @@ class BodyWriter:
         return Binary("*", self.number(lengths), self.numbers.forward(static))
 
     def _solved(self, expr: Expr) -> Code | None:
-        """A size made of one that is itself an expression: `2 * t - 1`, where t is what a convolution left of `n`."""
+        """A size made of one that is itself an expression, `2 * t - 1`, where t is what a convolution left of `n`; or that an axis is longer than:
+        `t - 3`, where t is that of three tokens and all others."""
         here: dict[Sym, Expr] = {}
         atoms: dict[Atom, Expr] = {}
         for axis in (a for v in self.module.inputs if v not in self.optional for a in v.type.axes if a.label is not REST):
             for monomial, coefficient in axis.size.terms:
-                if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0][0], Apply) and monomial[0][1] == 1:
+                if coefficient == 1 and len(monomial) == 1 and self._may_be_solved(monomial[0][0]) and monomial[0][1] == 1:
                     length = Sym(name=axis.label.name)
                     here[length] = axis.size
                     atoms.setdefault(monomial[0][0], sym(length) - axis.size + Expr(((monomial, 1),)))
@@ -355,6 +356,9 @@ class BodyWriter:
         if any(s.value is None and s not in here and self._shape(sym(s)) is None for s in found.symbols):
             return None
         return expression(found, lambda s: self._shape(here.get(s, sym(s))) or self.numbers.forward(sym(s)))
+
+    def _may_be_solved(self, atom: Atom) -> bool:
+        return isinstance(atom, Apply) or (atom.value is None and self._shape(sym(atom)) is None)
 
     def _shape(self, expr: Expr) -> Code | None:
         for value in self.module.inputs:
