@@ -257,7 +257,9 @@ class ConfigReader:
         if number > MOST_LAYERS:
             keys = [k for k in keys_of(count) if _found(self.config, k) == number]
             where = self.place(keys[0]) if keys else None
-            raise self.error("E512", f"{shown(number)} layers are more than {MOST_LAYERS}, as many as are written one by one", where or count.span)
+            raise self.error(
+                "E512", f"{shown(number)} layers are more than {MOST_LAYERS}, as many as are written one by one", where or count.span
+            )
         values: list[tree.Expr] = []
         for layer in range(number):
             self.locals["layer"] = layer
