@@ -73,7 +73,13 @@ class TorchModule:
         import torch
 
         torch.manual_seed(0)
-        return TorchModule(module.Model(module.Config(**config)).to(getattr(torch, dtype)), names, keys)
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)  # tables that are computed are as exact as what they are compared with
+        try:
+            model = module.Model(module.Config(**config))
+        finally:
+            torch.set_default_dtype(before)
+        return TorchModule(model.to(getattr(torch, dtype)), names, keys)
 
     @staticmethod
     def published(module: ModuleType, folder: Path, dtype: str, names: tuple[str, ...], keys: Mapping[str, str] = NO_KEYS) -> TorchModule:

@@ -66,6 +66,10 @@ def first_parameter(module: ir.Module) -> tuple[str, ...] | None:
     return None
 
 
+DEFAULT = Text("torch.get_default_dtype()")
+"""What a constructor makes floats of, tables as well as weights."""
+
+
 def device(w: BodyWriter) -> Code:
     return Attribute(reference(w, floating=False), "device")
 
@@ -77,7 +81,7 @@ def on_device(w: BodyWriter) -> dict[str, Code]:
 
 def dtype_code(w: BodyWriter, dtype: ir.DType) -> Code:
     if w.constructing and dtype in ("float", "float32"):
-        return Text("torch.float32")
+        return DEFAULT
     if dtype in ("int", "bool"):
         return Text({"int": "torch.long", "bool": "torch.bool"}[dtype])
     own = Attribute(reference(w, floating=True), "dtype")
@@ -93,7 +97,7 @@ def to_dtype(w: BodyWriter, x: Code, old: ir.DType, new: ir.DType) -> Code:
     if new == "bool":
         return method(x, "bool")
     if w.constructing:
-        return method(x, "float")
+        return method(x, "to", DEFAULT)
     if new == "float32":
         if old in ("int", "bool"):
             w.helpers.add("float32_like")
