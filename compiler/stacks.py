@@ -9,7 +9,7 @@ from . import ir
 from .builder import Emitted
 from .diagnostics import Note
 from .dims import Expr, apply, const
-from .evaluate import Results
+from .evaluate import Poison, Results
 from .generalise import generalise_rest
 from .instances import Instances
 from .scope import Frame
@@ -214,6 +214,8 @@ class Stacks(Instances):
         outs, names, rest = self.run_module(bank.recipe, builder, values, {}, span, frame)
         if not instance.applied:
             module = generalise_rest(builder.finish(outs, names), rest)
+            if not builder.has_weights() and self.diagnostics.failed:
+                raise Poison  # they may be on the line that is wrong
             if not builder.has_weights():
                 help_ = "apply the component itself: all copies would do the same"
                 raise self.error(
