@@ -29,7 +29,7 @@ import pytest
 OPTIONS = ["-q", "--import-mode=importlib", "-p", "no:cacheprovider", "--tb=line"]
 
 FIRST_SEED = 100_000
-"""As in `tests/random/test_random.py`, which runs the first 200 from there."""
+"""As in `tests/random/test_random.py`, which runs the first 160 from there."""
 #: How refusals begin that a well-made random spec may meet.
 UNKNOWN = ("E401", "E201", "E317", "E349", "no small lengths", "an axis of these lengths")
 
