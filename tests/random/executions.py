@@ -273,7 +273,7 @@ class Executions:
         middle = values(0.0)
         seen: list[list[tuple[float, float]]] = [[] for _ in found]
         smooth = [False] * len(found)
-        for step in (1e-5, 1e-6, 1e-7, 1e-4):
+        for step in (1e-5, 1e-6, 1e-7, 1e-4, 1e-8, 1e-9):  # the last ones where curvature is great
             after, before = values(step), values(-step)
             for k, autograd in enumerate(found):
                 slope = (after[k] - before[k]) / (2 * step)
