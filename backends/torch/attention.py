@@ -180,7 +180,10 @@ def added_bias(w: BodyWriter, node: ir.Attend, score: ir.Region, layout: Layout)
     score_inputs(w, node, score)
     w.write([n for n in score.body if n.outs[0] is not score.result])
     value, negative = added
-    bias = across(w, w.read(value), layout)
+    t = w.read(value)
+    bias = across(w, t, layout)
+    if len(layout) == 4 and not has(t.layout, layout[0][0]) and any(has(t.layout, x) for x in layout[1]):
+        bias = Subscript(bias, (Text("None"),))  # the fused kernels take two axes or four
     return to_dtype(w, Unary("-", bias) if negative else bias, value.type.dtype, node.q.type.dtype)
 
 

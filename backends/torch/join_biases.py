@@ -8,9 +8,9 @@ from typing import cast
 
 from ...compiler import ir
 from ...compiler.dims import ONE
-from ...compiler.ir import Axis, Label, Module, Node, Program, Type, Value
+from ...compiler.ir import REST, Axis, Label, Module, Node, Program, Type, Value
 from ...grammar.frozen import frozen
-from ..python.attention_axes import Given, additive_bias, attend_axes, has_score, is_native, mask_kind
+from ..python.attention_axes import AttendAxes, Given, additive_bias, attend_axes, has_score, is_native, mask_kind
 from ..python.code import Binary, Choice, Code, Subscript, Text, Unary, Var, method, number
 from ..python.copy_nodes import Copier
 from ..python.layouts import Layout
@@ -182,9 +182,14 @@ def _masked(node: ir.Attend, found: tuple[Value, bool], mask: Value) -> MaskedBi
     sizes = {a.label: a.size for v in (node.q, node.k) for a in v.type.axes}
     sizes[node.key] = node.k.type.axis(node.k_axis).size
     order = (*axes.batch, *axes.heads, node.query, node.key)
-    slots = (node.query, node.key)
-    kind = Type(tuple(Axis(x, sizes[x] if x in there else ONE) for x in order if x in there or x in slots), node.q.type.dtype)
+    always = (*whole_batch(axes, there), node.query, node.key)
+    kind = Type(tuple(Axis(x, sizes[x] if x in there else ONE) for x in order if x in there or x in always), node.q.type.dtype)
     return MaskedBias(outs=(Value(kind, "bias", node.span),), span=node.span, bias=bias, negative=negative, mask=mask, heads=axes.heads)
+
+
+def whole_batch(axes: AttendAxes, there: Collection[Label]) -> tuple[Label, ...]:
+    """The batch axis, where a bias has heads: the fused kernels take biases of two axes or of four."""
+    return axes.batch if len(axes.batch) == 1 and axes.batch[0] is not REST and any(x in there for x in axes.heads) else ()
 
 
 def _with_bias(node: ir.Attend, bias: Value) -> ir.Attend:
@@ -215,8 +220,8 @@ def lower_masked_bias(w: BodyWriter, node: ir.Node) -> None:
     bias = across(w, w.read(joined.bias), layout)
     bias = to_dtype(w, Unary("-", bias) if joined.negative else bias, joined.bias.type.dtype, joined.out.type.dtype)
     mask = given_mask(w, joined.mask, layout)
-    if len(heads) > 1 and (lead := at - sum(x in joined.bias.type.labels for x in labels[:at])):
-        bias = Subscript(bias, (Text("None"),) * lead)  # heads are told apart by their place
+    if lead := at - sum(x in joined.bias.type.labels for x in labels[:at]):
+        bias = Subscript(bias, (Text("None"),) * lead)  # heads are told apart by their place, and the fused kernels want all four
     bias = w.temporary(bias, "bias", hint="bias") if joined.mask in w.maybe_none and not isinstance(bias, Var) else bias
     code: Code = method(bias, "masked_fill", Unary("~", mask), number(float("-inf")))
     if joined.mask in w.maybe_none:

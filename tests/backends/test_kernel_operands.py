@@ -1,4 +1,4 @@
-"""What attention's fused kernels take: tensors of four dimensions, and a bias with its keys next to each other in memory (on the CPU)."""
+"""What attention's fused kernels take: tensors of four dimensions, and a bias of as many with its keys next to each other in memory (on the CPU)."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_keys_are_neighbours(text: str, tmp_path: Path) -> None:
         model(ids)
         model(ids, attention_mask=(ids != 0).long()) if "padding" in text else model(ids)
     assert len(found) == 6
-    assert all(bias is not None and bias.stride(-1) == 1 for _, bias in found), found
+    assert all(bias is not None and bias.stride(-1) == 1 and bias.dim() == 4 for _, bias in found), found
 
 
 @pytest.mark.parametrize("seen", ["causal and all", "all", "of_row", "causal and of_row"])
