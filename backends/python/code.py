@@ -477,12 +477,10 @@ def _broken(start: str, code: Code, end: str, names: Names, indent: int) -> list
             return [f"{pad}{start}{render(function, names)}(", *_clauses(each, names, indent + 4), f"{pad}){end}"]
         case Call(Text(""), (inside,), ()):  # brackets
             return [f"{pad}{start}(", *_broken("", inside, "", names, indent + 4), f"{pad}){end}"]
-        case Call(Attribute(Binary() as value, name), (), ()):
-            return [f"{pad}{start}(", *_broken("", value, "", names, indent + 4), f"{pad}).{name}(){end}"]
         case Call(Attribute(value, name), (), ()):
-            return _broken(start, value, f".{name}(){end}", names, indent)
+            return _broken(start, _at(value, TIGHT), f".{name}(){end}", names, indent)
         case Subscript(value, items) if len(items) > 1:
-            return [f"{pad}{start}{render(value, names)}[", *(f"{pad}    {_item(i, names)}," for i in items), f"{pad}]{end}"]
+            return [f"{pad}{start}{render(_at(value, TIGHT), names)}[", *(f"{pad}    {_item(i, names)}," for i in items), f"{pad}]{end}"]
         case Items(items, square=True):
             joined = f"{pad}    {', '.join(render(i, names) for i in items)}"
             apart = [joined] if len(joined) <= WIDTH else _one_a_line([("", i) for i in items], names, indent)
@@ -530,6 +528,8 @@ def _one_a_line(items: Sequence[tuple[str, Code]], names: Names, indent: int) ->
 def _operands(value: Binary) -> list[tuple[str, Code]]:
     """A chain of operators of one rank, each operand with the operator before it."""
     level = RANKS[value.operator]
+    if level == RANKS["<"]:  # of three, each would be compared with the next
+        return [("", _at(value.left, level + 1)), (value.operator, _at(value.right, level + 1))]
     found: list[tuple[str, Code]] = []
     code: Code = value
     while isinstance(code, Binary) and RANKS[code.operator] == level and level != RANKS["**"]:

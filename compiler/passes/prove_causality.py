@@ -15,6 +15,7 @@ from ..dims import ONE, ZERO
 from ..ir import Assumption, Axis, Program, Type, Value
 from .position_bounds import NOTHING, Bound, Cause, Info
 from .position_forms import highest, position
+from .read_indices import UNKNOWN, counted
 from .trace_positions import Tracer
 
 
@@ -54,7 +55,8 @@ def prove(program: Program) -> Flow:
     sources = [i for i in program.inputs if not i.training and i.value.type.dtype == "int" and not _one_a_row(i, program)]
     others = [i for i in program.inputs if not i.training and i.value.type.dtype != "int"]
     beside = [i for i in others if sum(a.size.is_dynamic for a in i.value.type.axes) > 1]
-    env = {i.value: Info(_sources(i)) for i in (*sources, *beside)}
+    env = {i.value: Info(_sources(i), UNKNOWN if i.bound is None else counted(i.bound)) for i in (*sources, *beside)}
+    interpreter.ranges.update((value, info.range) for value, info in env.items())
     interpreter.module(program.root, env)
     names = program.root.output_names or ("logits",)
     verdicts: list[Verdict] = []

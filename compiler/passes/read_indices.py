@@ -42,6 +42,11 @@ def exactly(form: Form) -> Range:
     return Range((form,), (form,))
 
 
+def counted(size: Expr) -> Range:
+    """Of what numbers the entries of an axis: which of them depends on data."""
+    return Range((number(size - ONE),), (number(ZERO),), loose=True, loose_below=True)
+
+
 def range_of(node: Node, ranges: Mapping[Value, Range]) -> Range:
     """The range of a node's result, from those of its operands."""
     match node:
@@ -55,6 +60,10 @@ def range_of(node: Node, ranges: Mapping[Value, Range]) -> Range:
             return ranges.get(node.x, UNKNOWN)
         case ir.Cast() if node.x.type.dtype == "int":
             return ranges.get(node.x, UNKNOWN)
+        case ir.Reduce(function="argmax" | "argmin") if node.over[0] is not ir.REST:
+            return counted(node.x.type.axis(node.over[0]).size)
+        case ir.Along(function="argsort"):
+            return counted(node.x.type.axis(node.over).size)
         case Elementwise():
             args = [_operand(a, ranges) for a in node.args]
             return _loosened(node, _arithmetic(node, args), args)

@@ -14,7 +14,7 @@ from ..ir import REST, Axis, Label, Module, Node, Region, Value
 from .position_bounds import NOTHING, Bound, Bounds, Cause, Info, Support, doubted, drop, limit, move, relabel, union
 from .position_forms import Form, highest, number, position, positive
 from .position_supports import Supports, elsewhere
-from .read_indices import UNKNOWN, Range, exactly, range_of, sees_ahead
+from .read_indices import UNKNOWN, Range, counted, exactly, range_of, sees_ahead
 
 # ---------------------------------------------------------------- the interpreter
 
@@ -163,11 +163,13 @@ class Tracer:
     def infos(self, node: Node, env: Mapping[Value, Info]) -> dict[Value, Info]:
         """What is known of a node's results."""
         self.ranges[node.out] = range_of(node, self.ranges)
+        if isinstance(node, ir.Top):
+            self.ranges[node.outs[1]] = counted(node.x.type.axis(node.over).size)
         self.nodes.update((v, node) for v in node.outs)
         support, shown = self.supports.of(node, env)
         bounds = self.bounds(node, env)
         lost = not support and not shown and self.supports.loses(node, bounds, env)
-        return {v: Info(bounds, self.ranges[v] if k == 0 else UNKNOWN, support, shown, lost) for k, v in enumerate(node.outs)}
+        return {v: Info(bounds, self.ranges.get(v, UNKNOWN), support, shown, lost) for v in node.outs}
 
     def bounds(self, node: Node, env: Mapping[Value, Info]) -> Bounds:
         """The bounds of a node's results."""
