@@ -241,25 +241,26 @@ class ConfigReader:
             if self.evaluate(case) == value:
                 return self.evaluate(meaning)
         known = ", ".join(shown(self.evaluate(c)) for c in rest[::2])
-        keys = [k for k in keys_of(key) if _found(self.config, k) == value]
-        where = self.place(keys[0]) if keys else None
+        name, where = self.source(key, value, node.span)
         raise self.error(
             "E512",
-            f"`{keys[0] if keys else text_of(key)}` is {shown(value)}, which the spec's map does not know",
-            where or node.span,
+            f"`{name}` is {shown(value)}, which the spec's map does not know",
+            where,
             help=f"it knows {known}",
         )
+
+    def source(self, node: tree.Expr, value: Value, span: tree.Span | None = None) -> tuple[str, tree.Span]:
+        """The config's key that an expression has its value from, and where it stands; else the expression itself, at `span` or its own place."""
+        key = next((k for k in keys_of(node) if _found(self.config, k) == value), None)
+        return key or text_of(node), (self.place(key) if key else None) or span or node.span
 
     def each(self, node: tree.Call, count: tree.Expr, item: tree.Expr) -> Value:
         number = self.evaluate(count)
         if not isinstance(number, int):
             raise self.error("E516", f"`each` counts layers, found {shown(number)}", count.span)
         if number > MOST_LAYERS:
-            keys = [k for k in keys_of(count) if _found(self.config, k) == number]
-            where = self.place(keys[0]) if keys else None
-            raise self.error(
-                "E512", f"{shown(number)} layers are more than {MOST_LAYERS}, as many as are written one by one", where or count.span
-            )
+            _, where = self.source(count, number)
+            raise self.error("E512", f"{shown(number)} layers are more than {MOST_LAYERS}, as many as are written one by one", where)
         values: list[tree.Expr] = []
         for layer in range(number):
             self.locals["layer"] = layer

@@ -13,27 +13,9 @@ from torch import Tensor
 from xfc.backends import interpreter
 from xfc.backends import torch as torch_backend
 from xfc.backends.verify_modules import loaded
-from xfc.compiler.diagnostics import Diagnostics
-from xfc.compiler.elaborate import elaborate_file
-from xfc.compiler.ir import Program
 from xfc.compiler.pipeline import run as run_passes
 
-SHARED = """
-component layer(seen, distance)(x: [b, t, d]) -> [b, t, d]:
-    inner = multi_head(heads = 2, mask = seen, score = distance)
-    return x + inner(x)
-
-component stacked(seen, distance)(x: [b, t, d]) -> [b, t, d]:
-    shared distance = distance
-    layers = 3 of layer(seen, distance)
-    return layers(x)
-
-model small(d = 8)(input_ids: [b, t] int in 17, attention_mask: [b, t] int = 1) -> (y):
-    embed = embedding(17, d)
-    layers = stacked({mask}, {score})
-    {more}
-    return layers(embed(input_ids))
-"""
+from .test_join_biases import SPEC, program_of
 
 ROWS = """
 component of_rows(heads)(x: [b, r, t, d]) -> [b, r, t, d]:
@@ -69,24 +51,16 @@ def calls(found: list[tuple[Tensor, Tensor | None]]) -> Iterator[None]:
 
 
 CASES = [
-    SHARED.format(mask=mask, score=score, more="positions = index(t)" if "alibi" in score else "")
-    for score in ("bucketed_bias(heads = 2)", "alibi(heads = 2)")
+    SPEC.format(mask=mask, score=score, more="positions = index(t)" if "alibi" in score else "")
+    for score in ("bucketed_bias(heads = 4)", "alibi(heads = 4)")
     for mask in ("padding", "causal and padding", "causal")
 ]
-
-
-def program_of(text: str, folder: Path) -> Program:
-    (folder / "spec.xf").write_text(text)
-    diagnostics = Diagnostics()
-    program = elaborate_file(str(folder / "spec.xf"), [], diagnostics)
-    assert program is not None, diagnostics.found
-    return run_passes(program)
 
 
 @pytest.mark.parametrize("text", CASES)
 def test_keys_are_neighbours(text: str, tmp_path: Path) -> None:
     found: list[tuple[Tensor, Tensor | None]] = []
-    with loaded(torch_backend.emit(program_of(text, tmp_path)), "ordered") as module, calls(found), torch.no_grad():
+    with loaded(torch_backend.emit(run_passes(program_of(text, tmp_path))), "ordered") as module, calls(found), torch.no_grad():
         model = module.Model()
         ids = torch.arange(14).reshape(2, 7)
         model(ids)
@@ -97,7 +71,7 @@ def test_keys_are_neighbours(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seen", ["causal and all", "all", "of_row", "causal and of_row"])
 def test_several_batch_axes_are_one(seen: str, tmp_path: Path) -> None:
-    program = program_of(ROWS.format(seen=seen), tmp_path)
+    program = run_passes(program_of(ROWS.format(seen=seen), tmp_path))
     given = {"x": torch.randn(2, 3, 5, 8, dtype=torch.float64)}
     params = interpreter.initial_params(program, 0, "float64", {})
     said = interpreter.run(program, params, {k: v.numpy() for k, v in given.items()}, dtype="float64", under={})
