@@ -8,13 +8,14 @@ from dataclasses import replace
 
 from .code import Assign, Block, Code, Do, Note, Return, Statement, Store, Subscript, Text, Var, map_parts, parts, with_value
 
+Items = tuple[Code, ...]
 PLACES = frozenset((Text(":"), Text("..."), Text("None")))
 
 
 def broadcast_once(statements: tuple[Statement, ...], inputs: Collection[Var]) -> tuple[Statement, ...]:
-    """Requires: `inputs` are tensors. Ensures: `c[:, None]`, where nothing else is read of c and it is read so twice or more, stands where c is made,
-    or first of all if c is an input. Leaves alone: variables that are assigned more than once."""
-    views: dict[Var, set[tuple[Code, ...]]] = {}
+    """Requires: `inputs` are tensors. Ensures: `c[:, None]`, where nothing else is read of c and it is read so twice or more, or in a loop, stands where c
+    is made, or first of all if c is an input. Leaves alone: variables that are assigned more than once."""
+    views: dict[Var, set[Items]] = {}
     reads: Counter[Var] = Counter()
     made: Counter[Var] = Counter()
     _count(statements, views, reads, made)
@@ -30,6 +31,15 @@ def broadcast_once(statements: tuple[Statement, ...], inputs: Collection[Var]) -
     at = notes[0] if notes else len(statements)
     rewritten = _rewrite(statements, {v: (mapping[v], chosen[v]) for v in mapping})
     return (*rewritten[:at], *first, *rewritten[at:])
+
+
+def take_views(statements: tuple[Statement, ...], inputs: Collection[Var]) -> tuple[tuple[Statement, ...], dict[Var, Items]]:
+    """The inputs of which nothing but one view is read, each with that view, and the statements that read what the caller gives instead: the view itself."""
+    views: dict[Var, set[Items]] = {}
+    made: Counter[Var] = Counter()
+    _count(statements, views, Counter(), made)
+    chosen = {v: next(iter(views[v])) for v in inputs if len(views.get(v, ())) == 1 and next(iter(views[v])) and not made[v]}
+    return _rewrite(statements, {v: (v, items) for v, items in chosen.items()}), chosen
 
 
 def _is_shape(s: Assign) -> bool:
@@ -51,15 +61,19 @@ def _value(s: Statement) -> Code | None:
             return None
 
 
-def _count(statements: tuple[Statement, ...], views: dict[Var, set[tuple[Code, ...]]], reads: Counter[Var], made: Counter[Var]) -> None:
+def _count(
+    statements: tuple[Statement, ...], views: dict[Var, set[Items]], reads: Counter[Var], made: Counter[Var], times: int = 1
+) -> None:  # fmt: skip
+    """How often each variable is read (`times` for each place), as which views, and how often it is assigned."""
+
     def look(code: Code) -> None:
         match code:
             case Subscript(Var() as var, items) if set(items) <= PLACES and Text("None") in items:
                 views.setdefault(var, set()).add(items)
-                reads[var] += 1
+                reads[var] += times
             case Var():
                 views.setdefault(code, set()).add(())
-                reads[code] += 1
+                reads[code] += times
             case _:
                 for part in parts(code):
                     look(part)
@@ -74,10 +88,10 @@ def _count(statements: tuple[Statement, ...], views: dict[Var, set[tuple[Code, .
             look(s.target)
         elif isinstance(s, Block):
             made.update(s.binds)
-            _count(s.body, views, reads, made)
+            _count(s.body, views, reads, made, times + s.loop)
 
 
-def _rewrite(statements: tuple[Statement, ...], chosen: dict[Var, tuple[Var, tuple[Code, ...]]]) -> tuple[Statement, ...]:
+def _rewrite(statements: tuple[Statement, ...], chosen: dict[Var, tuple[Var, Items]]) -> tuple[Statement, ...]:
     def go(code: Code) -> Code:
         if isinstance(code, Subscript) and isinstance(code.value, Var) and code.value in chosen:
             return chosen[code.value][0]

@@ -31,6 +31,7 @@ from .code import (
     variables,
     with_value,
 )  # fmt: skip
+from .sink_values import sink_values
 
 FOLD_WIDTH = 114
 FOLD_SIZE = 12
@@ -50,7 +51,7 @@ def fold_values(
     line stays readable. `simplify` rewrites what was joined. Nothing moves into a loop, and nothing that reads a variable assigned twice moves across a block."""
     statements = _drop_dead(statements)
     statements = _join_copies(statements, inputs)
-    statements = broadcast_once(statements, inputs)
+    statements = sink_values(broadcast_once(statements, inputs))
     folded = _fold(statements, Counter(_reads(statements)), _assigned_often(statements), indent, simplify)
     return break_long(folded, indent)
 

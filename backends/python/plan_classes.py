@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import field
+from functools import cached_property
 from itertools import chain, count
 
 from ...compiler import ir
 from ...compiler.dims import Expr, Sym, sym
 from ...grammar.frozen import frozen, mutable
-from .code import Attribute, Code, number
+from .broadcast_once import Items
+from .code import Attribute, Code, Subscript, number
 from .find_classes import Class, find_classes
 from .merge_heads import Merged
 from .numbers import expression
@@ -47,6 +49,7 @@ class Plans:
     merged: Merged
     named: dict[str, Expr] = field(default_factory=dict)  # what names stand for, where that is one thing in the whole program
     unused: dict[int, frozenset[str]] = field(default_factory=dict)  # by key of a written class: explicit numbers that its code never reads
+    views: dict[int, dict[int, Items]] = field(default_factory=dict)  # by key of a written class: inputs that come with further dimensions
     _names: dict[int, tuple[dict[Expr, str], dict[Expr, str]]] = field(default_factory=dict)
 
     def of(self, module: ir.Module) -> Plan:
@@ -61,6 +64,22 @@ class Plans:
         """The explicit arguments of a class, without those that it turned out not to need."""
         gone = self.unused.get(plan.of.key, frozenset())
         return tuple((n, v) for n, v in plan.numbers if n not in gone)
+
+    def given(self, module: ir.Module, k: int, code: Code) -> Code:
+        """The argument for input k of a module, as its class wants it."""
+        view = self.views.get(self.of(module).of.key, {}).get(k)
+        return code if view is None else Subscript(code, view)
+
+    @cached_property
+    def called_elsewhere(self) -> set[int]:
+        """Keys of the classes that something else than a call or a loop over layers applies."""
+        found: set[int] = set()
+        for module in ir.walk(self.program.root):
+            for node in module.body:
+                if isinstance(node, ir.Scan | ir.Route | ir.Pairwise):
+                    target = node.target if isinstance(node.target, ir.Module) else module.child(node.target).module  # type: ignore[union-attr]
+                    found.add(self.of(target).of.key)
+        return found
 
     def names_of(self, plan: Plan) -> tuple[dict[Expr, str], dict[Expr, str]]:
         """The explicit arguments of a class by what they are in its first use: the first name of each, and the last."""

@@ -36,7 +36,8 @@ def lower_call(w: BodyWriter, node: ir.Node) -> None:
             numbers = [Text(v) for v in BANK_INPUTS]
         numbers += [Text(v) for v in state_inputs(module)]
         numbers += cache_arguments(w, node, module)
-    code = Call(function, (*bound.args, *numbers))
+    args = (w.numbers.plans.given(module, k, a) for k, a in enumerate(bound.args))
+    code = Call(function, (*args, *numbers))
     kind = node.target if isinstance(node.target, str) else module.name
     layouts = [out_layout(w, f, a, bound) for f, a in zip(module.outputs, node.outs, strict=True)]
     if len(node.outs) == 1:

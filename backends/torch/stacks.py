@@ -84,12 +84,13 @@ def lower_fold(w: BodyWriter, node: ir.Node) -> None:
 
 def _slot_arguments(w: BodyWriter, node: ir.Fold, slot: int, module: ir.Module, carried: list[Var]) -> tuple[Code, ...]:
     found: list[Code] = []
-    for place, formal in zip(node.inputs[slot], module.inputs, strict=True):
+    for k, (place, formal) in enumerate(zip(node.inputs[slot], module.inputs, strict=True)):
         if place < node.carried:
             found.append(carried[place])
         else:
             code = w.arranged(w.read(node.args[place]), _apart(node.args[place]))
-            found.append(code if isinstance(code, Var | Attribute | Text) else w.temporary(code, "y", hint=formal.hint))
+            code = code if isinstance(code, Var | Attribute | Text) else w.temporary(code, "y", hint=formal.hint)
+            found.append(w.numbers.plans.given(module, k, code))
     return tuple(found)
 
 

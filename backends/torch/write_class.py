@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from ...compiler import ir
 from ...grammar.frozen import frozen
+from ..python.broadcast_once import take_views
 from ..python.code import Assign, Attribute, Block, Call, Code, Do, Items, Return, Statement, Store, Text, Var, lines, method, wrap
 from ..python.docstring import docstring
 from ..python.fold_values import fold_values, trim_notes
@@ -203,6 +204,12 @@ def finish(
     """Shapes read once at the top, values folded, names given; `further` are arguments besides the inputs."""
     inputs = tuple(w.inputs.values())
     statements = (*w.checks, *w.shape_statements(), *w.statements)
+    plans, key = w.numbers.plans, w.numbers.plan.of.key
+    if not w.numbers.is_root and key not in plans.called_elsewhere:
+        fixed = {*w.masks, *w.maybe_none, *w.optional, *w.by_index}
+        free = {w.inputs[v]: k for k, v in enumerate(w.module.inputs) if v not in fixed and v.type.dtype != "int"}
+        statements, views = take_views(statements, free)
+        plans.views[key] = {free[var]: items for var, items in views.items()}
     numbers = {*w.numbers.kept, *(n for n, _ in w.numbers.plan.numbers)}
     folded = trim_notes(fold_values(statements, inputs, indent, simplifier(numbers)))
     taken = {v: v.hint for v in inputs} | given

@@ -100,8 +100,6 @@ class OffsetRmsNorm(nn.Module):
 
 
 def halves(q: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    cosine = cosine[:, :, None]
-    sine = sine[:, :, None]
     a, b = q.chunk(2, -1)
     return torch.cat((a * cosine - b * sine, b * cosine + a * sine), -1)
 
@@ -215,12 +213,12 @@ class Transformer(nn.Module):
         pair = -2 * pair / self.head_dim
         frequency = self.local_theta**pair
         angle = position_ids * frequency  # [b, t, head_dim // 2]
-        local_cosine = angle.cos().to(x.dtype)
-        local_sine = angle.sin().to(x.dtype)
+        local_cosine = angle.cos().to(x.dtype)[:, :, None]
+        local_sine = angle.sin().to(x.dtype)[:, :, None]
         frequency = self.theta**pair
         angle = position_ids * frequency  # [b, t, head_dim // 2]
-        cosine = angle.cos().to(x.dtype)
-        sine = angle.sin().to(x.dtype)
+        cosine = angle.cos().to(x.dtype)[:, :, None]
+        sine = angle.sin().to(x.dtype)[:, :, None]
         for i, layer in enumerate(self.layers):
             if i % 6 < 5:
                 x = layer(x, local_cosine, local_sine, window_mask, None if cache is None else cache[i], slots)
@@ -249,7 +247,6 @@ class Gemma3_1b(nn.Module):
         B, T = input_ids.shape
         slots = None if cache is None else cache.slots(T)
         q_slots = torch.arange(T, device=input_ids.device) if slots is None else slots.new
-        k_slots = q_slots if slots is None else torch.arange(slots.end, device=input_ids.device)
         q_blocks, k_blocks = window_blocks(q_slots, self.config.window - 1)
         if cache is not None and slots is not None:
             q_blocks = slots.new[None]
@@ -260,6 +257,7 @@ class Gemma3_1b(nn.Module):
         window_mask = (k_blocks[:, None] <= q_blocks[..., None]) & window_mask
         causal_mask = None
         if attention_mask is not None:
+            k_slots = q_slots if slots is None else torch.arange(slots.end, device=input_ids.device)
             window_mask = window_mask & (attention_mask[:, k_blocks.clamp(min=0)] == 1)[:, None, :, None]
             causal_mask = (k_slots <= q_slots[:, None]) & (attention_mask == 1)[:, None, None]
         if position_ids is None:

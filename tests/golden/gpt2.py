@@ -144,11 +144,11 @@ class Gpt2(nn.Module):
         B, T = input_ids.shape
         slots = None if cache is None else cache.slots(T)
         q_slots = torch.arange(T, device=input_ids.device) if slots is None else slots.new
-        k_slots = q_slots if slots is None else torch.arange(slots.end, device=input_ids.device)
         if cache is not None:
             attention_mask = cache.attention_mask.keep_given(attention_mask, slots)
         causal_mask = None
         if attention_mask is not None:
+            k_slots = q_slots if slots is None else torch.arange(slots.end, device=input_ids.device)
             causal_mask = (k_slots <= q_slots[:, None]) & (attention_mask == 1)[:, None, None]
         if position_ids is None:
             position_ids = q_slots.expand(B, -1)

@@ -55,8 +55,6 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scal
 
 
 def halves(q: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    cosine = cosine[:, :, None]
-    sine = sine[:, :, None]
     a, b = q.chunk(2, -1)
     return torch.cat((a * cosine - b * sine, b * cosine + a * sine), -1)
 
@@ -159,8 +157,8 @@ class Transformer(nn.Module):
         pair = float32(torch.arange(self.d_model // (2 * self.heads), device=x.device), x)
         frequency = self.theta ** (-2 * pair / (self.d_model // self.heads))
         angle = float32(position_ids, x)[..., None] * frequency  # [b, t, head_dim // 2]
-        cosine = angle.cos().to(x.dtype)
-        sine = angle.sin().to(x.dtype)
+        cosine = angle.cos().to(x.dtype)[:, :, None]
+        sine = angle.sin().to(x.dtype)[:, :, None]
         for i, layer in enumerate(self.layers):
             x = layer(x, cosine, sine, mask, None if cache is None else cache[i], slots)
         return self.norm(x)
@@ -187,11 +185,11 @@ class Llama3_8b(nn.Module):
         B, T = input_ids.shape
         slots = None if cache is None else cache.slots(T)
         q_slots = torch.arange(T, device=input_ids.device) if slots is None else slots.new
-        k_slots = q_slots if slots is None else torch.arange(slots.end, device=input_ids.device)
         if cache is not None:
             attention_mask = cache.attention_mask.keep_given(attention_mask, slots)
         causal_mask = None
         if attention_mask is not None:
+            k_slots = q_slots if slots is None else torch.arange(slots.end, device=input_ids.device)
             causal_mask = (k_slots <= q_slots[:, None]) & (attention_mask == 1)[:, None, None]
         if position_ids is None:
             position_ids = q_slots.expand(B, -1)
