@@ -50,15 +50,16 @@ ENTRIES = 12
 """Parameter entries whose gradients are compared."""
 
 
-def verify(program: Program, *, checkpoint: Path | None = None, dtype: str = "float32", seed: int = 0) -> Report:
-    """Compare three ways. `dtype` is float32 or float64; `checkpoint` is a folder with published weights."""
+def verify(program: Program, *, checkpoint: Path | None = None, dtype: str = "float32", seed: int = 0, fuse: bool = False) -> Report:
+    """Compare three ways. `dtype` is float32 or float64; `checkpoint` is a folder with published weights; `fuse`: PyTorch's linear maps of one
+    value are one map."""
     if checkpoint is None and parameter_count(program) > ENOUGH:
         chosen = shrink(program)
     else:
         chosen = unshrunk(program)
     with ExitStack() as stack:
         try:
-            made = _Verification(chosen, dtype, seed, checkpoint, stack)
+            made = _Verification(chosen, dtype, seed, checkpoint, stack, fuse)
         except SpecError:
             raise
         except Exception as error:
@@ -96,11 +97,11 @@ def difference(got: Array | None, want: Array) -> float:
 class _Verification:
     """One run: the modules, their weights, and the inputs."""
 
-    def __init__(self, chosen: Shrunk, dtype: str, seed: int, checkpoint: Path | None, stack: ExitStack) -> None:
+    def __init__(self, chosen: Shrunk, dtype: str, seed: int, checkpoint: Path | None, stack: ExitStack, fuse: bool = False) -> None:
         from . import numpy as numpy_backend
         from . import torch as torch_backend
 
-        self.chosen, self.dtype, self.seed = chosen, dtype, seed
+        self.chosen, self.dtype, self.seed, self.fuse = chosen, dtype, seed, fuse
         self.under = {s: v for s, v in chosen.under.items() if s.value is not None}
         self.program = chosen.program
         self.emitted = run_passes(chosen.program)
@@ -109,7 +110,8 @@ class _Verification:
         keys = {own.name: there.name for own, there in zip(*places, strict=True)}
         names = tuple(n or "output" for n in self.emitted.root.output_names) or ("output",)
         self.step = derive_decoding(self.program)
-        codes = {n: emit_with_cache(self.program, b.emit, self.step) for n, b in (("torch", torch_backend), ("numpy", numpy_backend))}
+        emitters = {"torch": partial(torch_backend.emit, fuse=True) if fuse else torch_backend.emit, "numpy": numpy_backend.emit}
+        codes = {n: emit_with_cache(self.program, emit, self.step) for n, emit in emitters.items()}
         self.decoders = {name for name, (_, decodes) in codes.items() if decodes}
         torch_module = stack.enter_context(loaded(codes["torch"][0], "verified_torch"))
         numpy_module = stack.enter_context(loaded(codes["numpy"][0], "verified_numpy"))
@@ -199,7 +201,7 @@ class _Verification:
     def again(self, backend: str, what: str, program: Program) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
         """Another program on the same weights and inputs, run as a row was: by a backend, and by the interpreter."""
         with ExitStack() as stack:
-            made = _Verification(replace(self.chosen, program=program), self.dtype, self.seed, None, stack)
+            made = _Verification(replace(self.chosen, program=program), self.dtype, self.seed, None, stack, self.fuse)
             made.load(self.params)
             module = made.torch if backend == "torch" else made.numpy
             if what.startswith("segment"):
@@ -244,7 +246,7 @@ class _Verification:
     def gradient_errors(self, program: Program, names: Sequence[str]) -> dict[str, float]:
         """How far the gradients of parameters that another program has besides, at 0, are off."""
         with ExitStack() as stack:
-            made = _Verification(replace(self.chosen, program=program), "float64", self.seed, None, stack)
+            made = _Verification(replace(self.chosen, program=program), "float64", self.seed, None, stack, self.fuse)
             made.load({n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in {**made.params, **self.params}.items()})
             inputs = next(iter(self.sets.values()))
             project = made.projection(made.interpret(inputs))

@@ -62,9 +62,19 @@ def _array(value: object) -> Array:
 class TorchModule:
     """The PyTorch module with its weights; `names` are the outputs' names, `keys` what the spec's parameters are called in it where that differs."""
 
-    def __init__(self, model: torch.nn.Module, names: tuple[str, ...], keys: Mapping[str, str] = NO_KEYS) -> None:
-        self.model, self.names = model.eval(), names
+    def __init__(self, module: ModuleType, model: torch.nn.Module, names: tuple[str, ...], keys: Mapping[str, str] = NO_KEYS) -> None:
+        self.module, self.model, self.names = module, model.eval(), names
         self.spec_names = {there: own for own, there in keys.items()}
+
+    def apart(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Tensors of the module by name; where it has several linear maps in one, those of each."""
+        take: Callable[..., dict[str, torch.Tensor]] | None = getattr(self.module, "taken_apart", None)
+        return tensors if take is None else take(tensors, self.model)
+
+    def together(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The other way round."""
+        put: Callable[..., dict[str, torch.Tensor]] | None = getattr(self.module, "put_together", None)
+        return tensors if put is None else put(tensors, self.model)
 
     @staticmethod
     def build(
@@ -79,13 +89,13 @@ class TorchModule:
             model = module.Model(module.Config(**config))
         finally:
             torch.set_default_dtype(before)
-        return TorchModule(model.to(getattr(torch, dtype)), names, keys)
+        return TorchModule(module, model.to(getattr(torch, dtype)), names, keys)
 
     @staticmethod
     def published(module: ModuleType, folder: Path, dtype: str, names: tuple[str, ...], keys: Mapping[str, str] = NO_KEYS) -> TorchModule:
         import torch
 
-        return TorchModule(module.Model.from_pretrained(folder).to(getattr(torch, dtype)), names, keys)
+        return TorchModule(module, module.Model.from_pretrained(folder).to(getattr(torch, dtype)), names, keys)
 
     def to(self, dtype: str) -> None:
         import torch
@@ -94,7 +104,7 @@ class TorchModule:
 
     def state(self) -> dict[str, Array]:
         """The weights by the module's own keys."""
-        return {name: value.detach().numpy().copy() for name, value in self.model.state_dict().items()}
+        return {name: value.detach().numpy().copy() for name, value in self.apart(self.model.state_dict()).items()}
 
     def weights(self) -> dict[str, Array]:
         """The weights by the spec's names."""
@@ -104,7 +114,7 @@ class TorchModule:
         """Take weights by the spec's names; an array of the same number of entries is reshaped (a matrix in place of named axes)."""
         import torch
 
-        state = self.model.state_dict()
+        state = self.apart(self.model.state_dict())
         own = {self.spec_names.get(name, name): value for name, value in state.items()}
         if surplus := sorted(set(own) - set(params)):
             raise ModuleError(f"the module has parameters that the spec lacks: {', '.join(surplus[:4])}")
@@ -113,7 +123,7 @@ class TorchModule:
                 raise ModuleError(f"{name} is {tuple(value.shape)} in the module and {params[name].shape} in the spec")
         names = {there: self.spec_names.get(there, there) for there in state}
         made = {n: torch.from_numpy(np.array(params[names[n]])).reshape(v.shape).to(v.dtype) for n, v in state.items()}
-        self.model.load_state_dict(made)
+        self.model.load_state_dict(self.together(made))
 
     def __call__(self, inputs: Arrays, **options: object) -> dict[str, Array]:
         import torch
@@ -167,10 +177,8 @@ class TorchModule:
         if not isinstance(total, torch.Tensor) or not total.requires_grad:  # nothing to learn
             return {}
         total.backward()  # type: ignore[no-untyped-call]
-        return {
-            self.spec_names.get(n, n): (p.grad if p.grad is not None else torch.zeros_like(p)).detach().numpy().reshape(-1)
-            for n, p in self.model.named_parameters()
-        }
+        found = {n: (p.grad if p.grad is not None else torch.zeros_like(p)).detach() for n, p in self.model.named_parameters()}
+        return {self.spec_names.get(n, n): g.numpy().reshape(-1) for n, g in self.apart(found).items()}
 
 
 class NumpyModule:

@@ -40,12 +40,13 @@ class CheckpointView:
     has_groups: bool
     has_transposed: bool
     has_tables: bool
+    fused: str
     shape_lines: tuple[str, ...]
 
 
-def checkpoint_view(program: ir.Program, model: str, shapes: Sequence[str] = ()) -> CheckpointView:
+def checkpoint_view(program: ir.Program, model: str, shapes: Sequence[str] = (), *, fused: str = "") -> CheckpointView:
     """Requires: rows proved to cover the program (compiler/checkpoint.py). `model` is the name of the model's class; `shapes` are the lines of
-    `shape_lines`, for a file without modules."""
+    `shape_lines`, for a file without modules; `fused` are its classes of several linear maps in one."""
     stored = [r for r in program.checkpoint if r.own and not r.copy]
     experts = any(r.each is not None for r in stored)
     groups = any(r.groups != ONE for r in stored)
@@ -66,6 +67,7 @@ def checkpoint_view(program: ir.Program, model: str, shapes: Sequence[str] = ())
         has_groups=groups,
         has_transposed=transposed,
         has_tables=any(not p.stored for m in ir.walk(program.root) for p in m.params),
+        fused=fused,
         shape_lines=tuple(shapes),
     )  # fmt: skip
 

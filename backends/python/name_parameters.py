@@ -42,7 +42,7 @@ def name_parameters(program: ir.Program) -> ir.Program:
         for k, name in enumerate(path):
             found.append(next((apart[id(m)][name] for m in owners if name in apart[id(m)]), name))
             if k + 1 < len(path):
-                owners = list(_owners(module, path[: k + 1]))
+                owners = list(modules_at(module, path[: k + 1]))
         return tuple(found)
 
     checkpoint = tuple(replace(r, own=tuple(".".join(renamed(own.split("."), program.root)) for own in r.own)) for r in program.checkpoint)
@@ -92,7 +92,7 @@ class _Names:
 
     def keep_where_unlike(self, path: Sequence[str]) -> None:
         """One name of several slots' parameters must stay one name."""
-        found = [(m, p) for m in _owners(self.root, path[:-1]) for p in m.params if p.name == path[-1]]
+        found = [(m, p) for m in modules_at(self.root, path[:-1]) for p in m.params if p.name == path[-1]]
         if len({self.new.get(p.value, p.name) for _, p in found}) > 1:
             for module, _ in found:
                 for param in module.params:
@@ -100,12 +100,12 @@ class _Names:
 
     def renamed(self, path: Sequence[str], root: ir.Module | None = None) -> tuple[str, ...]:
         """A parameter's path from a module (the model), by new names."""
-        found = (p for m in _owners(root or self.root, path[:-1]) for p in m.params if p.name == path[-1])
+        found = (p for m in modules_at(root or self.root, path[:-1]) for p in m.params if p.name == path[-1])
         last = next((self.new.get(p.value, p.name) for p in found), path[-1])
         return (*path[:-1], last)
 
 
-def _owners(module: ir.Module, path: Sequence[str]) -> Iterator[ir.Module]:
+def modules_at(module: ir.Module, path: Sequence[str]) -> Iterator[ir.Module]:
     """The modules at a path, in which a stack's name is followed by the number of a layer: one for each slot. None behind a stack's name alone."""
     if not path:
         yield module
@@ -114,6 +114,6 @@ def _owners(module: ir.Module, path: Sequence[str]) -> Iterator[ir.Module]:
         match child:
             case ir.Stack(name=name) if name == path[0] and len(path) > 1:
                 for below, _ in child.slots:
-                    yield from _owners(below, path[2:])
+                    yield from modules_at(below, path[2:])
             case ir.Child(name=name) | ir.Bank(name=name) if name == path[0]:
-                yield from _owners(child.module, path[1:])
+                yield from modules_at(child.module, path[1:])

@@ -50,6 +50,16 @@ class Norm:
 Native = Linear | Embedding | Norm
 
 
+@frozen(kw_only=True, eq=False)
+class Fused:
+    """Linear maps of one input as one, `whole`: its results are those of the `parts`, by their names; `short` is what these do not share, `joined` all of that."""
+
+    whole: Linear
+    parts: Mapping[str, Linear]
+    short: tuple[str, ...]
+    joined: str
+
+
 @lru_cache(maxsize=1024)  # modules never change, and every part of a backend asks
 def match_native(module: ir.Module) -> Native | None:
     """The native module that is exactly this one, if there is one."""

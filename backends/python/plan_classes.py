@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
 from functools import cached_property
 from itertools import chain, count
@@ -15,6 +15,8 @@ from .broadcast_once import Items
 from .code import Attribute, Code, Subscript, number
 from .find_classes import Class, find_classes
 from .merge_heads import Merged
+from .name_parameters import native_of
+from .natives import Fused, Native
 from .numbers import expression
 
 Vector = tuple[Expr, ...]
@@ -47,6 +49,7 @@ class Plans:
     by_module: dict[int, tuple[Plan, int]]
     fields: dict[Sym, str]
     merged: Merged
+    fused: Mapping[ir.Value, Fused] = field(default_factory=dict)  # by its weight, what stands for several linear maps
     named: dict[str, Expr] = field(default_factory=dict)  # what names stand for, where that is one thing in the whole program
     unused: dict[int, frozenset[str]] = field(default_factory=dict)  # by key of a written class: explicit numbers that its code never reads
     views: dict[int, dict[int, Items]] = field(default_factory=dict)  # by key of a written class: inputs that come with further dimensions
@@ -54,6 +57,15 @@ class Plans:
 
     def of(self, module: ir.Module) -> Plan:
         return self.by_module[id(module)][0]
+
+    def fused_of(self, module: ir.Module) -> Fused | None:
+        """The linear maps for which a module stands, if it is such a one."""
+        return self.fused.get(module.params[0].value) if module.params else None
+
+    def native_of(self, module: ir.Module) -> Native | None:
+        """What the framework has for a module, if anything; of fused maps, the map that they are together."""
+        fused = self.fused_of(module)
+        return native_of(module) if fused is None else fused.whole
 
     def arguments(self, module: ir.Module) -> tuple[tuple[str, Expr], ...]:
         """The explicit numbers of one use."""
@@ -122,13 +134,14 @@ def plan_classes(
     merged: Merged | None = None,
     opaque: Collection[ir.Value] = (),
     *,
+    fused: Mapping[ir.Value, Fused] | None = None,
     has_classes: bool = True,
 ) -> Plans:
     """Requires: a typed program. Ensures: a plan for every module below the root; names are distinct, and none is `taken` by the file.
 
     A file without classes makes a function of every module."""
     classes = find_classes(program.root, opaque)
-    plans = Plans(program, [], {}, {s: n for n, s in program.config}, merged or Merged(), _named_sizes(program))
+    plans = Plans(program, [], {}, {s: n for n, s in program.config}, merged or Merged(), fused or {}, _named_sizes(program))
     names = _names([c for c in classes if not is_native(c.first)], program, taken, has_classes)
     for c in classes:
         native = is_native(c.first)

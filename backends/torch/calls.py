@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from ...compiler import ir
+from ...compiler.dims import ONE, Expr
 from ...compiler.ir import Label
 from ..python.attention_axes import attend_axes
 from ..python.bind_calls import apart_from, bind, out_layout, renamed
 from ..python.choose_slots import slot_conditions
-from ..python.code import Attribute, Call, Code, Text, call
-from ..python.layouts import Dim, Layout, Tensor, sizes_of
+from ..python.code import Assign, Attribute, Call, Code, Items, Text, Var, call, method, number
+from ..python.layouts import Dim, Layout, Tensor, flat, sizes_of
 from ..python.name_parameters import native_of
-from ..python.natives import Embedding, Linear, Norm
+from ..python.natives import Embedding, Fused, Linear, Norm
 from ..python.write_body import BodyWriter
 from .bank_inputs import BANK_INPUTS, state_inputs, training_inputs
 from .cache.parts import counts, handed_on, keeps
@@ -60,6 +62,10 @@ def _child_module(w: BodyWriter, name: str) -> ir.Module:
 
 def _call_native(w: BodyWriter, node: ir.Call, name: str, module: ir.Module) -> bool:
     """Native modules act on the last dimension and leave the others as they lie."""
+    fused = w.numbers.plans.fused_of(module)
+    if fused is not None:
+        _call_fused(w, node, name, fused)
+        return True
     native = native_of(module)
     if native is None or not w.numbers.plans.of(module).is_native:
         return False
@@ -68,9 +74,7 @@ def _call_native(w: BodyWriter, node: ir.Call, name: str, module: ir.Module) -> 
     grouped_by = tuple(Text(v) for v in BANK_INPUTS) if w.numbers.plans.of(module).of.bank is not None else ()
     match native:
         case Linear():
-            inside = labels[len(labels) - len(native.inside) :]
-            rest = tuple(d for d in apart_from(t.layout, set(inside)) if not set(d) & set(inside))
-            code = w.arranged(t, (*rest, inside))
+            rest, code = _rows(w, t, labels[len(labels) - len(native.inside) :])
             outside = outs[len(outs) - len(native.outside) :]
             layout = (*renamed(rest, labels, outs), outside)
             if len(outside) > 1:
@@ -86,6 +90,50 @@ def _call_native(w: BodyWriter, node: ir.Call, name: str, module: ir.Module) -> 
             layout = renamed((*rest, labels[-1:]), labels, outs)
     w.define(node.out, call(Attribute(Text("self"), name), code, *grouped_by), layout, kind=name)
     return True
+
+
+def _rows(w: BodyWriter, t: Tensor, inside: tuple[Label, ...]) -> tuple[Layout, Code]:
+    """What a linear map reads, the axes `inside` last and as one; and how the others lie."""
+    rest = tuple(d for d in apart_from(t.layout, set(inside)) if not set(d) & set(inside))
+    return rest, w.arranged(t, (*rest, inside))
+
+
+def _call_fused(w: BodyWriter, node: ir.Call, name: str, fused: Fused) -> None:
+    """One product, of which each part takes its columns; where all have heads of one size, its heads."""
+    labels = node.args[0].type.labels
+    rest, code = _rows(w, w.read(node.args[0]), labels[len(labels) - len(fused.whole.inside) :])
+    grouped_by = tuple(Text(v) for v in BANK_INPUTS) if w.numbers.plan.of.bank is not None else ()
+    rest = renamed(rest, labels, node.out.type.labels)
+    made: Code = call(Attribute(Text("self"), name), code, *grouped_by)
+    axes = [out.type.axes[len(out.type.axes) - len(part.outside) :] for out, part in zip(node.outs, fused.parts.values(), strict=True)]
+    dims = [_head_dims(w, tuple(a.label for a in each)) if len(each) > 1 else (tuple(a.label for a in each),) for each in axes]
+    widths = {_size(each, d[-1]) for each, d in zip(axes, dims, strict=True)}
+    by_heads = len(widths) == 1 and all(len(d) > 1 for d in dims)
+    sizes = [_size(each, flat(d[:-1] if by_heads else d)) for each, d in zip(axes, dims, strict=True)]
+    if by_heads:
+        made = method(made, "unflatten", number(-1), Items((number(-1), w.number(widths.pop()))))
+    axis = number(-2 if by_heads else -1)
+    if len(set(sizes)) == 1:
+        made = method(made, "chunk", number(len(sizes)), axis)
+    else:
+        made = w.temporary(made, "y", hint=fused.joined) if by_heads else made
+        made = method(made, "split", Items(tuple(map(w.number, sizes))), axis)
+    taken: list[Layout] = [(*rest, flat(d[:-1]), d[-1]) if by_heads else (*rest, flat(d)) for d in dims]
+    wanted: list[Layout] = [(*rest, *d) for d in dims]
+    if taken == wanted:
+        w.define_several(node.outs, made, wanted, fused.short)
+        return
+    pieces = tuple(Var(kind=short) for short in fused.short)
+    w.statements.append(Assign(pieces, made))
+    for out, piece, lies, layout, short in zip(node.outs, pieces, taken, wanted, fused.short, strict=True):
+        w.define(out, w.arranged(Tensor(piece, lies, sizes_of(out.type)), layout), layout, kind=short)
+
+
+def _size(axes: Sequence[ir.Axis], labels: Sequence[Label]) -> Expr:
+    size = ONE
+    for axis in axes:
+        size = size * axis.size if axis.label in labels else size
+    return size
 
 
 def _head_dims(w: BodyWriter, outside: tuple[Label, ...]) -> Layout:

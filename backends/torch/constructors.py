@@ -10,7 +10,7 @@ from ..python.choose_slots import choose_by_slot
 from ..python.code import Attribute, Call, Choice, Code, Each, Items, Text, Unary, Var, call, lines, method, number, wrap
 from ..python.find_classes import sees_rows
 from ..python.name_parameters import native_of
-from ..python.natives import Embedding, Linear, Norm
+from ..python.natives import Embedding, Fused, Linear, Norm
 from ..python.write_body import Numbers
 
 
@@ -77,6 +77,9 @@ def _text(code: Code) -> str:
 def construct(module: ir.Module, numbers: Numbers) -> Code:
     """`Attention(config)`, `nn.Linear(config.d_model, config.hidden, bias=False)`."""
     plan = numbers.plans.of(module)
+    fused = numbers.plans.fused_of(module)
+    if fused is not None:
+        return fused_linear(fused, numbers)
     native = native_of(module) if plan.is_native else None
     if numbers.plan.of.bank is not None and isinstance(native, Linear):
         return grouped_linear(native, numbers.plan.of.bank, numbers)
@@ -92,13 +95,25 @@ def construct(module: ir.Module, numbers: Numbers) -> Code:
             return Call(Text(plan.name), _arguments(module, numbers))
 
 
-def grouped_linear(native: Linear, bank: ir.Axis, numbers: Numbers) -> Code:
+def grouped_linear(native: Linear, bank: ir.Axis, numbers: Numbers) -> Call:
     """A linear map for each expert."""
     init = native.weight.init
     numbers.helpers |= {"grouped_linear"}
     named = {"std": numbers.init(init.numbers[0])} if init.kind == "normal" else {}
     sizes = [numbers.init(n) for n in (bank.size, native.size_in, native.size_out)]
     return call("GroupedLinear", *sizes, bias=Text(str(native.bias is not None)), **named)
+
+
+def fused_linear(fused: Fused, numbers: Numbers) -> Code:
+    """`FusedLinear(config.d_model, bias=False, q_proj=config.d_model, k_proj=..., v_proj=...)`."""
+    sizes = tuple((name, numbers.init(part.size_out)) for name, part in fused.parts.items())
+    size_in, bank = numbers.init(fused.whole.size_in), numbers.plan.of.bank
+    if bank is None:
+        numbers.helpers |= {"fused_linear"}
+        return Call(Text("FusedLinear"), (size_in,), (("bias", Text(str(fused.whole.bias is not None))), *sizes))
+    made = grouped_linear(fused.whole, bank, numbers)
+    numbers.helpers |= {"fused_grouped_linear"}
+    return Call(Text("FusedGroupedLinear"), made.args[:2], (*made.named, *sizes))
 
 
 def _no_bias(norm: Norm) -> dict[str, Code]:

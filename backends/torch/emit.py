@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ...compiler import ir
 from ...compiler.dims import Expr
@@ -17,7 +17,7 @@ from ..python.inline_functions import inline_functions
 from ..python.keep_whole_axes import keep_whole_axes
 from ..python.merge_heads import merge_heads
 from ..python.name_parameters import name_parameters, native_of
-from ..python.natives import Linear
+from ..python.natives import Fused, Linear
 from ..python.numbers import expression
 from ..python.order_biases import order_biases
 from ..python.plan_classes import plan_classes
@@ -30,8 +30,9 @@ from .cache.thread_slots import thread_slots
 from .chunk_losses import chunk_losses
 from .file_names import FILE_NAMES, RESERVED
 from .flex import find_by_index
+from .fuse_linear_maps import fuse_linear_maps
 from .generation import find_generation
-from .helpers import chosen_helpers
+from .helpers import FUSED_CLASSES, chosen_helpers
 from .initial_weights import init_rules
 from .join_biases import join_biases
 from .loss_statistics import read_statistics
@@ -40,18 +41,21 @@ from .write_class import ClassView, write_class
 from .write_model import write_model
 
 
-def emit(program: ir.Program, *, flex: bool = False) -> str:
+def emit(program: ir.Program, *, flex: bool = False, fuse: bool = False) -> str:
     """Requires: a verified program, after the passes. Ensures: a file that needs torch alone, formatted, the same bytes for the same program.
 
     `flex`: on CUDA, masks and scores that are functions of indices go to FlexAttention, with all tokens so far at hand.
+    `fuse`: linear maps of one value are one map; a checkpoint's tensors are put together when they are loaded.
 
     Raises SpecError (E601) where this backend cannot write an operation."""
     given = program
     program, kept = prepare_cache(order_biases(keep_whole_axes(inline_functions(program))))
     program, masks = prepare_masks(program, for_kernels=True, by_index=find_by_index(program) if flex else None)
     program = thread_slots(join_biases(program, masks.by_index))
-    program, merged = merge_heads(read_states_by_chunks(chunk_losses(read_statistics(name_parameters(remove_dead_nodes(program))))))
-    plans = plan_classes(program, _is_native(program), FILE_NAMES, merged, masks.inputs)
+    program = read_states_by_chunks(chunk_losses(read_statistics(name_parameters(remove_dead_nodes(program)))))
+    program, fused = fuse_linear_maps(program) if fuse else (program, {})
+    program, merged = merge_heads(program)
+    plans = plan_classes(program, _is_native(program, fused), FILE_NAMES, merged, masks.inputs, fused=fused)
     functions = {p.name for p in plans.plans if p.is_function}
     reserved = RESERVED | functions
     helpers: set[str] = set()
@@ -61,7 +65,7 @@ def emit(program: ir.Program, *, flex: bool = False) -> str:
     root = Numbers(plans, plans.of(program.root), is_root=True)
     generation = find_generation(given, root, any("logits_to_keep" in line for line in model.signature))
     rules = init_rules(plans)
-    checkpoint = checkpoint_view(program, model.name)
+    checkpoint = checkpoint_view(program, model.name, fused=" | ".join(name for helper, name in FUSED_CLASSES if helper in helpers))
     text = template("torch", "module.py.j2").render(
         generation=generation, config=_config(program), asserts=_asserts(program), helpers=chosen_helpers(helpers),
         classes=views, model=model, init_rules=rules, recomputes=recomputes_layers(program),
@@ -84,11 +88,13 @@ def _output_fields(program: ir.Program) -> list[str]:
     return [f"{name}: Tensor{'' if k in decoded else ' | None'}" for k, name in enumerate(program.root.output_names)]
 
 
-def _is_native(program: ir.Program) -> Callable[[ir.Module], bool]:
-    """What torch has; of what stands in a bank, linear maps."""
+def _is_native(program: ir.Program, fused: Mapping[ir.Value, Fused]) -> Callable[[ir.Module], bool]:
+    """What torch has; of what stands in a bank, linear maps; what stands for several linear maps."""
     banks = bank_axes(program.root)
 
     def test(module: ir.Module) -> bool:
+        if module.params and module.params[0].value in fused:
+            return True
         native = native_of(module)
         return isinstance(native, Linear) or (native is not None and id(module) not in banks)
 

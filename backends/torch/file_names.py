@@ -12,14 +12,15 @@ IMPORTED = (
 MODEL = ("Config", "Model", "Output", "init_weights", "check_choice", "choose")
 COMPUTING = (
     "float32", "linear_recurrence", "grouped_attention", "shared_attention", "window_attention", "centred_attention", "window_blocks",
-    "GroupedLinear", "chosen_mm", "grouped_mm", "matmul_by_expert", "weight_gradient", "backward", "route", "pairwise", "stacked", "member",
+    "GroupedLinear", "FusedLinear", "FusedGroupedLinear", "chosen_mm", "grouped_mm", "matmul_by_expert", "weight_gradient", "backward",
+    "route", "pairwise", "stacked", "member",
     "state_space", "cross_entropy", "LinearCrossEntropy", "linear_cross_entropy", "BiasedCrossEntropy", "biased_cross_entropy",
     "near_and_chosen_attention", "attention_of_chosen", "runs_flex", "flex", "LinearStatistics", "linear_statistics", "chunks", "capped",
 )  # fmt: skip
 KEEPING = ("Cache", "Slots", "Rows", "OptionalRows", "Ring", "ring_slots", "follow", "tensors")
 LOADING = (
     "Joined", "published_names", "CHECKPOINT", "COPIES", "IGNORED", "load_weights", "spelling", "same_order", "misfit", "fault_of",
-    "read_tensors", "weight_files",
+    "read_tensors", "weight_files", "fused_tensors", "taken_apart", "put_together",
 )  # fmt: skip
 
 FILE_NAMES = frozenset((*dir(builtins), *IMPORTED, *MODEL, *COMPUTING, *KEEPING, *LOADING))

@@ -89,6 +89,18 @@ HELPERS = {
     def forward(self, x: Tensor, expert: Tensor, ends: Tensor | None) -> Tensor:
         y = chosen_mm(x, self.weight, expert) if ends is None else grouped_mm(x, self.weight.to(x.dtype), ends)
         return y if self.bias is None else y + self.bias[expert]''',
+    "fused_linear": '''class FusedLinear(nn.Linear):
+    """Several linear maps of one input as one; `sizes` has their names, and how many columns of the result each has."""
+
+    def __init__(self, size_in: int, bias: bool, **sizes: int) -> None:
+        super().__init__(size_in, sum(sizes.values()), bias=bias)
+        self.sizes = sizes''',
+    "fused_grouped_linear": '''class FusedGroupedLinear(GroupedLinear):
+    """Several linear maps of one input as one, for each expert; `sizes` has their names, and how many columns each has."""
+
+    def __init__(self, experts: int, size_in: int, bias: bool, std: float = 0.02, **sizes: int) -> None:
+        super().__init__(experts, size_in, sum(sizes.values()), bias, std)
+        self.sizes = sizes''',
     "chosen_mm": '''def chosen_mm(x: Tensor, weight: Tensor, expert: Tensor) -> Tensor:
     """x [n, in], each row by the weight [out, in] of its expert: for a few rows no other weights are touched."""
     if len(x) == 1 and x.is_cpu and not torch.compiler.is_compiling():
@@ -175,6 +187,8 @@ matmul_by_expert.register_autograd(backward, setup_context=lambda ctx, inputs, o
 
 NEEDS = {"route": ("grouped_mm",), "pairwise": ("grouped_mm",), "grouped_linear": ("grouped_mm",)}
 
+FUSED_CLASSES = (("fused_linear", "FusedLinear"), ("fused_grouped_linear", "FusedGroupedLinear"))
+"""Helpers that are several linear maps in one."""
 
 APART = ("cross_entropy", "linear_statistics", "linear_cross_entropy", "biased_cross_entropy")
 """What stands behind the model: how a loss is computed is no part of reading it."""

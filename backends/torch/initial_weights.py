@@ -12,7 +12,6 @@ from ...compiler.dims import const
 from ...grammar.frozen import frozen
 from ..python.choose_slots import slot_conditions
 from ..python.code import Attribute, Call, Code, Text, call, number, render, wrap
-from ..python.name_parameters import native_of
 from ..python.natives import Embedding, Linear, Native
 from ..python.plan_classes import Plan, Plans
 from ..python.write_body import Numbers
@@ -61,7 +60,7 @@ class _Part:
 def _parts_apart(module: ir.Module, plans: Plans) -> Iterator[_Part]:
     for child in module.children:
         for slot, part in _modules(child):
-            plan, native = plans.of(part), native_of(part)
+            plan, native = plans.of(part), plans.native_of(part)
             params = () if native is None or not plan.is_native else tuple(_apart(native, plan, plans))
             if params:
                 yield _Part(child=child, slot=slot, params=params)
@@ -141,7 +140,7 @@ def _commonest(plans: Plans) -> dict[str, str]:
         if not plan.is_native or plan.of.bank is not None:
             continue
         for use in plan.of.uses:
-            native = native_of(use)
+            native = plans.native_of(use)
             if native is not None and not any(n.symbols for n in native.weight.init.numbers):
                 rules.setdefault(_kind(native), Counter())[_rule(native.weight.init)] += 1
     found = {kind: counts.most_common(1)[0][0] for kind, counts in rules.items()}

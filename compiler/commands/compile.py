@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -33,21 +33,26 @@ KEEPING = ("torch", "numpy")
 @click.option("--target", default="torch", show_default=True, metavar="NAME", help="The backend: torch or numpy.")
 @click.option("--emit", type=click.Choice(["code", "ir"]), default="code", show_default=True, help="What to write: code, or the typed IR.")
 @click.option("--flex", is_flag=True, help="PyTorch: on a GPU, FlexAttention where masks or scores are functions of positions.")
+@click.option("--fuse", is_flag=True, help="PyTorch: linear maps of one value (q, k, v) as one map; published checkpoints load as ever.")
 @output_option
 @set_option
 @format_option
-def command(spec: str, target: str, emit: Literal["code", "ir"], flex: bool, output: str, sets: tuple[str, ...], form: Format) -> None:
+def command(
+    spec: str, target: str, emit: Literal["code", "ir"], flex: bool, fuse: bool, output: str, sets: tuple[str, ...], form: Format
+) -> None:
     """Write the module of SPEC, a path or the name of a shipped spec. Where there is an error, nothing is written."""
     installed = None if target in SHIPPED or emit == "ir" else _installed(target)
     diagnostics = Diagnostics()
-    if flex and (target != "torch" or emit != "code"):
-        raise click.BadParameter("it is for the code of `--target torch` alone.", param_hint="'--flex'")
+    options = {"flex": flex, "fuse": fuse}
+    chosen = [f"--{name}" for name, on in options.items() if on]
+    if chosen and (target != "torch" or emit != "code"):
+        raise click.BadParameter("it is for the code of `--target torch` alone.", param_hint=f"'{chosen[0]}'")
 
     def make() -> str | None:
-        return _written(spec, sets, diagnostics, target if emit == "code" else None, _flexible() if flex else installed)
+        return _written(spec, sets, diagnostics, target if emit == "code" else None, _with_options(options) if chosen else installed)
 
     with guarded(diagnostics):
-        text = make() if installed else remembered(("compile", target, emit, *(["--flex"] if flex else []), *sets), spec, diagnostics, make)
+        text = make() if installed else remembered(("compile", target, emit, *chosen, *sets), spec, diagnostics, make)
         if text is not None:
             write_whole(output, text)
     finish(diagnostics, form)
@@ -90,10 +95,10 @@ def _shipped(target: str) -> Emitter:
     return emitter
 
 
-def _flexible() -> Emitter:
-    """PyTorch's emitter, with FlexAttention."""
+def _with_options(options: Mapping[str, bool]) -> Emitter:
+    """PyTorch's emitter, with FlexAttention, with fused linear maps, or with both."""
     emit = importlib.import_module(SHIPPED["torch"]).emit
-    return lambda program: str(emit(program, flex=True))
+    return lambda program: str(emit(program, **options))
 
 
 def _installed(target: str) -> Emitter:

@@ -32,11 +32,19 @@ if TYPE_CHECKING:
     "--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="Precision of the comparison."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random weights and inputs.")
+@click.option("--fuse", is_flag=True, help="PyTorch as `xfc compile --fuse` writes it.")
 @click.option("--fields", is_flag=True, help="Change every argument of SPEC in turn, and tell what that does.")
 @set_option
 @format_option
 def command(
-    spec: str, checkpoint: Path | None, dtype: Literal["float32", "float64"], seed: int, fields: bool, sets: tuple[str, ...], form: Format
+    spec: str,
+    checkpoint: Path | None,
+    dtype: Literal["float32", "float64"],
+    seed: int,
+    fuse: bool,
+    fields: bool,
+    sets: tuple[str, ...],
+    form: Format,
 ) -> None:
     """Run what SPEC compiles to on the same weights and inputs, three ways, and compare outputs, gradients, decoding and information flow.
 
@@ -56,7 +64,7 @@ def command(
                 from ...backends.verify import verify
                 from ...backends.verify_trust import trust_in
 
-                report = verify(checked.program, checkpoint=checkpoint, dtype=dtype, seed=seed)
+                report = verify(checked.program, checkpoint=checkpoint, dtype=dtype, seed=seed, fuse=fuse)
                 trust = trust_in(checked.program, changed=bool(sets), smaller=bool(report.changed or report.layers))
                 report = replace(report, trust=trust)
             if not report.ok:
