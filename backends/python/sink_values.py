@@ -25,10 +25,10 @@ def _sink(statements: tuple[Statement, ...], often: set[Var]) -> tuple[Statement
         read = set(variables(s.value))
         readers = [j for j in range(k + 1, len(kept)) if s.targets[0] in _read(kept[j])]
         block = kept[readers[0]] if len(readers) == 1 else None
-        if isinstance(block, Block) and block.keyword == "if" and not block.loop and not {s.targets[0], *read} & often:
-            if s.targets[0] not in variables(block.head):
-                kept[readers[0]] = replace(block, body=(s, *block.body))
-                del kept[k]
+        if not isinstance(block, Block) or block.keyword != "if" or s.targets[0] in variables(block.head) or {s.targets[0], *read} & often:
+            continue
+        kept[readers[0]] = replace(block, body=(s, *block.body))
+        del kept[k]
     return tuple(replace(s, body=_sink(s.body, often)) if isinstance(s, Block) else s for s in kept)
 
 
