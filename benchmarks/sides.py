@@ -181,8 +181,8 @@ class Generated(Side):
 
 
 def make(name: str, family: str, size: str, given: dict[str, Tensor]) -> Side:
-    """A side by name: hf_eager, hf_sdpa, hand or generated, with `+compile` its compiled twin, with `+recompute2` every second layer
-    computed again on the way back."""
+    """A side by name: hf_eager, hf_sdpa, hand or generated, with `+compile` its compiled twin, with `+fuse` linear maps of one value as one,
+    with `+recompute2` every second layer computed again on the way back."""
     kind, *options = name.split("+")
     compiled = "compile" in options
     causal = FAMILIES[family].causal
@@ -191,23 +191,23 @@ def make(name: str, family: str, size: str, given: dict[str, Tensor]) -> Side:
     if kind == "hand":
         model = ByHand(Shape.of(hugging_face_config(family, size)))
         return Hand(name, model.take(hugging_face_model(family, size, "sdpa").state_dict()), given, causal, compiled)
-    made: Any = generated(family, size)
+    made: Any = generated(family, size, fuse="fuse" in options)
     for option in options:
         if option.startswith("recompute"):
             made.recompute_layers(int(option.removeprefix("recompute") or 1))
     return Generated(name, made, given, causal, compiled)
 
 
-def generated(family: str, size: str) -> nn.Module:
+def generated(family: str, size: str, fuse: bool = False) -> nn.Module:
     """The module that xfc makes of the config, with the weights of the model of Hugging Face, loaded by their published names."""
     with tempfile.TemporaryDirectory() as folder:
         hugging_face_model(family, size, "sdpa").save_pretrained(folder)
         config = Path(folder) / "benchmark.json"
         config.write_text(json.dumps(hugging_face_config(family, size).to_dict()))
-        code = Path(folder) / f"{family}_{size}.py"
+        code = Path(folder) / f"{family}_{size}{'_fused' if fuse else ''}.py"
         for words in (
             ["import", str(config), "-o", str(config.with_suffix(".yaml"))],
-            ["compile", str(config.with_suffix(".yaml")), "-o", str(code)],
+            ["compile", str(config.with_suffix(".yaml")), "-o", str(code), *(["--fuse"] if fuse else [])],
         ):
             done = subprocess.run([XFC, *words], capture_output=True, text=True)
             if done.returncode:
