@@ -136,18 +136,18 @@ class GroupedQuery(nn.Module):
         q = self.q_norm(self.q_proj(x).unflatten(-1, (self.heads, self.head_dim)))
         k = self.k_norm(self.k_proj(x).unflatten(-1, (self.kv_heads, self.head_dim)))
         q, k = rope(q, k, cosine, sine)
-        v = self.v_proj(x).unflatten(-1, (self.kv_heads, self.head_dim))  # [b, t, kv_heads, head_dim]
+        k = k.transpose(1, 2)
+        v = self.v_proj(x).unflatten(-1, (self.kv_heads, self.head_dim)).transpose(1, 2)
         if cache is not None:
             k = cache.k.keep(k, slots)
             v = cache.v.keep(v, slots)
-        y = window_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask)  # [b, heads, t, head_dim]
-        return self.o_proj(y.transpose(1, 2).flatten(2))
+        return self.o_proj(window_attention(q.transpose(1, 2), k, v, mask).transpose(1, 2).flatten(2))
 
     def init_cache(self, batch_size: int, max_length: int, window: int | None, like: Tensor) -> GroupedQueryCache:
         rows, length = (Rows, max_length) if window is None else (Ring, window)
         return GroupedQueryCache(
-            k=rows(like.new_zeros(batch_size, length, self.kv_heads, self.head_dim)),
-            v=rows(like.new_zeros(batch_size, length, self.kv_heads, self.head_dim)),
+            k=rows(like.new_zeros(batch_size, self.kv_heads, length, self.head_dim), dim=2),
+            v=rows(like.new_zeros(batch_size, self.kv_heads, length, self.head_dim), dim=2),
         )
 
 
@@ -471,20 +471,22 @@ class Slots(NamedTuple):
 
 @dataclass
 class Rows:
-    """What the tokens so far left behind, [b, length, ...]."""
+    """What the tokens so far left behind: [b, length, ...], or with the tokens along another dimension."""
 
     tensor: Tensor
+    dim: int = 1  # of the tokens
 
     def keep(self, x: Tensor, slots: Slots | None) -> Tensor:
         """Write the tokens of a call, and give all there are so far: in a first call, which has no slots, x itself."""
+        tokens = x.shape[self.dim]
         if slots is None:
-            self.tensor[:, : x.shape[1]] = x
+            self.tensor.narrow(self.dim, 0, tokens).copy_(x)
             return x
         if slots.known:
-            self.tensor[:, slots.end - x.shape[1] : slots.end] = x
+            self.tensor.narrow(self.dim, slots.end - tokens, tokens).copy_(x)
         else:
-            self.tensor.index_copy_(1, slots.new, x.to(self.tensor.dtype))
-        return self.tensor[:, : slots.end]
+            self.tensor.index_copy_(self.dim, slots.new, x.to(self.tensor.dtype))
+        return self.tensor.narrow(self.dim, 0, slots.end)
 
 
 @dataclass
@@ -512,11 +514,11 @@ class Ring(Rows):
 
     def keep(self, x: Tensor, slots: Slots | None) -> Tensor:
         """One token and those before it stand as they lie in the ring; several stand after what was there."""
-        size = self.tensor.shape[1]
-        one = x.shape[1] == 1
-        y = x if slots is None else self.tensor if one else torch.cat((self.tensor, x), 1)
-        at = torch.arange(x.shape[1], device=x.device) if slots is None else slots.new
-        self.tensor.index_copy_(1, at[-size:] % size, x[:, -size:].to(self.tensor.dtype))
+        size, tokens = self.tensor.shape[self.dim], x.shape[self.dim]
+        y = x if slots is None else self.tensor if tokens == 1 else torch.cat((self.tensor, x), self.dim)
+        at = torch.arange(tokens, device=x.device) if slots is None else slots.new
+        last = x.narrow(self.dim, max(tokens - size, 0), min(tokens, size)).to(self.tensor.dtype)
+        self.tensor.index_copy_(self.dim, at[-size:] % size, last)
         return y
 
 
@@ -544,8 +546,8 @@ def tensors(part: object) -> Iterator[Tensor]:
 class GroupedQueryCache:
     """What GroupedQuery keeps of the tokens so far."""
 
-    k: Rows  # [b, t, kv_heads, head_dim]
-    v: Rows  # [b, t, kv_heads, head_dim]
+    k: Rows  # [b, kv_heads, t, head_dim]
+    v: Rows  # [b, kv_heads, t, head_dim]
 
 
 @dataclass

@@ -63,13 +63,15 @@ class JointMultiHead(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None, cache: JointMultiHeadCache | None, slots: Slots | None) -> Tensor:
         q, k, v = self.qkv_proj(x).unflatten(-1, (3, self.heads, self.head_dim)).unbind(2)  # [b, t, heads, head_dim]
+        k = k.transpose(1, 2)
+        v = v.transpose(1, 2)
         if cache is not None:
             k = cache.k.keep(k, slots)
             v = cache.v.keep(v, slots)
         y = F.scaled_dot_product_attention(
             q.transpose(1, 2),
-            k.transpose(1, 2),
-            v.transpose(1, 2),
+            k,
+            v,
             attn_mask=mask,
             is_causal=mask is None and slots is None,
             dropout_p=self.rate if self.training else 0.0,
@@ -78,8 +80,8 @@ class JointMultiHead(nn.Module):
 
     def init_cache(self, batch_size: int, max_length: int, like: Tensor) -> JointMultiHeadCache:
         return JointMultiHeadCache(
-            k=Rows(like.new_zeros(batch_size, max_length, self.heads, self.head_dim)),
-            v=Rows(like.new_zeros(batch_size, max_length, self.heads, self.head_dim)),
+            k=Rows(like.new_zeros(batch_size, self.heads, max_length, self.head_dim), dim=2),
+            v=Rows(like.new_zeros(batch_size, self.heads, max_length, self.head_dim), dim=2),
         )
 
 
@@ -364,20 +366,22 @@ class Slots(NamedTuple):
 
 @dataclass
 class Rows:
-    """What the tokens so far left behind, [b, length, ...]."""
+    """What the tokens so far left behind: [b, length, ...], or with the tokens along another dimension."""
 
     tensor: Tensor
+    dim: int = 1  # of the tokens
 
     def keep(self, x: Tensor, slots: Slots | None) -> Tensor:
         """Write the tokens of a call, and give all there are so far: in a first call, which has no slots, x itself."""
+        tokens = x.shape[self.dim]
         if slots is None:
-            self.tensor[:, : x.shape[1]] = x
+            self.tensor.narrow(self.dim, 0, tokens).copy_(x)
             return x
         if slots.known:
-            self.tensor[:, slots.end - x.shape[1] : slots.end] = x
+            self.tensor.narrow(self.dim, slots.end - tokens, tokens).copy_(x)
         else:
-            self.tensor.index_copy_(1, slots.new, x.to(self.tensor.dtype))
-        return self.tensor[:, : slots.end]
+            self.tensor.index_copy_(self.dim, slots.new, x.to(self.tensor.dtype))
+        return self.tensor.narrow(self.dim, 0, slots.end)
 
 
 @dataclass
@@ -415,8 +419,8 @@ def tensors(part: object) -> Iterator[Tensor]:
 class JointMultiHeadCache:
     """What JointMultiHead keeps of the tokens so far."""
 
-    k: Rows  # [b, t, heads, head_dim]
-    v: Rows  # [b, t, heads, head_dim]
+    k: Rows  # [b, heads, t, head_dim]
+    v: Rows  # [b, heads, t, head_dim]
 
 
 @dataclass

@@ -89,17 +89,17 @@ class GroupedQuery(nn.Module):
         q = self.q_proj(x).unflatten(-1, (self.heads, self.head_dim))  # [b, t, heads, head_dim]
         k = self.k_proj(x).unflatten(-1, (self.kv_heads, self.head_dim))  # [b, t, kv_heads, head_dim]
         q, k = rope(q, k, cosine, sine)
-        v = self.v_proj(x).unflatten(-1, (self.kv_heads, self.head_dim))  # [b, t, kv_heads, head_dim]
+        k = k.transpose(1, 2)
+        v = self.v_proj(x).unflatten(-1, (self.kv_heads, self.head_dim)).transpose(1, 2)
         if cache is not None:
             k = cache.k.keep(k, slots)
             v = cache.v.keep(v, slots)
-        y = grouped_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask)  # [b, heads, t, head_dim]
-        return self.o_proj(y.transpose(1, 2).flatten(2))
+        return self.o_proj(grouped_attention(q.transpose(1, 2), k, v, mask).transpose(1, 2).flatten(2))
 
     def init_cache(self, batch_size: int, max_length: int, like: Tensor) -> GroupedQueryCache:
         return GroupedQueryCache(
-            k=Rows(like.new_zeros(batch_size, max_length, self.kv_heads, self.head_dim)),
-            v=Rows(like.new_zeros(batch_size, max_length, self.kv_heads, self.head_dim)),
+            k=Rows(like.new_zeros(batch_size, self.kv_heads, max_length, self.head_dim), dim=2),
+            v=Rows(like.new_zeros(batch_size, self.kv_heads, max_length, self.head_dim), dim=2),
         )
 
 
@@ -400,20 +400,22 @@ class Slots(NamedTuple):
 
 @dataclass
 class Rows:
-    """What the tokens so far left behind, [b, length, ...]."""
+    """What the tokens so far left behind: [b, length, ...], or with the tokens along another dimension."""
 
     tensor: Tensor
+    dim: int = 1  # of the tokens
 
     def keep(self, x: Tensor, slots: Slots | None) -> Tensor:
         """Write the tokens of a call, and give all there are so far: in a first call, which has no slots, x itself."""
+        tokens = x.shape[self.dim]
         if slots is None:
-            self.tensor[:, : x.shape[1]] = x
+            self.tensor.narrow(self.dim, 0, tokens).copy_(x)
             return x
         if slots.known:
-            self.tensor[:, slots.end - x.shape[1] : slots.end] = x
+            self.tensor.narrow(self.dim, slots.end - tokens, tokens).copy_(x)
         else:
-            self.tensor.index_copy_(1, slots.new, x.to(self.tensor.dtype))
-        return self.tensor[:, : slots.end]
+            self.tensor.index_copy_(self.dim, slots.new, x.to(self.tensor.dtype))
+        return self.tensor.narrow(self.dim, 0, slots.end)
 
 
 @dataclass
@@ -451,8 +453,8 @@ def tensors(part: object) -> Iterator[Tensor]:
 class GroupedQueryCache:
     """What GroupedQuery keeps of the tokens so far."""
 
-    k: Rows  # [b, t, kv_heads, head_dim]
-    v: Rows  # [b, t, kv_heads, head_dim]
+    k: Rows  # [b, kv_heads, t, head_dim]
+    v: Rows  # [b, kv_heads, t, head_dim]
 
 
 @dataclass

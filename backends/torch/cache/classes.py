@@ -9,7 +9,8 @@ from ....compiler.dims import Expr
 from ....compiler.ir import Module
 from ....grammar.frozen import frozen
 from ...python.choose_slots import choose_by_slot
-from ...python.code import Attribute, Call, Choice, Code, Each, Items, Text, Var, call, method, wrap
+from ...python.code import Attribute, Call, Choice, Code, Each, Items, Text, Var, call, method, number, wrap
+from ...python.layouts import place
 from ...python.plan_classes import Plan, Plans, camel
 from ...python.write_body import BodyWriter, Kept, Numbers
 from ..states import likeness
@@ -125,7 +126,9 @@ def _started(w: BodyWriter, kept: Kept, rows: Code, length: Code, helpers: set[s
         code = method(LIKE, "new_full", Items(tuple(sizes)), w.number(kept.start), **named)
     if kept.kind == "rows":
         helpers.add("Rows")
-        return call(rows, code)
+        assert kept.over is not None
+        dim = place(kept.layout, kept.over)
+        return call(rows, code, **({} if dim == 1 else {"dim": number(dim)}))
     return code
 
 

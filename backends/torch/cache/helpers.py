@@ -14,20 +14,22 @@ CACHE_HELPERS = {
     alone: bool  # one token that sees all of it: no causal mask hides anything''',
     "Rows": '''@dataclass
 class Rows:
-    """What the tokens so far left behind, [b, length, ...]."""
+    """What the tokens so far left behind: [b, length, ...], or with the tokens along another dimension."""
 
     tensor: Tensor
+    dim: int = 1  # of the tokens
 
     def keep(self, x: Tensor, slots: Slots | None) -> Tensor:
         """Write the tokens of a call, and give all there are so far: in a first call, which has no slots, x itself."""
+        tokens = x.shape[self.dim]
         if slots is None:
-            self.tensor[:, : x.shape[1]] = x
+            self.tensor.narrow(self.dim, 0, tokens).copy_(x)
             return x
         if slots.known:
-            self.tensor[:, slots.end - x.shape[1] : slots.end] = x
+            self.tensor.narrow(self.dim, slots.end - tokens, tokens).copy_(x)
         else:
-            self.tensor.index_copy_(1, slots.new, x.to(self.tensor.dtype))
-        return self.tensor[:, : slots.end]''',
+            self.tensor.index_copy_(self.dim, slots.new, x.to(self.tensor.dtype))
+        return self.tensor.narrow(self.dim, 0, slots.end)''',
     "OptionalRows": '''@dataclass
 class OptionalRows(Rows):
     """The same of an input that may be left out: it stands for ones then."""
@@ -51,11 +53,11 @@ class Ring(Rows):
 
     def keep(self, x: Tensor, slots: Slots | None) -> Tensor:
         """One token and those before it stand as they lie in the ring; several stand after what was there."""
-        size = self.tensor.shape[1]
-        one = x.shape[1] == 1
-        y = x if slots is None else self.tensor if one else torch.cat((self.tensor, x), 1)
-        at = torch.arange(x.shape[1], device=x.device) if slots is None else slots.new
-        self.tensor.index_copy_(1, at[-size:] % size, x[:, -size:].to(self.tensor.dtype))
+        size, tokens = self.tensor.shape[self.dim], x.shape[self.dim]
+        y = x if slots is None else self.tensor if tokens == 1 else torch.cat((self.tensor, x), self.dim)
+        at = torch.arange(tokens, device=x.device) if slots is None else slots.new
+        last = x.narrow(self.dim, max(tokens - size, 0), min(tokens, size)).to(self.tensor.dtype)
+        self.tensor.index_copy_(self.dim, at[-size:] % size, last)
         return y
 
 

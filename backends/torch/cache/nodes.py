@@ -8,6 +8,7 @@ from typing import cast
 from ....compiler import ir
 from ....compiler.dims import ONE, Expr, sym
 from ....compiler.ir import REST, Label, Type
+from ...python.attention_axes import attend_axes
 from ...python.code import (
     Assign,
     Attribute,
@@ -28,10 +29,11 @@ from ...python.code import (
     number,
     variables,
 )
-from ...python.layouts import Layout, Tensor, place, sizes_of
+from ...python.layouts import Layout, Tensor, flat, place, sizes_of
 from ...python.write_body import BodyWriter, Kept
 from ..pointwise import lower_along
 from ..shapes import lower_concat, lower_pad
+from .absorbed import absorbed_of
 from .parts import CACHE, NONE, entry_fields
 
 _VIEWS = (
@@ -77,13 +79,32 @@ def batch_first(w: BodyWriter, kind: Type, layout: Layout, over: Label | None) -
 def lower_keep(w: BodyWriter, node: ir.Node) -> None:
     node = cast(ir.Keep, node)
     t = w.read(node.x)
-    layout = batch_first(w, node.x.type, t.layout, node.over)
+    layout = for_attention(w, node) or batch_first(w, node.x.type, t.layout, node.over)
     var = Var(hint=node.out.hint or node.entry)
     kept = Assign((var,), method(held(node.entry), "keep", var, w.slots), pure=False)
     with_cache(w, [Assign((var,), w.arranged(t, layout))], [kept])
     w.kept[node.entry] = Kept("rows", node.x.type, layout, node.over)
     renamed = tuple(tuple(node.label if x is node.over else x for x in dim) for dim in layout)
     w.env[node.out] = Tensor(var, renamed, sizes_of(node.out.type))
+
+
+def for_attention(w: BodyWriter, node: ir.Keep) -> Layout | None:
+    """What attention alone reads, as keys or as values, lies as the kernels take it, each head's tokens together: [b, heads, length, ...]."""
+    absorbed = absorbed_of(w)
+    found: set[Layout] = set()
+    for reader in w.module.body:
+        if node.out not in ir.operands(reader):
+            continue
+        if not isinstance(reader, ir.Attend) or reader in absorbed or node.out is reader.q:
+            return None
+        axes = attend_axes(reader)
+        if len(axes.batch) != 1 or len(axes.key_heads) != 1 or any(node.out in ir.free_values(r) for r in ir.regions(reader)):
+            return None
+        last = [dim for x, dim in ((reader.k, (reader.feature,)), (reader.v, axes.features)) if x is node.out]
+        found |= {(axes.batch, axes.key_heads, (node.over,), dim) for dim in last}
+    layout = next(iter(found)) if len(found) == 1 else ()
+    same = sorted(map(id, flat(layout))) == sorted(map(id, node.x.type.labels))
+    return layout if same and node.out not in w.module.outputs else None
 
 
 def lower_cached_pad(w: BodyWriter, node: ir.Node) -> None:
