@@ -57,7 +57,7 @@ def checkpoint_view(program: ir.Program, model: str, shapes: Sequence[str] = (),
         rows=tuple(line for row in stored for line in _row_lines(row, program, 8 if in_config else 4)),
         ignored=tuple(_tuple_lines("IGNORED = ", [p for r in program.checkpoint if not r.own for p in r.published])),
         copies=tuple(f"    {_quoted(name)}: {_quoted(r.own[0])}," for r in program.checkpoint if r.copy for name in r.published),
-        legend=_legend(stored),
+        legend=_legend(stored, bool(fused)),
         joined_doc="Tensors published as one" + (", side by side in each of `groups` equal parts" if groups else ", side by side")
         + (", the last two axes swapped where `transposed`." if transposed else "."),
         source=_source(experts, any(len(r.published) > 1 for r in stored)),
@@ -72,10 +72,11 @@ def checkpoint_view(program: ir.Program, model: str, shapes: Sequence[str] = (),
     )  # fmt: skip
 
 
-def _legend(rows: Sequence[ir.CheckpointRow]) -> str:
+def _legend(rows: Sequence[ir.CheckpointRow], fused: bool) -> str:
     parts = ["{i} is the number of a layer"] if any("{" in r.own[0] for r in rows) else []
     parts += ["{e} that of an expert"] if any(r.each is not None for r in rows) else []
     parts += ["| stands between spellings"] if any(len(r.published) > 1 for r in rows) else []
+    parts += ["a part of a fused map has the name it would have alone"] if fused else []
     return f"; {', '.join(parts)}" if parts else ""
 
 

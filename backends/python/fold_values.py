@@ -51,6 +51,7 @@ def fold_values(
     line stays readable. `simplify` rewrites what was joined. Nothing moves into a loop, and nothing that reads a variable assigned twice moves across a block."""
     statements = _drop_dead(statements)
     statements = _join_copies(statements, inputs)
+    statements = _take_results(statements, Counter(_reads(statements)))
     statements = sink_values(broadcast_once(statements, inputs))
     folded = _fold(statements, Counter(_reads(statements)), _assigned_often(statements), indent, simplify)
     return break_long(folded, indent)
@@ -133,6 +134,27 @@ def _join_copies(statements: tuple[Statement, ...], inputs: tuple[Var, ...]) -> 
             assigned.update(s.targets)
         kept.append(s)
     return _rename(tuple(kept), mapping) if mapping else statements
+
+
+def _take_results(statements: tuple[Statement, ...], reads: Counter[Var]) -> tuple[Statement, ...]:
+    """`a, b = f(); c = a; d = b` is `c, d = f()` where nobody else reads a and b."""
+    found: list[Statement] = []
+    for s in statements:
+        if isinstance(s, Block):
+            s = replace(s, body=_take_results(s.body, reads))
+        taken = None if not found else _taken(found[-1], s, reads)
+        found[-1 if taken else len(found) :] = [taken or s]
+    return tuple(found)
+
+
+def _taken(made: Statement, copy: Statement, reads: Counter[Var]) -> Assign | None:
+    """Two statements as one, if the second names a result of the first."""
+    if not isinstance(made, Assign) or not isinstance(copy, Assign) or len(made.targets) == 1 or len(copy.targets) > 1:
+        return None
+    source, target = copy.value, copy.targets[0]
+    if not isinstance(source, Var) or source not in made.targets or reads[source] != 1 or target in (*made.targets, *variables(made.value)):
+        return None
+    return replace(made, targets=tuple(target if t is source else t for t in made.targets))
 
 
 def _rename(statements: tuple[Statement, ...], mapping: dict[Var, Code]) -> tuple[Statement, ...]:
