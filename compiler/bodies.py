@@ -11,7 +11,7 @@ from ..grammar.frozen import mutable
 from . import ir
 from .builder import Builder
 from .diagnostics import Note
-from .dims import Expr, const
+from .dims import Expr, Sym, const, sym
 from .evaluate import Evaluator, Results
 from .library import suggest
 from .operations import Poison
@@ -397,7 +397,8 @@ class Bodies(Evaluator):
             elif self.is_new(item, frame):
                 name = getattr(item, "id", getattr(item, "label", ""))
                 free = [a for a in have if all(f is None or f.label is not a.label for f in found)]
-                found += [next((a for a in free if a.label.name == name), free[-1])] if free else []
+                surplus = ir.Axis(ir.Label(name), sym(Sym(name)))  # as large as no axis is
+                found += [next((a for a in free if a.label.name == name), free[-1] if free else surplus)]
             else:
                 found += self.axes(item, frame)
         return found

@@ -16,7 +16,10 @@ LOADING = (
     "IGNORED", "spelling", "same_order", "misfit", "fault_of", "read_arrays", "weight_files", "read_file", "distinct", "as_array",
 )  # fmt: skip
 
-FILE_NAMES = frozenset((*dir(builtins), *READ, *LOADING, *HELPERS, "params", "config"))
+ARGUMENTS = ("params", "config", "state", "path", "cache", "return_loss", "expert", "i")
+"""What functions call what they are given, and what they count with."""
+
+FILE_NAMES = frozenset((*dir(builtins), *READ, *LOADING, *HELPERS, *ARGUMENTS))
 """No function of a spec is called so."""
 
 RESERVED = frozenset((*dir(builtins), *READ, *HELPERS))

@@ -23,7 +23,9 @@ LOADING = (
     "read_tensors", "weight_files", "fused_tensors", "taken_apart", "put_together",
 )  # fmt: skip
 
-FILE_NAMES = frozenset((*dir(builtins), *IMPORTED, *MODEL, *COMPUTING, *KEEPING, *LOADING))
+ARGUMENTS = ("self", "config", "cache", "state", "return_loss", "logits_to_keep", "expert")
+
+FILE_NAMES = frozenset((*dir(builtins), *IMPORTED, *MODEL, *COMPUTING, *KEEPING, *LOADING, *ARGUMENTS))
 """No class and no function of a spec is called so."""
 
 RESERVED = frozenset(

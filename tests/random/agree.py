@@ -28,11 +28,12 @@ from xfc.grammar import tree
 from xfc.grammar.convert import to_xf, to_yaml
 from xfc.grammar.load import load
 
+from .again import check_by_index, check_renamed
 from .choices import Choices
 from .decoded import Decoder
 from .executions import Disagreement, Executions, Grown, Refused
 from .foresight import Foresight
-from .numbers import lengths, other_numbers
+from .numbers import check_lengths, lengths, other_numbers
 from .rules import check_rule
 from .saved import check_saved
 from .surface import checkpoint_map, write_spec
@@ -79,6 +80,8 @@ def check_spec(text: str, folder: Path, seed: int) -> Done:
             f"{name} does not decode" for name, does in zip(("torch", "numpy"), made.cached, strict=True) if made.derived and not does
         ]
         done.checks += check_beside(text, program, flow, folder / "beside", seed)
+        if seed % 4 == 1:
+            done.checks += check_renamed(text, made.codes, folder / "renamed", seed)
         if seed % 6 == 2:
             done.checks += check_texts(made.codes, folder / "texts")
         with loaded(made.codes[0], "random_torch") as torch_module, loaded(made.codes[1], "random_numpy") as numpy_module:
@@ -227,7 +230,10 @@ class Drawn:
         found = run.checks()
         if self.made.derived is not None:
             found += Decoder(run, self.made.derived, self.made.cached).checks()
+        found += check_lengths(run)
         found += Foresight(run, self.made.flow).checks()
+        if run.seed % 3 != 2:
+            found += check_by_index(run, self.made.emitted, self.made.codes[0])
         found += check_saved(run, self.torch_module, self.numpy_module, self.folder)
         return [*found, *(["other numbers"] if run.static else [])]
 

@@ -98,7 +98,7 @@ class Body:
             case 1 | 2:
                 name = self.name("count" if isinstance(value, int) else "rate")
                 self.hyper[name] = repr(value)
-                return name
+                return self.choices.pick([name, name, f"({name} * {name} ^ 0)", f"({name} if {name} == {text} else 7)"])
             case 3:
                 name = self.name("amount")
                 self.say(f"let {name} = {value!r}")
@@ -109,6 +109,8 @@ class Body:
                         self.spec.parts.append(f"fn {self.spec.name('smaller')}(one, other = 9) = minimum(one, other)")
                     return f"smaller({value})"
                 return self.choices.pick([f"(2 * {value} // 2)", f"({value} + 1 - 1)", f"maximum({value}, 1)", f"({value} if true else 7)"])
+            case 4 if value > 0:
+                return self.choices.pick([f"(1.0 / {1 / value!r})", f"rsqrt({1 / value**2!r})", f"({value} if {value} != 0 else 7)"])
             case _:
                 return text
 

@@ -53,8 +53,19 @@ class Decoder:
         ways += [(backend, partial(module, cache=module.cache(batch, self.total))) for backend, module in self.modules]
         for backend, way in ways:
             calls = calls_of(self.derived, inputs, parts, repeats=backend == "numpy")
-            got = joined(self.derived, [way(call if backend == "interpreter" else run.given(call)) for call in calls])
+            found = [way(call if backend == "interpreter" else run.given(call)) for call in calls]
+            if backend == "torch":
+                self.check_fields(found)
+            got = joined(self.derived, found)
             run.same(f"{backend}, {name}, steps of {parts}", got, {n: a for n, a in run.wanted[name].items() if n in got})
+
+    def check_fields(self, calls: list[Mapping[str, Array]]) -> None:
+        """Of several outputs, what a call with a cache may leave out is said by its type, and nothing else."""
+        kind = getattr(self.run.torch_module, "Output", None)
+        for name, said in kind.__annotations__.items() if kind is not None else ():
+            absent, may = any(name not in call for call in calls), "None" in str(said)
+            if absent != may and (absent or len(calls) > 1):
+                raise Disagreement(f"torch, {name} is {said}, and {'absent' if absent else 'there'} in {len(calls)} calls with a cache")
 
     def parts(self) -> list[int]:
         """A prompt long enough for the facts, then tokens and a chunk."""
@@ -75,7 +86,10 @@ class Decoder:
         import inspect
 
         run = self.run
-        if "logits_to_keep" not in inspect.signature(run.torch.model.forward).parameters or self.total < 2:
+        offered = "logits_to_keep" in inspect.signature(run.torch.model.forward).parameters
+        if not offered and plain_head(run.program):
+            raise Disagreement("torch, logits_to_keep: not offered, where a linear map alone makes the logits")
+        if not offered or self.total < 2:
             return []
         whole, last = run.torch(run.given(run.sets["forward"])), run.torch(run.given(run.sets["forward"]), logits_to_keep=1)
         if not any(last[n].shape != a.shape for n, a in whole.items() if a.ndim > 1):
@@ -112,3 +126,13 @@ class Decoder:
 
     def runs(self, item: ir.ModelInput) -> bool:
         return any(self.decoding.rows in a.size.symbols for a in item.value.type.axes)
+
+
+def plain_head(program: ir.Program) -> bool:
+    """Whether the last thing that a model does is to map what it has of each token to logits, and no one else reads either."""
+    root = program.root
+    if root.output_names not in ((), ("logits",)) or len(root.outputs) != 1:
+        return False
+    made = next((n for n in root.body if root.outputs[0] in n.outs), None)
+    child = root.child(made.target) if isinstance(made, ir.Call) and isinstance(made.target, str) else None
+    return isinstance(child, ir.Child) and len(made.args) == 1 and not child.module.children and len(child.module.body) == 1  # type: ignore[union-attr]

@@ -95,10 +95,12 @@ class Executions:
         places = [interpreter.places(p, self.static) for p in (emitted, renamed)]
         keys = {own.name: there.name for own, there in zip(*places, strict=True)}
         config = named(emitted, under)
+        self.again = lambda module: self.loaded(TorchModule.build(module, config, "float64", names, keys))
+        self.torch_module = torch_module
         self.torch = TorchModule.build(torch_module, config, "float64", names, keys)
         self.initial = self.torch.weights()
         self.torch.load(params)
-        self.compute_tables()
+        self.compute_tables(self.torch)
         self.numpy = NumpyModule(numpy_module, self.torch.state(), numpy_module.Config(**config), "float64", names)
         self.kept = {i.name for i in emitted.inputs}
         self.rng = np.random.default_rng(seed)
@@ -106,13 +108,19 @@ class Executions:
         self.wanted: dict[str, dict[str, Array]] = {}
         self.stopped: list[Array] = []
 
-    def compute_tables(self) -> None:
+    def loaded(self, made: TorchModule) -> TorchModule:
+        """A module made of the same program another way, with the same weights."""
+        made.load(self.params)
+        self.compute_tables(made)
+        return made
+
+    def compute_tables(self, made: TorchModule) -> None:
         """Tables that no checkpoint holds are made in float32; from here on, as precisely as the interpreter makes them."""
         import torch
 
-        stored = self.torch.model.state_dict()
-        for name, buffer in self.torch.model.named_buffers():
-            wanted = self.params.get(self.torch.spec_names.get(name, name))
+        stored = made.model.state_dict()
+        for name, buffer in made.model.named_buffers():
+            wanted = self.params.get(made.spec_names.get(name, name))
             if name not in stored and wanted is not None:
                 if not difference(buffer.numpy().reshape(wanted.shape), wanted) <= 1e-6:
                     raise Disagreement(f"torch, the table {name}")
@@ -138,8 +146,8 @@ class Executions:
 
     # ------------------------------------------------ inputs
 
-    def input(self, item: ir.ModelInput) -> Array:
-        shape = tuple(int(a.size.value(self.under) or 0) for a in item.value.type.axes)
+    def input(self, item: ir.ModelInput, under: Mapping[Sym, int | float] | None = None) -> Array:
+        shape = tuple(int(a.size.value(under or self.under) or 0) for a in item.value.type.axes)
         if item.value.type.dtype == "bool":
             return self.rng.random(shape) < 0.6
         if item.value.type.dtype == "int":

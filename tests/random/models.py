@@ -108,6 +108,10 @@ def plain_model(spec: Spec) -> None:
                 lines += [f"{name} = {c.pick([1, 2, 3])} of {watched}({recipe})", f"x = {name}(x)"]
                 emits.append(f"{name}.{watched}")
     inputs, outputs, results = inputs_for(spec, ids), [], []
+    if c.chance(4):
+        default, axes = c.pick([("0.5", "b, t"), ("2 * 0.25", "b, t"), ("index(t) * 0.5", "b, t"), ("1.0 / d_model", "b, t"), ("0.3", "")])
+        inputs.append(f"shift: [{axes}] = {default}")
+        lines.append(f"x = x + {c.pick(['0.1 * shift', 'sin(shift)'])}")
     hyper = [f"d_model = {d}", *([f"vocab = {vocab}"] if ids or c.below(2) else [])]
     if len(hyper) > 1:
         inputs.append("labels: [b, t] int = none")
@@ -121,6 +125,13 @@ def plain_model(spec: Spec) -> None:
             if shifted
             else "loss tags = cross_entropy(logits, labels, over = vocab)"
         )
+        match c.below(6):
+            case 4:
+                lines.append("loss sizes = 0.01 * mean(logsumexp(logits, vocab) ^ 2, [b, t])")
+            case 5:
+                lines.append(f"loss even = {c.pick(['-0.1', '0.1'])} * mean(log_softmax(logits, vocab), [b, t, vocab])")
+            case _:
+                pass
         outputs.append("logits: [b, t, vocab]")
         results.append("logits")
     if not results or c.below(2):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from types import ModuleType
 
 import numpy as np
 
 from xfc.compiler import ir
-from xfc.compiler.dims import Sym
+from xfc.compiler.dims import Apply, Expr, Sym
 
 from .choices import Choices
-from .executions import Disagreement, Refused, holds
+from .executions import Disagreement, Executions, Refused, holds
 
 Under = dict[Sym, int | float]
 
@@ -32,6 +33,33 @@ def lengths(program: ir.Program, seed: int, changed: Mapping[Sym, int | float]) 
         if all(holds(f, {**changed, **under}) for f in program.facts):
             return {**changed, **under}
     raise Refused("no small lengths keep the facts")
+
+
+def check_lengths(run: Executions) -> list[str]:
+    """Lengths that break a fact are refused by both modules, where a call knows all of them."""
+    program = run.program
+    if run.emitted.decoding is not None:
+        return []
+    dynamic = set(program.dynamic)
+    asked = [f for f in program.facts if (f.a.symbols | f.b.symbols) & dynamic and not any(map(_nested, (f.a, f.b)))]
+    for found in product((1, 2, 3, 5, 6), repeat=len(dynamic)) if asked else ():
+        under = {**run.under, **dict(zip(program.dynamic, found, strict=True))}
+        if all(holds(f, under) for f in asked):
+            continue
+        inputs = {i.name: run.input(i, under) for i in program.inputs if i.required}
+        for name, module in (("torch", run.torch), ("numpy", run.numpy)):
+            try:
+                module(run.given(inputs))
+            except Exception:
+                continue
+            raise Disagreement(f"{name}: lengths {found} are accepted, and break one of {asked}")
+        return ["lengths refused"]
+    return []
+
+
+def _nested(expr: Expr) -> bool:
+    """Whether it is a size of a size, which the operations that need it check."""
+    return any(isinstance(atom, Apply) for monomial, _ in expr.terms for atom, _ in monomial)
 
 
 def other_numbers(program: ir.Program, module: ModuleType, seed: int) -> Under:

@@ -64,6 +64,7 @@ FAULTS: tuple[Fault, ...] = (
     fault("wrong = x ! x", code="E014", words="!"),
     fault("wrong = 0 < x < 1", code="E024", words="<"),
     fault("if x > 0:", "    x = 2 * x", code="E326", words="x > 0"),
+    fault("wrong = 2 of rms_norm()", "y = wrong(x)", "x = wrong(y)", code="E340", words="wrong(y)", says="wrong"),
     fault("import x", code="E010", words="import", says="import"),
     fault("y = unheard", "wrong = y[d = 0]", code="E310", words="unheard", says="unheard"),
 )

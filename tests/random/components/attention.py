@@ -56,9 +56,14 @@ def mask(spec: Spec, body: Body, place: Place, size: int = 0) -> str:
 def score(spec: Spec, body: Body, heads: str, count: int, place: Place) -> str:
     c = spec.choices
     name = spec.name("bias")
-    match c.below(8):
+    match c.below(9):
         case 0 | 1 | 2:
             return "none"
+        case 8 if any("heads: " in line for line in body.lines[:1]):
+            tilt, inner = body.name("tilt"), body.name("lean")
+            body.say(f"{tilt} = param([heads], init = normal(0.5))")
+            body.say(f"score {inner}(s, i, j) = {c.pick([f's + 0.1 * {tilt} * (i - j)', f's + {tilt}', f's - {tilt} * abs(i - j)'])}")
+            return inner
         case 3:
             spec.parts.append(f"score {name}(cap)(s) = cap * tanh(s / cap)")
             return f"{name}({c.pick(['5.0', '30.0'])})"

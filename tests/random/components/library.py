@@ -87,7 +87,7 @@ def rotated(spec: Spec, place: Place) -> str:
     return f"multi_head(heads = 2, head_dim = 4, mask = {'causal' if place.causal else 'none'}, score = {score}, rotate = {rotation(spec, place, 4)})"
 
 
-LIBRARY: tuple[Callable[[Spec, Place], str], ...] = (recurrent, recurrent, attending, blocks, mixtures, rotated)
+LIBRARY: tuple[Callable[[Spec, Place], str], ...] = (recurrent, recurrent, attending, attending, blocks, mixtures, rotated)
 
 
 def library(spec: Spec, place: Place) -> str:

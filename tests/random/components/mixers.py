@@ -39,7 +39,15 @@ def nested(spec: Spec, place: Place) -> str:
             recipes = {"inner": mixer(spec, place.inside(effects=False))}
         case 3:
             n = body.number(c.pick([1, 2, 3]))
-            pattern = c.pick([f"{n} of inner", f"{n} of [inner, other * 2]", "[inner * 2, other]", "[other, inner]"])
+            pattern = c.pick(
+                [
+                    f"{n} of inner",
+                    f"{n} of [inner, other * 2]",
+                    "[inner * 2, other]",
+                    "[other, inner]",
+                    f"[inner * {n}, other, inner * {n}]",
+                ]
+            )
             if "other" in pattern:
                 recipes["other"] = mixer(spec, place.inside())
             elif n in body.hyper:

@@ -57,7 +57,7 @@ def einsum(body: Body) -> None:
     texts.append(body.use(b))
     axes = union(a, b)
     ordered = [*a.axes, *(x for x in b.axes if x.label not in a.labels)]
-    over = body.choices.some(axes) or [body.choices.pick(axes)]
+    over = [] if body.choices.chance(6) else body.choices.some(axes) or [body.choices.pick(axes)]
     labels = over[0].label if len(over) == 1 else f"[{', '.join(x.label for x in over)}]"
     reach = a.reach * b.reach * prod(x.count or 5 for x in over)
     body.put(f"einsum({', '.join(texts)}, over = {labels})", [x for x in ordered if x not in over], reach=reach)

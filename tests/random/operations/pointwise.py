@@ -123,7 +123,10 @@ def logic(body: Body) -> None:
 def where(body: Body) -> None:
     test = body.pick(lambda t: t.dtype == "bool")
     a = body.pick_float(lambda t: shared(test, t))
-    other = body.choices.pick(["0.0", "-1", "none"])
+    other = body.choices.pick(["0.0", "-1", "none", "alone"])
+    if other == "alone":
+        body.put(f"where({body.use(test)}, {body.number(1.5)}, {body.choices.pick(['0.25', '-1', '0'])})", test.axes, reach=2, tied=True)
+        return
     text = body.use(a)
     if other == "none":
         both = Tensor("", union(test, a))
@@ -143,7 +146,7 @@ def whole(body: Body) -> None:
     x = body.choices.pick(found)
     n = body.number(body.choices.pick([2, 3, 5]))
     text = body.use(x)
-    form = body.choices.pick([f"{text} // {n}", f"{text} % {n}", f"({text} + {n}) * 2", f"abs({text})", f"minimum({text}, {n})", f"clamp({text}, -1, {n})",
+    form = body.choices.pick([f"{text} // {n}", f"{text} % {n}", f"2 * ({text} % {n})", f"({text} + 7) % (1 + ({text} % {n}) ^ 2)", f"({text} + {n}) * 2", f"abs({text})", f"minimum({text}, {n})", f"clamp({text}, -1, {n})",
                               f"sign({text})", f"-{text}", f"int(float({text}) / 2)"])  # fmt: skip
     body.put(form, x.axes, "int", reach=9, tied=True)
 

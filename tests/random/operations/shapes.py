@@ -63,6 +63,23 @@ def merge(body: Body) -> None:
     body.put(f"flatten({body.use(x)}, [{one.label}, {two.label}], {label})", place, x.dtype, reach=x.reach, tied=x.tied)
 
 
+def alike(body: Body) -> None:
+    """Sizes that are equal for these numbers, and must stay so: `t * d` and `t * 4`."""
+    x = body.named(
+        body.pick_float(lambda t: sum(a.label == a.size for a in t.axes) > 1 and any(a.count and a.label == a.size for a in t.axes))
+    )
+    static = body.choices.pick([a for a in x.axes if a.count and a.label == a.size])
+    other = body.choices.pick([a for a in x.axes if a.label == a.size and a is not static])
+    label, k = body.name("c"), body.name("k")
+    merged = Axis(label, f"({other.size}) * ({static.size})" if other.count is None else str(other.count * (static.count or 1)),
+                  None if other.count is None else other.count * (static.count or 1))  # fmt: skip
+    pair = sorted((static, other), key=x.axes.index)
+    again = f"expand(mean({body.use(x)}, {static.label}), [{k}: {static.count}])"
+    first, second = (k if a is static else a.label for a in pair)
+    text = f"flatten({x.name}, [{pair[0].label}, {pair[1].label}], {label}) + flatten({again}, [{first}, {second}], {label})"
+    body.put(text, [merged if a is pair[0] else a for a in x.axes if a is not pair[1]], reach=2 * x.reach, tied=x.tied)
+
+
 def unstack(body: Body) -> None:
     x = body.pick(lambda t: any(2 <= (a.count or 0) <= 4 for a in t.axes))
     axis = body.choices.pick([a for a in x.axes if 2 <= (a.count or 0) <= 4])
