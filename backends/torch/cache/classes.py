@@ -127,8 +127,8 @@ def _started(w: BodyWriter, kept: Kept, rows: Code, length: Code, helpers: set[s
     if kept.kind == "rows":
         helpers.add("Rows")
         assert kept.over is not None
-        dim = place(kept.layout, kept.over)
-        return call(rows, code, **({} if dim == 1 else {"dim": number(dim)}))
+        along = place(kept.layout, kept.over)
+        return call(rows, code, **({} if along == 1 else {"dim": number(along)}))
     return code
 
 
