@@ -130,7 +130,8 @@ NEAR_AND_CHOSEN = '''def near_and_chosen_attention(
     start = size * torch.arange(n, device=q.device)[:, None]
     outside = (few < start - near) | (few >= start + size + near)
     keys, there = torch.cat((keys.clamp(min=0), few.expand(n, -1)), 1), torch.cat((there, outside), 1)
-    seen = ((rows[..., None] - keys[:, None]).abs() <= near) | chosen[:, keys][:, :, None]
+    seen = (keys[:, None] >= rows[..., None] - near) & (keys[:, None] <= rows[..., None] + near)
+    seen = seen | chosen[:, keys][:, :, None]
     mask = (seen & (there & keep.expand(batch, -1)[:, keys])[:, :, None]).flatten(0, 1)[:, None]
     q = F.pad(q, (0, 0, 0, n * size - length)).unflatten(2, (n, size)).transpose(1, 2).flatten(0, 1)
     k, v = (x[:, :, keys].transpose(1, 2).flatten(0, 1) for x in (k, v))  # [b * n, heads, keys, e]
