@@ -195,16 +195,31 @@ def make(name: str, family: str, size: str, given: dict[str, Tensor]) -> Side:
     for option in options:
         if option.startswith("recompute"):
             made.recompute_layers(int(option.removeprefix("recompute") or 1))
+    for kind in layer_kinds(made) if "once" in options else ():
+        kind.forward = torch.compiler.nested_compile_region(kind.forward)
     return Generated(name, made, given, causal, compiled)
+
+
+def layer_kinds(model: nn.Module) -> set[Any]:
+    """The classes of the layers of all stacks."""
+    return {type(layer) for stack in model.modules() if isinstance(stack, nn.ModuleList) for layer in stack}
 
 
 def generated(family: str, size: str, fuse: bool = False) -> nn.Module:
     """The module that xfc makes of the config, with the weights of the model of Hugging Face, loaded by their published names."""
     with tempfile.TemporaryDirectory() as folder:
         hugging_face_model(family, size, "sdpa").save_pretrained(folder)
+        made = module_of(hugging_face_config(family, size), f"{family}_{size}{'_fused' if fuse else ''}", fuse)
+        model: nn.Module = made.Model.from_pretrained(folder)
+        return model
+
+
+def module_of(hugging_face: Any, name: str, fuse: bool = False) -> Any:
+    """What xfc makes of a config of Hugging Face."""
+    with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "benchmark.json"
-        config.write_text(json.dumps(hugging_face_config(family, size).to_dict()))
-        code = Path(folder) / f"{family}_{size}{'_fused' if fuse else ''}.py"
+        config.write_text(json.dumps(hugging_face.to_dict()))
+        code = Path(folder) / f"{name}.py"
         for words in (
             ["import", str(config), "-o", str(config.with_suffix(".yaml"))],
             ["compile", str(config.with_suffix(".yaml")), "-o", str(code), *(["--fuse"] if fuse else [])],
@@ -217,5 +232,4 @@ def generated(family: str, size: str, fuse: bool = False) -> nn.Module:
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
-        model: nn.Module = module.Model.from_pretrained(folder)
-        return model
+        return module
