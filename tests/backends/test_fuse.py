@@ -333,6 +333,46 @@ def test_names() -> None:
         assert joined_name(names)[0] == joined
 
 
+HEADS = """
+component head(x: [b, t, d]) -> [b, t, d]:
+    q = linear([e: 4])
+    k = linear([e: 4])
+    v = linear([e: 4], bias = true)
+    up = linear(d, bias = true)
+    back = linear(d, over = e)
+    mask before(i, j) = j <= i
+    return back(attend(q(x), k(x), v(x), before, scale = 0.5, over = t)) + up(x)
+
+component some(x: [b, t, d]) -> [b, t, d]:
+    experts = bank(3, head())
+    router = linear([k: 3])
+    best = top(router(x), 2, k)
+    return x + route(x, experts, best.index, best.values)
+
+model small(d = 8)(input_ids: [b, t] int in 17) -> (y):
+    embed = embedding(17, d)
+    layers = 2 of some
+    return layers(embed(input_ids))
+"""
+
+
+def test_modules_of_a_bank(tmp_path: Path) -> None:
+    """Experts that are modules: their tensors lie in one of each, also in a file whose spec has no published names."""
+    program = written(tmp_path, HEADS)
+    assert verify(program, dtype="float64", fuse=True).ok
+    ids = torch.arange(10).reshape(2, 5)
+    with ExitStack() as stack:
+        plain, file = both(stack, program, "fuse_bank")
+        for writer in (plain, file):
+            before = writer.Model()
+            before.save_pretrained(tmp_path)
+            torch.testing.assert_close(file.Model.from_pretrained(tmp_path).double()(ids), before.double()(ids))
+        tensors = {**plain.Model().state_dict(), "layers.0.experts.q.weight": torch.zeros(3, 5, 8)}
+        save_file(tensors, tmp_path / "model.safetensors")
+        with pytest.raises(ValueError, match=r"layers.0.experts.q.weight has shape \(3, 5, 8\) and needs \(3, 4, 8\)"):
+            file.Model.from_pretrained(tmp_path)
+
+
 # ---------------------------------------------------------------- commands
 
 
