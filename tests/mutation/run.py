@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("worker.py")
 WHOLE = ("tests/backends/test_golden.py::test_module", "tests/backends/test_golden.py::test_ir")
 #: So many random specs, from FIRST_SEED on, are in the suite.
-IN_SUITE = 200
+IN_SUITE = 160
 #: Seconds of tests that are run together, one group after the other.
 GROUPS = (2.0, 5.0, 20.0, 60.0)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -14,14 +15,16 @@ import numpy as np
 from xfc.backends import interpreter
 from xfc.backends import torch as torch_backend
 from xfc.backends.torch import flex
+from xfc.backends.verify import difference
 from xfc.backends.verify_modules import loaded
 from xfc.compiler import ir
 from xfc.compiler.diagnostics import SpecError
 
 from .choices import Choices
-from .executions import Executions, Refused
+from .executions import Disagreement, Executions, Refused
 from .numbers import lengths
 from .surface import write_spec
+from .ties import watched
 
 OWN = re.compile(r"^(?:component|fn|mask|score|weights) ([a-z]\w*)", re.MULTILINE)
 LOCAL = re.compile(r"^ +(part\d+|(?:proj|gain|table|q|y|z|g|[qkvo]_proj)\d*) = ", re.MULTILINE)
@@ -88,6 +91,60 @@ def names_of(code: str) -> set[str]:
             case _:
                 pass
     return {n for n in found if not n.startswith("_")}
+
+
+# ---------------------------------------------------------------- plain numbers
+
+NUMBER = r"(\d[\d.e-]*)"
+PLAIN: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (rf"rsqrt\({NUMBER}\)", lambda m: repr(1 / math.sqrt(float(m[1])))),
+    (rf"\(1\.0 / {NUMBER}\)", lambda m: repr(1 / float(m[1]))),
+    (
+        rf"\(2 \* {NUMBER} // 2\)|\({NUMBER} \+ 1 - 1\)|maximum\({NUMBER}, 1\)|\({NUMBER} if true else 7\)",
+        lambda m: next(filter(None, m.groups())),
+    ),
+    (rf"smaller\d*\({NUMBER}\)", lambda m: m[1]),
+    (r"\((\w+) \* \1 \^ 0\)", lambda m: m[1]),
+    (r"\(([\w.]+) if \1 [=!]= [\w.]+ else 7\)", lambda m: m[1]),
+)
+"""Ways to say a number, and the number: by arithmetic that is not the compiler's."""
+
+
+def check_plain(text: str, program: ir.Program, folder: Path, seed: int) -> list[str]:
+    """With its numbers said plainly a spec computes the same."""
+    from .agree import elaborated
+
+    plain = text
+    for pattern, number in PLAIN:
+        plain = re.sub(pattern, number, plain)
+    if plain == text or any(isinstance(n, ir.Dropout) for m in ir.walk(program.root) for n in m.body):
+        return []
+    folder.mkdir(exist_ok=True)
+    path = folder / "spec.xf"
+    write_spec(plain, path)
+    other = elaborated(path)
+    under = lengths(program, seed, {})
+    params = interpreter.initial_params(program, seed, np.float64, under)
+    rng = np.random.default_rng(seed)
+    sizes = [tuple(int(a.size.value(under) or 0) for a in i.value.type.axes) for i in program.inputs if i.required]
+    inputs = {
+        i.name: rng.normal(size=s)
+        if i.value.type.dtype == "float"
+        else rng.integers(0, int(i.bound.value(under) or 1) if i.bound else 2, s)
+        for i, s in zip((i for i in program.inputs if i.required), sizes, strict=True)
+    }
+    try:
+        want, got = (interpreter.run(p, params, inputs) for p in (program, other))
+    except interpreter.InterpreterError:  # the least of nothing
+        return []
+    near: list[str] = []
+    for name, array in want.items():
+        if not difference(got.get(name), array) <= 1e-7 and not near:
+            with watched(near):
+                interpreter.run(program, params, inputs)
+            if not near:
+                raise Disagreement(f"with plain numbers, {name}: {difference(got.get(name), array):.1e}")
+    return ["plain numbers"]
 
 
 # ---------------------------------------------------------------- attention by index

@@ -109,13 +109,22 @@ def plain_model(spec: Spec) -> None:
                 emits.append(f"{name}.{watched}")
     inputs, outputs, results = inputs_for(spec, ids), [], []
     if c.chance(4):
-        default, axes = c.pick([("0.5", "b, t"), ("2 * 0.25", "b, t"), ("index(t) * 0.5", "b, t"), ("1.0 / d_model", "b, t"), ("0.3", "")])
+        default, axes = c.pick(
+            [
+                ("0.5", "b, t"),
+                ("2 * 0.25", "b, t"),
+                ("index(t) * 0.5", "b, t"),
+                ("1.0 / d_model", "b, t"),
+                ("0.3", ""),
+                ("tanh(0.5)", "b, t"),
+            ]
+        )
         inputs.append(f"shift: [{axes}] = {default}")
         lines.append(f"x = x + {c.pick(['0.1 * shift', 'sin(shift)'])}")
     hyper = [f"d_model = {d}", *([f"vocab = {vocab}"] if ids or c.below(2) else [])]
     if len(hyper) > 1:
         inputs.append("labels: [b, t] int = none")
-        if c.chance(12):
+        if c.chance(6):
             hyper[-1] = "vocab = 4099"  # many classes: the loss is taken without all logits at once
         tied = ids and c.below(2)
         lines += ["logits = einsum(x, embed.weight, over = d_model)"] if tied else ["head = linear(vocab)", "logits = head(x)"]

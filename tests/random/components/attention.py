@@ -191,6 +191,31 @@ def attention(spec: Spec, place: Place) -> str:
     return declared(spec, body, spec.name("look"), recipes=recipes)
 
 
+def latent_attention(spec: Spec, place: Place) -> str:
+    """Attention whose keys and values are linear maps of something small, by modules or by weights of its own; keys perhaps joined of two."""
+    c = spec.choices
+    body, _, _ = started(spec, place)
+    h, e, r = c.pick([1, 2, 3]), c.pick([2, 3]), c.pick([1, 2, 5])
+    body.lines += [f"down = linear([r: {r}])", "small = down(x)"]
+    made = {}
+    for name in ("key", "value"):
+        if c.below(2):
+            body.say(f"{name}_up = linear([heads: {h}, e: {e}])")
+            made[name] = f"{name}_up(small)"
+        else:
+            body.say(f"{name}_map = param([r, heads: {h}, e: {e}], init = normal(0.5))")
+            made[name] = f"einsum(small, {name}_map, over = r)"
+    width = f"e: {e}"
+    if c.chance(3):
+        width = "f: 2"
+        body.lines += ["near = linear([f: 2])", f"k = concat(rename({made['key']}, e = f), near(x), over = f)"]
+        made["key"], width = "k", f"f: {e + 2}"
+    body.lines += [f"query = linear([heads: {h}, {width}])", f"out = linear(d, over = [heads: {h}, e: {e}])"]
+    seen = mask(spec, body, place) if not place.causal else "causal"
+    body.say(f"return x + out(attend(query(x), {made['key']}, {made['value']}, {seen}, scale = 0.5, over = t))")
+    return declared(spec, body, spec.name("small"))
+
+
 def written_attention(spec: Spec, place: Place) -> str:
     """Attention by einsum and softmax, as a paper writes it."""
     c = spec.choices
@@ -198,8 +223,8 @@ def written_attention(spec: Spec, place: Place) -> str:
     h, e = c.pick([1, 2, 3]), c.pick([2, 3])
     body.lines += [
         f"query = linear([heads: {h}, e: {e}])", f"key = linear([heads: {h}, e: {e}])", f"value = linear([heads: {h}, e: {e}])",
-        f"out = linear(d, over = [heads: {h}, e: {e}])", "k = rename(key(x), t = s)", "v = rename(value(x), t = s)",
-        "scores = einsum(query(x), k, over = e) * e ^ -0.5", "distance = index(t) - index(s: t)",
+        f"out = linear(d, over = [heads: {h}, e: {e}])", "k = rename(key(x), t = far)", "v = rename(value(x), t = far)",
+        "scores = einsum(query(x), k, over = e) * e ^ -0.5", "distance = index(t) - index(far: t)",
     ]  # fmt: skip
     if c.below(2):
         body.lines += ["table = param([places: 5, e], init = normal(0.5))", "near = clamp(distance, -2, 2) + 2",
@@ -208,7 +233,7 @@ def written_attention(spec: Spec, place: Place) -> str:
         body.say("scores = where(distance >= 0, scores, -1e30)")
     else:
         body.say("scores = scores - 0.1 * abs(distance)")
-    body.say("return out(einsum(softmax(scores, s), v, over = s))")
+    body.say("return out(einsum(softmax(scores, far), v, over = far))")
     return declared(spec, body, spec.name("read"))
 
 

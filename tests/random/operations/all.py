@@ -7,14 +7,14 @@ from collections.abc import Callable
 from ..body import Body, Unfit
 from .along import along, arg_reduce, recurrence, reduce, roll, shift, top, unfold
 from .parts import branches, configured, einsum, function, linear, loop, normed, own
-from .pointwise import binary, compare, filled, logic, rare, unary, where, whole, with_number
+from .pointwise import binary, compare, filled, forms, logic, rare, unary, where, whole, with_number
 from .reading import entries, gather, index, one_hot, scatter
 from .shapes import alike, concat, expand, halves, merge, pad, pairs, regroup, rename, slice_, split, squeeze, stack, transpose, unstack
 
 Operation = Callable[[Body], None]
 
 OPERATIONS: tuple[Operation, ...] = (
-    unary, unary, rare, rare, with_number, binary, binary, binary, compare, logic, where, where, reduce, reduce, arg_reduce, along, along, roll, top, einsum, einsum,
+    unary, unary, rare, rare, forms, forms, forms, with_number, binary, binary, binary, compare, logic, where, where, reduce, reduce, arg_reduce, along, along, roll, top, einsum, einsum,
     split, halves, regroup, merge, alike, unstack, stack, concat, rename, rename, transpose, expand, squeeze, pad, slice_, shift, index, whole, filled, one_hot,
     gather, gather, scatter, unfold, recurrence, own, linear, linear, function, branches, loop, normed, normed, configured, entries, pairs,
 )  # fmt: skip

@@ -151,6 +151,35 @@ def whole(body: Body) -> None:
     body.put(form, x.axes, "int", reach=9, tied=True)
 
 
+COUNTS = (
+    "2 * ({k} % {n})", "({k} + 7) % (1 + ({k} % 2) ^ 2)", "{k} // 2 * {n}", "7 - ({k} - {n})", "-({k} % 3)", "({k} + 4) // (2 * {n})", "abs({k} - {n})",
+    "{k} * {k} % 5", "minimum({k}, {n}) - maximum({k}, -1)", "sign({k}) * ({k} // {n})", "clamp({k}, none, {n})", "int({k} == {n}) + int({k} != 1)",
+)  # fmt: skip
+FORMS = (
+    "where({flag}, {v}, 0.25)", "where({flag}, {v}, {x})", "where(not {flag} and {x} < 2.0, -{v}, 1)", "float(all({flag}, {axis}))", "float(any({flag}, {axis}))",
+    "where(all({x} > -1.5, {axis}), 1.0, {v})", "clamp({x}, none, {v})", "clamp({x}, -{v}, none)", "maximum({v}, {x})", "minimum({x}, {v})", "mean({flag}, {axis})",
+    "{v} - ({v} - {x})", "{x} / ({v} / 2.0)", "{v} * (1 - ({x} - {v}))", "float(sum({flag}, {axis}) // 2)", "-({x} * {v}) ^ 2", "like({v}, {x})",
+)  # fmt: skip
+
+
+def forms(body: Body) -> None:
+    """Several small forms of one tensor: tests, choices, counts, bounds."""
+    c, x = body.choices, body.named(body.pick_float(lambda t: bool(t.axes)))
+    body.use(x)
+    k = body.name("k")
+    body.say(f"{k} = int(3 * tanh({x.name}))")
+    terms = [f"{k} * 0.1"]
+    for _ in range(c.between(3, 6)):
+        if c.below(2):
+            terms.append(f"0.1 * float({c.pick(COUNTS).format(k=k, n=c.pick([2, 3]))})")
+        else:
+            form = c.pick(FORMS).format(
+                x=x.name, flag=f"({x.name} > {c.pick([0.1, -0.3])})", v=body.number(c.pick([0.5, 1.5, 0.7])), axis=c.pick(x.axes).label
+            )
+            terms.append(f"tanh({form})")
+    body.put(f"{x.name} + {' + '.join(terms)}", x.axes, reach=x.reach + 4, tied=True)
+
+
 def filled(body: Body) -> None:
     axes = [a for a in body.axes.values() if a.label == a.size]
     chosen = body.choices.some(axes[:4])
