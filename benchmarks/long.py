@@ -4,7 +4,8 @@
     python benchmarks/long.py --models windowed longformer --lengths 1024 4096
 
 The slope is that of log time (and of log peak memory above the loaded model) over log length from 4,096 tokens on: 1 is linear, 2 quadratic.
-Where Hugging Face has such a model, it runs at the same sizes beside ours (its kernels of choice, `sdpa` where it has them)."""
+Where Hugging Face has such a model, it runs at the same sizes beside ours (its kernels of choice, `sdpa` where it has them); for others the
+well-known packages do (`pip install -c constraints.txt -e .[benchmarks]`)."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import ctypes
 import importlib.util
 import json
 import math
+import os
 import platform
 import resource
 import subprocess
@@ -43,7 +45,7 @@ model windowed = causal_lm:{SIZES}    decoder:
 model linear = causal_lm:{SIZES}    decoder:
         layers = 2
         attention = linear_attention(heads = {HEADS})
-        ffn = plain(hidden = 128)
+        ffn = plain(hidden = 256)
 """,
     "performer_causal": f"""
 model performing extends performer_causal:{SIZES}    decoder.layers = 2
@@ -127,11 +129,29 @@ def hugging_face(name: str, length: int) -> tuple[Any, Callable[[Any], dict[str,
     if name == "reformer":
         config = hf.ReformerConfig(
             vocab_size=VOCAB, hidden_size=WIDTH, num_attention_heads=HEADS, attention_head_size=32, feed_forward_size=512,
-            attn_layers=["local", "lsh", "local", "lsh"], axial_pos_shape=[length // 64, 64], axial_pos_embds_dim=[16, 48],
+            attn_layers=["local", "lsh"], axial_pos_shape=[length // 64, 64], axial_pos_embds_dim=[16, 48],
             num_buckets=[64, 128], max_position_embeddings=length, is_decoder=True, use_cache=False,
         )  # fmt: skip
         return hf.ReformerModelWithLMHead(config).eval(), lambda ids: {"input_ids": ids}
     return None
+
+
+def packaged(name: str, length: int) -> tuple[Any, Callable[[Any], dict[str, Any]]]:
+    """The same of performer-pytorch, linformer or linear-attention-transformer."""
+    from linear_attention_transformer import LinearAttentionTransformerLM
+    from linformer import LinformerLM
+    from performer_pytorch import PerformerLM
+
+    sizes: dict[str, Any] = {"num_tokens": VOCAB, "dim": WIDTH, "depth": 2, "heads": HEADS, "dim_head": WIDTH // HEADS}
+    model: Any
+    match name:
+        case "linformer":
+            model = LinformerLM(**sizes, seq_len=32768, k=64)
+        case "linear_attention":
+            model = LinearAttentionTransformerLM(**sizes, max_seq_len=length, causal=True)
+        case _:
+            model = PerformerLM(**sizes, max_seq_len=length, causal=name == "performer_causal", nb_features=64)
+    return model.eval(), lambda ids: {"x": ids}
 
 
 def resident() -> float:
@@ -144,14 +164,17 @@ def peak() -> float:
 
 
 def measure(name: str, side: str, lengths: Sequence[int], rounds: int) -> None:
-    """In a process of its own, at each length: processor seconds of the fastest of several passes, and the peak of memory above what was there."""
+    """In a process of its own, at each length: processor seconds of the fastest of several passes, and the peak of memory above what was there.
+
+    The one is read of a process as it is, the other of one whose allocator gives back what is free: else it keeps up to as much again,
+    by the order in which blocks of several sizes were asked for."""
     import torch
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     made = ours(name) if side == "generated" else None
     for length in lengths:
-        found = made or hugging_face(name, length)
+        found = made or (hugging_face if side == "hugging_face" else packaged)(name, length)
         assert found is not None
         model, inputs = found
         given = inputs(torch.randint(0, VOCAB, (1, length)))
@@ -190,18 +213,22 @@ def main() -> None:
         return
     results: dict[str, dict[str, dict[str, Any]]] = {}
     for name in a.models:
-        for side in ("generated", "hugging_face") if name in ("windowed", "longformer", "reformer") else ("generated",):
-            lengths = [n for n in a.lengths if side == "generated" or n <= a.theirs_up_to]
+        for side in ("generated", "hugging_face" if name in ("windowed", "longformer", "reformer") else "package"):
+            lengths = [n for n in a.lengths if side != "hugging_face" or n <= a.theirs_up_to]
             options = ["--lengths", *map(str, lengths), "--rounds", str(a.rounds)]
-            done = subprocess.run([sys.executable, __file__, "--one", name, side, *options], capture_output=True, text=True)
-            rows = {line.split(" ")[0]: json.loads(line.split(" ", 1)[1]) for line in done.stdout.splitlines()}
+            rows: dict[str, dict[str, Any]] = {}
+            for own, measured in (({}, "seconds"), ({"MALLOC_MMAP_THRESHOLD_": "65536"}, "peak_mb")):
+                words = [sys.executable, __file__, "--one", name, side, *options]
+                done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **own})
+                for length, found in (line.split(" ", 1) for line in done.stdout.splitlines() if line[:1].isdigit()):
+                    rows.setdefault(length, {})[measured] = json.loads(found)[measured]
             rows |= {str(n): {"failed": done.stderr.strip().splitlines()[-1:]} for n in lengths if str(n) not in rows}
-            there = [n for n in lengths if "seconds" in rows[str(n)]]
-            found: dict[str, Any] = {"lengths": rows}
+            there = [n for n in lengths if "failed" not in rows[str(n)]]
+            summary: dict[str, Any] = {"lengths": rows}
             if sum(n >= 4096 for n in there) > 1:
-                found |= {f"slope_{k}": round(slope(there, [rows[str(n)][k] for n in there]), 3) for k in ("seconds", "peak_mb")}
-            results.setdefault(name, {})[side] = found
-            print(name, side, json.dumps(found), flush=True)
+                summary |= {f"slope_{k}": round(slope(there, [rows[str(n)][k] for n in there]), 3) for k in ("seconds", "peak_mb")}
+            results.setdefault(name, {})[side] = summary
+            print(name, side, json.dumps(summary), flush=True)
     import torch
     import transformers
 
