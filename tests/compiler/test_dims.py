@@ -175,6 +175,7 @@ def test_what_is_known_without_values() -> None:
     assert (n + m).divide(n + m) == ONE and (n + m).divide(n - m) * (n - m) != n + m
     assert apply("floor_div", n * h + m, h) == n + apply("floor_div", m, h)
     assert (n * h).divide(h) == n and (n - n + ONE).constant == 1 and (n + ONE).constant is None
+    assert [apply("pow", n, const(k)) for k in range(3)] == [ONE, n, n * n]
     assert n.value() is None and n.is_dynamic and not h.is_dynamic and (n * h).symbols == n.symbols | h.symbols
     assert ONE.divide(n - m).value({**dict.fromkeys((n - m).symbols, 2)}) in (math.inf, None)
     assert apply("log", n).value({next(iter(n.symbols)): 0}) is None
