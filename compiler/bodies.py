@@ -327,7 +327,7 @@ class Bodies(Evaluator):
     def check_outputs(self, component: tree.Component, found: Static, frame: Frame, span: tree.Span) -> Static:
         results = list(found) if isinstance(found, tuple) else [found]
         declared = component.outputs
-        if component.kind in INDEX_KINDS or component.kind == "fn" or not declared:
+        if component.kind in INDEX_KINDS or not declared:
             return found
         given = [o.name for o in declared if o.name is not None]
         for k, name in enumerate(given):

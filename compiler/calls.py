@@ -10,7 +10,7 @@ from .builder import Builder
 from .diagnostics import Note
 from .dims import Expr, const
 from .library import suggest
-from .operations import Body
+from .operations import Body, Poison
 from .scope import Frame, Thunk
 from .values import NONE, Builtin, Instance, ListValue, Recipe, Static, describe
 
@@ -193,6 +193,8 @@ class Calls(Applier):
         if name in instance.emitted:
             return self.local(instance.emitted[name], frame)
         if name not in params:
+            if instance.applied and self.diagnostics.failed:
+                raise Poison  # it may be on the line that is wrong
             state = "has no weights before it is applied" if not instance.applied else f"has no parameter `{name}`"
             nearest = suggest(name, [*params, *instance.emitted])
             before = f"its weights have the sizes of what it is applied to: apply `{instance.name}` above this line"

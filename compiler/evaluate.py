@@ -305,7 +305,9 @@ class Evaluator(Names):
         """Where operations of this frame go."""
         if frame.builder is None:
             raise self.error("E334", "a tensor operation has no place in an argument", node.span)
-        return frame.builder.body
+        body = frame.builder.body
+        body.name_of_axis = frame.name_of
+        return body
 
 
 __all__ = ["NONE", "POISON", "BankRecipe", "Builtin", "Evaluator", "Poison", "Results"]

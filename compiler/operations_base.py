@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 from ..grammar.frozen import mutable
@@ -14,6 +14,10 @@ from .ir import REST, Axis, DType, Fact, Label, Node, Operand, Type, Value
 
 _BY_RANK: tuple[DType, ...] = ("bool", "int", "float", "float32")
 RANK: dict[DType, int] = {"bool": 0, "int": 1, "float": 2, "float32": 3}
+
+
+def _itself(label: Label) -> object:
+    return label
 
 
 class Poison(Exception):  # noqa: N818 -- not a failure of the compiler
@@ -67,6 +71,7 @@ class BodyBase:
     nodes: list[Node]
     diagnostics: Diagnostics
     facts: list[Fact]
+    name_of_axis: Callable[[Label], object] = _itself  # what the text calls an axis; in a program without text, nothing is a namesake
 
     # ------------------------------------------------ building
 

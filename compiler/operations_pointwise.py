@@ -50,7 +50,8 @@ class Pointwise(BodyBase):
     def _no_namesakes(self, axes: Sequence[Axis], values: Sequence[Value], span: Span) -> None:
         """E222 where two operands bring axes of one name that are not one axis: a product of all pairs, which nobody means."""
         for k, axis in enumerate(axes):
-            other = next((a for a in axes[:k] if a.label.name == axis.label.name), None)
+            namesakes = (a for a in axes[:k] if a.label.name == axis.label.name)
+            other = next((a for a in namesakes if self.name_of_axis(a.label) == self.name_of_axis(axis.label)), None)
             if other is not None and not any(v.type.has(axis.label) and v.type.has(other.label) for v in values):
                 sizes = " and ".join(show_size(a.size) for a in (other, axis))
                 message = f"two axes called `{axis.label.name}`, of sizes {sizes}, meet here"

@@ -54,6 +54,11 @@ class Frame:
         """The name of weights bound here: each round of a `for` has its own, `stage_0`, `stage_1`."""
         return "_".join((name, *map(str, self.rounds)))
 
+    def name_of(self, label: ir.Label) -> str:
+        """What an axis is called here: a component has its own words for what its caller gave it."""
+        here = (name for frame in self.outward() for name, axis in frame.labels.items() if axis.label is label and "|" not in name)
+        return next(here, label.name)
+
     def outward(self) -> Iterator[Frame]:
         frame: Frame | None = self
         while frame is not None:

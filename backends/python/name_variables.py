@@ -45,7 +45,7 @@ def name_variables(statements: tuple[Statement, ...], inputs: Mapping[Var, str],
                 and (var.hint or derived or name not in words)
             ),
             "",
-        ) or taken.numbered(plain(var.hint or var.kind), frozenset() if var.hint else words)
+        ) or taken.numbered(plain(var.hint or var.kind), {*reserved} if var.hint else {*reserved, *words})
         taken.take(life, names[var])
     return names
 
@@ -66,8 +66,8 @@ def _candidates(var: Var, lives: Lives, names: Names, apart: Mapping[Var, str], 
     if var in apart:
         yield apart[var], True
     base = plain(var.hint or var.kind)
-    if not var.hint:
-        yield from ((name, True) for name in _derived(var, lives, names, plain) if var.kind in GENERIC or name == base)
+    if not var.hint and var.kind in GENERIC:
+        yield from ((name, True) for name in _derived(var, lives, names, plain))
     yield base, False
     if var.hint and var.kind not in ("y", var.hint):
         yield plain(var.kind), False

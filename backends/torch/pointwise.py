@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import cast
 
@@ -136,8 +137,21 @@ def elementwise_code(w: BodyWriter, node: ir.Elementwise, by_value: Mapping[Valu
     else:
         code = apply_function(node.function, args, node.args)
     if condition is not None and dtype in ("float", "float32") and list(by_value) == [condition] and not w.constructing:
-        code = to_dtype(w, code, "int", dtype)  # numbers alone have torch's default dtype
+        if args[0] not in DECIDED and all(map(_is_float32, node.args[1:])):  # numbers alone have torch's default dtype
+            return to_dtype(w, code, "int", dtype)
+        one = code if args[0] in DECIDED else args[1]
+        one = call("torch.full", Items(()), one, dtype=dtype_code(w, dtype), **on_device(w))
+        return one if args[0] in DECIDED else call("torch.where", args[0], one, args[2])
     return code
+
+
+def _is_float32(operand: ir.Operand) -> bool:
+    """Whether a number loses nothing as a float32."""
+    constant = operand.constant if isinstance(operand, Expr) else None
+    if constant is None or not math.isfinite(constant):
+        return constant is not None
+    fraction, _ = math.frexp(constant)
+    return (fraction * 2**24).is_integer() and abs(constant) < math.ldexp(1.0, 127)
 
 
 def _triangle(w: BodyWriter, node: ir.Elementwise) -> bool:

@@ -99,16 +99,20 @@ def write_model(
     _defaults(model, read)
     last = only_updates(root)
     alone = ir.made_by(root.body, undecoded) - ir.made_by(root.body, set(ir.results(root)) - undecoded) - first.nodes
-    late = _beside_the_loss(model, main, losses)
-    _write_main(model, [n for n in main if n not in early and n not in last and n not in alone and n not in late], None if late else keep)
-    _write_undecoded(model, undecoded, alone)
+    late = _beside_the_loss(model, main, losses) - alone
+    keep_late = _keeps_logits(program, late) if late else None
+    keep_now = keep if keep_late is None else None
+    _write_main(model, [n for n in main if n not in early and n not in last and n not in alone and n not in late], keep_now)
+    if not late:
+        _write_undecoded(model, undecoded, alone)
     if any(m.states for m in ir.walk(root)):
         w.statements = [*_start_state(w), *remembered, *w.statements]
     w.statements = [*length_checks(w, program), *w.statements]
     write_effects(w, last)
     _write_loss(model, losses)
     if late:
-        _write_main(model, [n for n in main if n in late], _keeps_logits(program, late))
+        _write_main(model, [n for n in main if n in late], keep_late)
+        _write_undecoded(model, undecoded, alone)
     if program.decoding is not None:
         end_call(w, program)
     _write_return(model, outputs)
@@ -235,12 +239,14 @@ def _default(model: RootWriter, given: ir.ModelInput, read: Collection[Value]) -
         return
     w = model.w
     outer, w.statements = w.statements, []
+    ranges, known, w.known = dict(w.ranges), w.known, None  # what the block makes, it alone has
     w.write(given.default.body)
     value = w.read(given.default.result)
     var = w.inputs[given.value]
     code = _full_default(model, given, value)
     body = (*w.statements, Assign((var,), code))
     w.statements = [*outer, Block(Binary("is", var, Text("None")), "if", body)]
+    w.ranges, w.known = ranges, known
     w.optional.discard(given.value)
 
 

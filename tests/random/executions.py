@@ -188,7 +188,7 @@ class Executions:
         try:
             return interpreter.run(self.program, params or self.params, inputs, under=self.static, **options)
         except interpreter.InterpreterError as error:
-            if "zero-size" in str(error):  # the least of nothing
+            if "zero-size" in str(error) or "empty sequence" in str(error):  # the least of nothing, or where it is
                 raise Refused("an axis of these lengths is empty") from error
             raise
 
@@ -207,8 +207,8 @@ class Executions:
         last = name == list(self.sets)[-1]
         with frozen(self.stopped, replay=False) if last else frozen([], replay=False):
             want = self.wanted[name] = self.interpret(inputs)
-        if any(np.abs(a[np.isfinite(a)]).max(initial=0) > GREATEST for a in want.values() if a.dtype.kind == "f"):
-            raise Grown(name)
+        if any(np.isnan(a).any() or np.abs(a[np.isfinite(a)]).max(initial=0) > GREATEST for a in want.values() if a.dtype.kind == "f"):
+            raise Grown(name)  # what is not a number comes of infinities here: nothing at random is divided by what may be 0
         if name == "loss":
             for backend, module in (("torch", self.torch), ("numpy", self.numpy)):
                 got = next(iter(module(self.given(inputs), **self.asked()).values()))
