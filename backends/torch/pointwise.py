@@ -150,8 +150,8 @@ def _is_float32(operand: ir.Operand) -> bool:
     constant = operand.constant if isinstance(operand, Expr) else None
     if constant is None or not math.isfinite(constant):
         return constant is not None
-    fraction, _ = math.frexp(constant)
-    return (fraction * 2**24).is_integer() and abs(constant) < math.ldexp(1.0, 127)
+    fraction, exponent = math.frexp(constant)
+    return (fraction * 2**24).is_integer() and exponent < 128
 
 
 def _triangle(w: BodyWriter, node: ir.Elementwise) -> bool:
