@@ -228,7 +228,12 @@ def write_block_mask(w: BodyWriter, var: Var, plan: MaskPlan, value: Value, squa
         none = binary("or", *absent)
         keep = Var(hint="keep")
         entries.statements.append(Assign((keep,), result))
-        result = Choice(none, keep, _all([keep, *(entries.entry(t, places) for t in plan.given)]))
+        before = len(entries.statements)
+        result = _all([keep, *(entries.entry(t, places) for t in plan.given)])
+        if len(entries.statements) == before:
+            result = Choice(none, keep, result)
+        else:
+            entries.statements.insert(before, Block(none, "if", (Return(keep),)))
         many = Choice(none, NONE, many) if some and not each else many
     name = Var(hint=f"{value.hint or 'mask'}_at")
     size = w.number(rows.size)

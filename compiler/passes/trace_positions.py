@@ -223,11 +223,14 @@ class Tracer:
             condition, yes, no = node.args
             assert isinstance(condition, Value)
             given = env.get(condition, NOTHING)
-            parts = [_bounds(env, (condition,))]
+            sides: list[tuple[Bounds, bool]] = []
             for side, holds in ((yes, self.supports.truth(condition, True) or given.support), (no, self.supports.truth(condition, False))):
-                if isinstance(side, Value):
-                    part = limit(_bounds(env, (side,)), holds)
-                    parts.append(part if holds or (given.bounds and not given.lost) else doubted(part))
+                part = limit(_bounds(env, (side,)), holds) if isinstance(side, Value) else ()
+                sides.append((part, bool(holds or (given.bounds and not given.lost))))
+            parts = [_bounds(env, (condition,))]
+            for (part, sure), (other, _) in zip(sides, reversed(sides), strict=True):  # what both sides see is seen in any case
+                both = {(b.source, b.forms) for b in other if b.certain}
+                parts += [(b,) if sure or (b.source, b.forms) in both else doubted((b,)) for b in part]
             return union(parts)
         return _bounds(env, values)
 

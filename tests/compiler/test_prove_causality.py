@@ -98,6 +98,7 @@ CAUSAL = [
 NOT_CAUSAL = [
     ("x = x + mean(x, t)", "mean", None),
     ("x = softmax(x, t)", "softmax", None),
+    ("x = softmax(x, t)\nx = where(training, x, 0.5 * x)", "softmax", None),
     ("x = flip(x, t)", "flip", None),
     ("x = roll(x, 1, t)", "roll", None),
     ("x = sort(x, t)", "sort", None),

@@ -234,7 +234,8 @@ class Drawn:
             changed = other_numbers(program, self.torch_module, seed)
         under = lengths(program, seed, changed)
         params = interpreter.initial_params(program, seed, np.float64, under)
-        params = {n: a * smaller if a.dtype.kind == "f" else a for n, a in params.items()} if smaller < 1 else params
+        stored = {p.name for p in interpreter.places(program, under) if p.param.stored}
+        params = {n: a * smaller if a.dtype.kind == "f" and n in stored else a for n, a in params.items()}
         return Executions(program, self.made.emitted, self.torch_module, self.numpy_module, params, under, seed, without)
 
     def compared(self, run: Executions) -> list[str]:

@@ -199,6 +199,8 @@ class Executions:
             if name.startswith("loss"):
                 continue
             error = difference(got.get(name), array)
+            if not error <= TOLERANCE and np.isnan(array).any() and name in got and np.isinf(got[name]).any():
+                raise Grown(name)  # no number, of infinities
             if not error <= TOLERANCE:
                 shapes = f"{got[name].shape} and {array.shape}" if name in got else "missing"
                 raise Disagreement(f"{what}, {name}: {error:.1e} ({shapes}), lengths {self.under}")
@@ -207,8 +209,8 @@ class Executions:
         last = name == list(self.sets)[-1]
         with frozen(self.stopped, replay=False) if last else frozen([], replay=False):
             want = self.wanted[name] = self.interpret(inputs)
-        if any(np.isnan(a).any() or np.abs(a[np.isfinite(a)]).max(initial=0) > GREATEST for a in want.values() if a.dtype.kind == "f"):
-            raise Grown(name)  # what is not a number comes of infinities here: nothing at random is divided by what may be 0
+        if any(np.abs(a[np.isfinite(a)]).max(initial=0) > GREATEST for a in want.values() if a.dtype.kind == "f"):
+            raise Grown(name)
         if name == "loss":
             for backend, module in (("torch", self.torch), ("numpy", self.numpy)):
                 got = next(iter(module(self.given(inputs), **self.asked()).values()))
