@@ -154,8 +154,8 @@ matmul_by_expert.register_autograd(backward, setup_context=lambda ctx, inputs, o
     a few rows stay as they come, on the CPU one by one: no weight is copied."""
     rows, chosen = x.flatten(0, -2), index.shape[-1]
     if 0 < index.numel() <= count and x.is_cpu and not torch.compiler.is_compiling():
-        pairs = zip(rows.split(1), index.reshape(-1, chosen), strict=True)
-        y = torch.cat([experts(row, e, None) for row, own in pairs for e in own.split(1)])
+        each, own = rows[:, None].unbind(), index.reshape(-1, 1).unbind()
+        y = torch.cat([experts(each[k // chosen], expert, None) for k, expert in enumerate(own)])
     elif 0 < index.numel() <= count:
         y = experts(rows.repeat_interleave(chosen, 0), index.flatten(), None)
     else:

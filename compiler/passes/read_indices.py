@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import chain, product
 
 from ...grammar.frozen import frozen
 from .. import ir
@@ -208,7 +208,7 @@ def _from_comparison(node: Elementwise, truth: bool, key: Label, args: Sequence[
 
 def sees_ahead(region: Region) -> tuple[int, int] | None:
     """A query and a later key that the mask lets it see, if trying small slots finds one. What data says of a key alone may be yes."""
-    for i, j in product(range(9), range(12)):
+    for i, j in chain(product(range(9), range(12)), product(range(9, 40), range(9, 48))):
         if j > i:
             values: dict[Value, int | float | bool | None] = dict(zip(region.params, (i, j), strict=True))
             for node in region.body:
