@@ -99,7 +99,7 @@ NOT_CAUSAL = [
     ("x = x + mean(x, t)", "mean", None),
     ("x = softmax(x, t)", "softmax", None),
     ("x = softmax(x, t)\nx = where(training, x, 0.5 * x)", "softmax", None),
-    ("mask rule(i, j) = i // 2 > 3 and i // 3 == j // 3\nx = attend(x, x, x, rule, over = t)", "lets query 9 see key 10", None),
+    ("mask rule(i, j) = i // 2 > 3 and i // 3 == j // 3\nx = attend(x, x, x, rule, over = t)", "the mask of `attend`", 2),
     ("x = flip(x, t)", "flip", None),
     ("x = roll(x, 1, t)", "roll", None),
     ("x = sort(x, t)", "sort", None),
