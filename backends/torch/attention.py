@@ -39,7 +39,7 @@ def lower_attend(w: BodyWriter, node: ir.Node) -> None:
     axes = attend_axes(node)
     plain = lower_native if is_native(node) else lower_written
     kind = mask_kind(node.mask)
-    if isinstance(kind, Given) and kind.value in w.by_index:
+    if isinstance(kind, Given) and kind.value in w.by_index and not w.few:
         lower_by_index(w, node, axes, kind.value, partial(plain, w, node, axes))
     else:
         plain(w, node, axes)
