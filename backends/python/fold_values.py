@@ -149,7 +149,7 @@ def _take_results(statements: tuple[Statement, ...], reads: Counter[Var]) -> tup
 
 def _taken(made: Statement, copy: Statement, reads: Counter[Var]) -> Assign | None:
     """Two statements as one, if the second names a result of the first."""
-    if not isinstance(made, Assign) or not isinstance(copy, Assign) or len(made.targets) == 1 or len(copy.targets) > 1:
+    if not isinstance(made, Assign) or not isinstance(copy, Assign) or len(made.targets) == 1 or len(copy.targets) != 1:
         return None
     source, target = copy.value, copy.targets[0]
     if not isinstance(source, Var) or source not in made.targets or reads[source] != 1 or target in (*made.targets, *variables(made.value)):

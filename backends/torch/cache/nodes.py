@@ -66,6 +66,8 @@ def with_cache(w: BodyWriter, before: Sequence[Statement], inside: Sequence[Stat
 def batch_first(w: BodyWriter, kind: Type, layout: Layout, over: Label | None) -> Layout:
     """The sequences of the batch, the tokens, and the rest as it lies."""
     batch = [a.label for a in kind.axes if a.size.is_dynamic and a.label is not over]
+    if len(batch) == 1 and not kind.has(REST) and not counts_sequences(kind.axis(batch[0]).size):
+        w.refuse(f"its cache has a row for each sequence, and `{batch[0].name}` of what is kept here is sequences merged with something else")
     if len(batch) != 1 or kind.has(REST):
         axes = ", ".join(a.label.name for a in kind.axes)
         remedy = "`flatten` several into one, or make the others numbers of the model" if batch else "give it the axis of the sequences"
@@ -74,6 +76,11 @@ def batch_first(w: BodyWriter, kind: Type, layout: Layout, over: Label | None) -
     first = (*((label,) for label in batch), *([(over,)] if over is not None else []))
     rest = tuple(tuple(x for x in dim if x not in batch and x is not over) for dim in layout)
     return (*first, *(dim for dim in rest if dim))
+
+
+def counts_sequences(size: Expr) -> bool:
+    """Whether it is a number that an input shows, and no product or sum of such: a row is a sequence."""
+    return [sym(s) for s in size.symbols] == [size]
 
 
 def lower_keep(w: BodyWriter, node: ir.Node) -> None:
@@ -206,7 +213,8 @@ def recurrence_start(w: BodyWriter, node: ir.LinearRecurrence, layout: Layout) -
     inner = tuple(dim for dim in layout if dim != (node.over,))
     kind = node.out.type.without(node.over)
     batch = next((k for k, dim in enumerate(inner) if any(kind.axis(x).size.is_dynamic for x in dim)), None)
-    if batch != 0 or sum(a.size.is_dynamic for a in kind.axes) != 1 or kind.has(REST):
+    moving = [a.size for a in kind.axes if a.size.is_dynamic]
+    if batch != 0 or len(moving) != 1 or kind.has(REST) or not counts_sequences(moving[0]):
         w.refuse("a recurrence whose state does not begin with the sequences of a batch")
     w.kept[node.entry] = Kept("state", kind, inner)
     return Choice(Binary("is", CACHE, NONE), NONE, held(node.entry))
