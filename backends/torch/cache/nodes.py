@@ -67,7 +67,9 @@ def batch_first(w: BodyWriter, kind: Type, layout: Layout, over: Label | None) -
     """The sequences of the batch, the tokens, and the rest as it lies."""
     batch = [a.label for a in kind.axes if a.size.is_dynamic and a.label is not over]
     if len(batch) == 1 and not kind.has(REST) and not counts_sequences(kind.axis(batch[0]).size):
-        w.refuse(f"its cache has a row for each sequence, and `{batch[0].name}` of what is kept here is sequences merged with something else")
+        w.refuse(
+            f"its cache has a row for each sequence, and `{batch[0].name}` of what is kept here is sequences merged with something else"
+        )
     if len(batch) != 1 or kind.has(REST):
         axes = ", ".join(a.label.name for a in kind.axes)
         remedy = "`flatten` several into one, or make the others numbers of the model" if batch else "give it the axis of the sequences"
