@@ -17,19 +17,36 @@ def sink_values(statements: tuple[Statement, ...]) -> tuple[Statement, ...]:
 
 
 def _sink(statements: tuple[Statement, ...], often: set[Var]) -> tuple[Statement, ...]:
-    kept = list(statements)
-    for k in range(len(kept) - 1, -1, -1):
-        s = kept[k]
+    reads = [_read(s) for s in statements]
+    readers: dict[Var, set[int]] = {}
+    for k, read in enumerate(reads):
+        for var in read:
+            readers.setdefault(var, set()).add(k)
+    inside: dict[int, list[Statement]] = {}  # what sinks into a block, the last first
+    gone: set[int] = set()
+    for k in range(len(statements) - 1, -1, -1):
+        s = statements[k]
         if not isinstance(s, Assign) or not s.pure or len(s.targets) != 1 or s.targets[0] is None or not _calls(s.value):
             continue
-        read = set(variables(s.value))
-        readers = [j for j in range(k + 1, len(kept)) if s.targets[0] in _read(kept[j])]
-        block = kept[readers[0]] if len(readers) == 1 else None
-        if not isinstance(block, Block) or block.keyword != "if" or s.targets[0] in variables(block.head) or {s.targets[0], *read} & often:
+        places = readers.get(s.targets[0], set())
+        at = next(iter(places)) if len(places) == 1 else -1
+        block = statements[at]
+        if at <= k or not isinstance(block, Block) or block.keyword != "if" or s.targets[0] in variables(block.head):
             continue
-        kept[readers[0]] = replace(block, body=(s, *block.body))
-        del kept[k]
-    return tuple(replace(s, body=_sink(s.body, often)) if isinstance(s, Block) else s for s in kept)
+        if {s.targets[0], *reads[k]} & often:
+            continue
+        inside.setdefault(at, []).append(s)
+        gone.add(k)
+        for var in reads[k]:
+            readers[var].discard(k)
+            readers[var].add(at)
+    kept: list[Statement] = []
+    for k, s in enumerate(statements):
+        if isinstance(s, Block):
+            s = replace(s, body=_sink((*reversed(inside.get(k, [])), *s.body), often))
+        if k not in gone:
+            kept.append(s)
+    return tuple(kept)
 
 
 def _calls(code: Code) -> bool:
