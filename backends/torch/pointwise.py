@@ -136,13 +136,18 @@ def elementwise_code(w: BodyWriter, node: ir.Elementwise, by_value: Mapping[Valu
         code = _floor_divided(args, node.args)
     else:
         code = apply_function(node.function, args, node.args)
-    if condition is not None and dtype in ("float", "float32") and list(by_value) == [condition] and not w.constructing:
-        if args[0] not in DECIDED and all(map(_is_float32, node.args[1:])):  # numbers alone have torch's default dtype
-            return to_dtype(w, code, "int", dtype)
-        one = code if args[0] in DECIDED else args[1]
-        one = call("torch.full", Items(()), one, dtype=dtype_code(w, dtype), **on_device(w))
-        return one if args[0] in DECIDED else call("torch.where", args[0], one, args[2])
-    return code
+    if condition is None or dtype not in ("float", "float32") or list(by_value) != [condition] or w.constructing:
+        return code
+    if args[0] in DECIDED:
+        return _filled(w, code, dtype)
+    if all(map(_is_float32, node.args[1:])):  # numbers alone have torch's default dtype
+        return to_dtype(w, code, "int", dtype)
+    return apply_function("where", [args[0], _filled(w, args[1], dtype), args[2]], node.args)
+
+
+def _filled(w: BodyWriter, value: Code, dtype: ir.DType) -> Code:
+    """A number as a tensor without axes."""
+    return call("torch.full", Items(()), value, dtype=dtype_code(w, dtype), **on_device(w))
 
 
 def _is_float32(operand: ir.Operand) -> bool:
