@@ -52,8 +52,10 @@ def fold_values(
     statements = _drop_dead(statements)
     statements = _join_copies(statements, inputs)
     statements = _take_results(statements, Counter(_reads(statements)))
-    statements = sink_values(broadcast_once(statements, inputs))
-    folded = _fold(statements, Counter(_reads(statements)), _assigned_often(statements), indent, simplify)
+    statements = broadcast_once(statements, inputs)
+    often = _assigned_often(statements)
+    statements = sink_values(statements, often)
+    folded = _fold(statements, Counter(_reads(statements)), often, indent, simplify)
     return break_long(folded, indent)
 
 

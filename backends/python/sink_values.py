@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 from .code import Assign, Block, Call, Code, Do, Return, Statement, Store, Var, parts, variables
 
 
-def sink_values(statements: tuple[Statement, ...]) -> tuple[Statement, ...]:
-    """Requires: pure values, each variable assigned before it is read. Ensures: a call whose result only one `if` reads, and not its condition, stands in its body.
-
-    Leaves alone: values of variables that are assigned twice, or change on the way; loops, `with`, `def`."""
-    often = {v for v, n in Counter(_assigned(statements)).items() if n > 1}
-    return _sink(statements, often)
-
-
-def _sink(statements: tuple[Statement, ...], often: set[Var]) -> tuple[Statement, ...]:
+def sink_values(statements: tuple[Statement, ...], often: set[Var]) -> tuple[Statement, ...]:
+    """Requires: pure values, each variable assigned before it is read; `often` are those that are assigned more than once. Ensures: a call whose
+    result only one `if` reads, and not its condition, stands in its body. Leaves alone: what is, or reads, one of `often`; loops, `with`, `def`."""
     reads = [_read(s) for s in statements]
     readers: dict[Var, set[int]] = {}
     for k, read in enumerate(reads):
@@ -43,7 +36,7 @@ def _sink(statements: tuple[Statement, ...], often: set[Var]) -> tuple[Statement
     kept: list[Statement] = []
     for k, s in enumerate(statements):
         if isinstance(s, Block):
-            s = replace(s, body=_sink((*reversed(inside.get(k, [])), *s.body), often))
+            s = replace(s, body=sink_values((*reversed(inside.get(k, [])), *s.body), often))
         if k not in gone:
             kept.append(s)
     return tuple(kept)
@@ -59,14 +52,4 @@ def _read(s: Statement) -> set[Var]:
         found |= set(variables(s.target))
     if isinstance(s, Block):
         found |= set(variables(s.head)).union(*map(_read, s.body))
-    return found
-
-
-def _assigned(statements: tuple[Statement, ...]) -> list[Var]:
-    found: list[Var] = []
-    for s in statements:
-        if isinstance(s, Assign):
-            found += [t for t in s.targets if t is not None]
-        elif isinstance(s, Block):
-            found += [*s.binds, *_assigned(s.body)]
     return found
