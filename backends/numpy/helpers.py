@@ -78,7 +78,7 @@ HELPERS = {
     """h[t] = a[t] * h[t - 1] + b[t], from 0 or `start`."""
     a, b = np.broadcast_arrays(a, b)
     h, a, b = np.zeros_like(np.moveaxis(b, axis, 0)), np.moveaxis(a, axis, 0), np.moveaxis(b, axis, 0)
-    state = np.zeros_like(h[0]) if start is None else start
+    state = np.zeros(h.shape[1:], h.dtype) if start is None else start
     for t in range(len(h)):
         h[t] = state = a[t] * state + b[t]
     return np.moveaxis(h, 0, axis)''',

@@ -142,7 +142,7 @@ def _numbers_in(code: Code) -> set[str]:
 
 
 def _prefixes(behind: Sequence[set[str]]) -> list[str]:
-    """What stands in each number's name before the words that all have, where each value is made from one number that the others are not."""
+    """What stands in each number's name before the words that all have, where each value is made from one number that not all are made from."""
     if len(behind) < 2:
         return []
     common: set[str] = behind[0].intersection(*behind[1:])
@@ -154,4 +154,4 @@ def _prefixes(behind: Sequence[set[str]]) -> list[str]:
     while all(len(w) > shared for w in words) and len({w[-1 - shared] for w in words}) == 1:
         shared += 1
     found = ["_".join(w[: len(w) - shared]) for w in words]
-    return found if shared and len(set(found)) == len(found) else []
+    return found if shared and len(set(found)) > 1 else []

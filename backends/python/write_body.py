@@ -57,6 +57,13 @@ class Numbers:
             return self._keep(name, expr)
         return expression(expr, self._symbol)
 
+    def has_name(self, expr: Expr) -> bool:
+        """Whether a method reads a number by one name, `self.heads`."""
+        if self.plan.is_function or expr.constant is not None:
+            return False
+        field = any(expr == sym(s) and s in self.plans.fields for s in expr.symbols)
+        return self._named(expr) is not None or (field and self.plans.can_say(self.plan, expr))
+
     def kept_as(self, name: str, expr: Expr) -> Code:
         """A number that a method reads by a name of its own."""
         return self.forward(expr) if expr.constant is not None or self.plan.is_function else self._keep(name, expr)

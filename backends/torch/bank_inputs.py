@@ -18,10 +18,10 @@ STATE_INPUTS = ("state",)
 TRAINING_INPUTS = ("training",)
 
 
-def ends_type(program: ir.Program) -> str:
-    """Where few rows are routed, they are not sorted."""
+def bank_types(program: ir.Program) -> tuple[str, str]:
+    """Types of `BANK_INPUTS`: where few rows are routed, they are not sorted, and one alone has its expert's number in a list."""
     routed = any(isinstance(n, ir.Route) for m in ir.walk(program.root) for n in m.body)
-    return "Tensor | None" if routed else "Tensor"
+    return ("Tensor | list[int]", "Tensor | None") if routed else ("Tensor", "Tensor")
 
 
 def training_inputs(module: ir.Module) -> tuple[str, ...]:

@@ -82,9 +82,9 @@ class _Convolution:
         if unfold.dilation != ONE:
             named["dilation"] = w.number(unfold.dilation)
         if apart:
-            groups = w.size(channels, t.sizes)
+            count = t.sizes[outside[0]] if outside[0] in t.sizes else w.axis_sizes[outside[0]]
             at = next(k for k, dim in enumerate(kernel.layout) if outside[0] in dim)
-            named["groups"] = groups if isinstance(groups, Attribute) else Subscript(Attribute(kernel.code, "shape"), (number(at),))
+            named["groups"] = w.number(count) if w.numbers.has_name(count) else Subscript(Attribute(kernel.code, "shape"), (number(at),))
         x = to_dtype(w, x, self.source.type.dtype, dtype)
         code: Code = Call(Text("F.conv1d"), (x, to_dtype(w, weight, self.weight.type.dtype, dtype)), tuple(named.items()))
         layout: Layout = (*rest, outside, (place,))

@@ -4,6 +4,7 @@ from .chosen_tokens import CHOSEN_QUERIES, NEAR_AND_CHOSEN
 from .chunk_losses import linear_cross_entropy
 from .flex import RUNS_FLEX
 from .loss_statistics import LINEAR_STATISTICS
+from .state_space import BY_FEATURE
 from .state_space import HELPER as STATE_SPACE
 from .windows import WINDOW_BLOCKS, window_helper
 
@@ -21,6 +22,7 @@ HELPERS = {
     "biased_cross_entropy": linear_cross_entropy(biased=True),
     "linear_statistics": LINEAR_STATISTICS,
     "state_space": STATE_SPACE,
+    "feature_state_space": BY_FEATURE,
     "linear_recurrence": '''def linear_recurrence(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """h[t] = a[t] * h[t - 1] + b[t] along `dim`, by doubling: after step n each entry has gathered 2n steps."""
     b = b.expand(torch.broadcast_shapes(a.shape, b.shape)).movedim(dim, 0)
@@ -79,15 +81,22 @@ HELPERS = {
         y = grouped_mm(x, self.weight.to(x.dtype), ends)
         return y if self.bias is None else y + self.bias[expert]''',
     "grouped_or_chosen_linear": '''class GroupedLinear(nn.Module):
-    """A linear map for each expert; rows come sorted by expert, or, where they are few, with no `ends`."""
+    """A linear map for each expert; rows come sorted by expert, or, where they are few, with no `ends`: as they are, or one
+    alone, whose expert is a number in a list."""
 
     def __init__(self, experts: int, size_in: int, size_out: int, bias: bool, std: float = 0.02) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(experts, size_out, size_in).normal_(std=std))
         self.bias = nn.Parameter(torch.zeros(experts, size_out)) if bias else None
 
-    def forward(self, x: Tensor, expert: Tensor, ends: Tensor | None) -> Tensor:
-        y = chosen_mm(x, self.weight, expert) if ends is None else grouped_mm(x, self.weight.to(x.dtype), ends)
+    def forward(self, x: Tensor, expert: Tensor | list[int], ends: Tensor | None) -> Tensor:
+        if isinstance(expert, list):
+            own = expert[0]
+            return F.linear(x, self.weight[own], None if self.bias is None else self.bias[own])
+        if ends is None:
+            y = (x[:, None] @ self.weight[expert].to(x.dtype).mT).squeeze(1)
+        else:
+            y = grouped_mm(x, self.weight.to(x.dtype), ends)
         return y if self.bias is None else y + self.bias[expert]''',
     "fused_linear": '''class FusedLinear(nn.Linear):
     """Several linear maps of one input as one; `sizes` has their names, and how many columns of the result each has."""
@@ -101,11 +110,6 @@ HELPERS = {
     def __init__(self, experts: int, size_in: int, bias: bool, std: float = 0.02, **sizes: int) -> None:
         super().__init__(experts, size_in, sum(sizes.values()), bias, std)
         self.sizes = sizes''',
-    "chosen_mm": '''def chosen_mm(x: Tensor, weight: Tensor, expert: Tensor) -> Tensor:
-    """x [n, in], each row by the weight [out, in] of its expert: for a few rows no other weights are touched."""
-    if len(x) == 1 and x.is_cpu and not torch.compiler.is_compiling():
-        return F.linear(x, weight[int(expert)].to(x.dtype))
-    return (x[:, None] @ weight[expert].to(x.dtype).mT).squeeze(1)''',
     "grouped_mm": '''def grouped_mm(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     """x [n, in] by weight [experts, out, in]: expert e takes the rows before ends[e] that no expert took yet."""
     traced = torch.compiler.is_compiling()
@@ -154,8 +158,8 @@ matmul_by_expert.register_autograd(backward, setup_context=lambda ctx, inputs, o
     a few rows stay as they come, on the CPU one by one: no weight is copied."""
     rows, chosen = x.flatten(0, -2), index.shape[-1]
     if 0 < index.numel() <= count and x.is_cpu and not torch.compiler.is_compiling():
-        each, own = rows[:, None].unbind(), index.reshape(-1, 1).unbind()
-        y = torch.cat([experts(each[k // chosen], expert, None) for k, expert in enumerate(own)])
+        each = rows.split(1)
+        y = torch.cat([experts(each[k // chosen], [expert], None) for k, expert in enumerate(index.flatten().tolist())])
     elif 0 < index.numel() <= count:
         y = experts(rows.repeat_interleave(chosen, 0), index.flatten(), None)
     else:
@@ -200,7 +204,7 @@ def chosen_helpers(wanted: set[str], *, apart: bool = False) -> list[str]:
     if "float32_like" in names:
         names = names - {"float32"}
     if {"route", "grouped_linear"} <= names:
-        names = names - {"grouped_linear"} | {"grouped_or_chosen_linear", "chosen_mm"}
+        names = names - {"grouped_linear"} | {"grouped_or_chosen_linear"}
     if "linear_recurrence_from" in names:
         names = names - {"linear_recurrence"}
     return [HELPERS[n] for n in HELPERS if n in names and (n in APART) == apart]

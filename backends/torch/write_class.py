@@ -16,7 +16,7 @@ from ..python.name_variables import name_variables
 from ..python.plan_classes import Plan, Plans
 from ..python.prepare_masks import Masks
 from ..python.write_body import BodyWriter, Numbers
-from .bank_inputs import BANK_INPUTS, ends_type, state_inputs, training_inputs
+from .bank_inputs import BANK_INPUTS, bank_types, state_inputs, training_inputs
 from .cache.absorbed import take_apart
 from .cache.classes import CacheView, class_view, init_method
 from .cache.first import write_in_turn
@@ -180,7 +180,7 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
         init_signature: list[str] = []
     else:
         if plan.of.bank is not None:
-            arguments += [f"{v}: {ends_type(plans.program) if v == 'ends' else 'Tensor'}" for v in BANK_INPUTS]
+            arguments += [f"{v}: {kind}" for v, kind in zip(BANK_INPUTS, bank_types(plans.program), strict=True)]
         arguments += [f"{v}: dict[str, Tensor]" for v in state_inputs(module)]
         arguments += signature_types(module, plans)
         signature = signature_lines("def forward", ["self", *arguments], result_type(module), 4)

@@ -101,7 +101,7 @@ class OffsetRmsNorm(nn.Module):
 
 def halves(q: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     a, b = q.chunk(2, -1)
-    return torch.cat((a * cosine - b * sine, b * cosine + a * sine), -1)
+    return q * cosine + torch.cat((b, a), -1) * sine
 
 
 def rope(q: Tensor, k: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,12 +213,16 @@ class Transformer(nn.Module):
         pair = -2 * pair / self.head_dim
         frequency = self.local_theta**pair
         angle = position_ids * frequency  # [b, t, head_dim // 2]
-        local_cosine = angle.cos().to(x.dtype)[:, :, None]
-        local_sine = angle.sin().to(x.dtype)[:, :, None]
+        cosine = angle.cos().to(x.dtype)
+        local_cosine = torch.cat((cosine, cosine), -1)[:, :, None]
+        sine = angle.sin().to(x.dtype)
+        local_sine = torch.cat((-sine, sine), -1)[:, :, None]
         frequency = self.theta**pair
         angle = position_ids * frequency  # [b, t, head_dim // 2]
-        cosine = angle.cos().to(x.dtype)[:, :, None]
-        sine = angle.sin().to(x.dtype)[:, :, None]
+        cosine = angle.cos().to(x.dtype)
+        cosine = torch.cat((cosine, cosine), -1)[:, :, None]
+        sine = angle.sin().to(x.dtype)
+        sine = torch.cat((-sine, sine), -1)[:, :, None]
         for i, layer in enumerate(self.layers):
             if i % 6 < 5:
                 x = layer(x, local_cosine, local_sine, window_mask, None if cache is None else cache[i], slots)

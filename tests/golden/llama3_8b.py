@@ -56,7 +56,7 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scal
 
 def halves(q: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     a, b = q.chunk(2, -1)
-    return torch.cat((a * cosine - b * sine, b * cosine + a * sine), -1)
+    return q * cosine + torch.cat((b, a), -1) * sine
 
 
 def rope(q: Tensor, k: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,8 +157,10 @@ class Transformer(nn.Module):
         pair = float32(torch.arange(self.d_model // (2 * self.heads), device=x.device), x)
         frequency = self.theta ** (-2 * pair / (self.d_model // self.heads))
         angle = float32(position_ids, x)[..., None] * frequency  # [b, t, head_dim // 2]
-        cosine = angle.cos().to(x.dtype)[:, :, None]
-        sine = angle.sin().to(x.dtype)[:, :, None]
+        cosine = angle.cos().to(x.dtype)
+        cosine = torch.cat((cosine, cosine), -1)[:, :, None]
+        sine = angle.sin().to(x.dtype)
+        sine = torch.cat((-sine, sine), -1)[:, :, None]
         for i, layer in enumerate(self.layers):
             x = layer(x, cosine, sine, mask, None if cache is None else cache[i], slots)
         return self.norm(x)

@@ -58,23 +58,23 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scal
 
 
 class GroupedLinear(nn.Module):
-    """A linear map for each expert; rows come sorted by expert, or, where they are few, with no `ends`."""
+    """A linear map for each expert; rows come sorted by expert, or, where they are few, with no `ends`: as they are, or one
+    alone, whose expert is a number in a list."""
 
     def __init__(self, experts: int, size_in: int, size_out: int, bias: bool, std: float = 0.02) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(experts, size_out, size_in).normal_(std=std))
         self.bias = nn.Parameter(torch.zeros(experts, size_out)) if bias else None
 
-    def forward(self, x: Tensor, expert: Tensor, ends: Tensor | None) -> Tensor:
-        y = chosen_mm(x, self.weight, expert) if ends is None else grouped_mm(x, self.weight.to(x.dtype), ends)
+    def forward(self, x: Tensor, expert: Tensor | list[int], ends: Tensor | None) -> Tensor:
+        if isinstance(expert, list):
+            own = expert[0]
+            return F.linear(x, self.weight[own], None if self.bias is None else self.bias[own])
+        if ends is None:
+            y = (x[:, None] @ self.weight[expert].to(x.dtype).mT).squeeze(1)
+        else:
+            y = grouped_mm(x, self.weight.to(x.dtype), ends)
         return y if self.bias is None else y + self.bias[expert]
-
-
-def chosen_mm(x: Tensor, weight: Tensor, expert: Tensor) -> Tensor:
-    """x [n, in], each row by the weight [out, in] of its expert: for a few rows no other weights are touched."""
-    if len(x) == 1 and x.is_cpu and not torch.compiler.is_compiling():
-        return F.linear(x, weight[int(expert)].to(x.dtype))
-    return (x[:, None] @ weight[expert].to(x.dtype).mT).squeeze(1)
 
 
 def grouped_mm(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
@@ -127,8 +127,8 @@ def route(experts: nn.Module, x: Tensor, index: Tensor, weight: Tensor, count: i
     a few rows stay as they come, on the CPU one by one: no weight is copied."""
     rows, chosen = x.flatten(0, -2), index.shape[-1]
     if 0 < index.numel() <= count and x.is_cpu and not torch.compiler.is_compiling():
-        each, own = rows[:, None].unbind(), index.reshape(-1, 1).unbind()
-        y = torch.cat([experts(each[k // chosen], expert, None) for k, expert in enumerate(own)])
+        each = rows.split(1)
+        y = torch.cat([experts(each[k // chosen], [expert], None) for k, expert in enumerate(index.flatten().tolist())])
     elif 0 < index.numel() <= count:
         y = experts(rows.repeat_interleave(chosen, 0), index.flatten(), None)
     else:
@@ -141,7 +141,7 @@ def route(experts: nn.Module, x: Tensor, index: Tensor, weight: Tensor, count: i
 
 def halves(q: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     a, b = q.chunk(2, -1)
-    return torch.cat((a * cosine - b * sine, b * cosine + a * sine), -1)
+    return q * cosine + torch.cat((b, a), -1) * sine
 
 
 def rope(q: Tensor, k: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,7 +211,7 @@ class Gated(nn.Module):
         self.up_proj = GroupedLinear(config.experts, config.d_model, config.hidden, bias=False, std=0.02)
         self.down_proj = GroupedLinear(config.experts, config.hidden, config.d_model, bias=False, std=0.02)
 
-    def forward(self, x: Tensor, expert: Tensor, ends: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, expert: Tensor | list[int], ends: Tensor | None) -> Tensor:
         x = F.silu(self.gate_proj(x, expert, ends)) * self.up_proj(x, expert, ends)
         return self.down_proj(x, expert, ends)
 
@@ -271,8 +271,10 @@ class Transformer(nn.Module):
         pair = float32(torch.arange(self.d_model // (2 * self.heads), device=x.device), x)
         frequency = self.theta ** (-2 * pair / (self.d_model // self.heads))
         angle = float32(position_ids, x)[..., None] * frequency  # [b, t, head_dim // 2]
-        cosine = angle.cos().to(x.dtype)[:, :, None]
-        sine = angle.sin().to(x.dtype)[:, :, None]
+        cosine = angle.cos().to(x.dtype)
+        cosine = torch.cat((cosine, cosine), -1)[:, :, None]
+        sine = angle.sin().to(x.dtype)
+        sine = torch.cat((-sine, sine), -1)[:, :, None]
         for i, layer in enumerate(self.layers):
             x = layer(x, cosine, sine, mask, None if cache is None else cache[i], slots)
         return self.norm(x)
