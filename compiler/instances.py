@@ -14,6 +14,7 @@ from .diagnostics import Note
 from .dims import Expr
 from .evaluate import Results
 from .generalise import generalise_rest
+from .same_module import same_module
 from .scope import Frame
 from .values import BankRecipe, Instance, Pattern, Recipe, Static
 
@@ -70,6 +71,9 @@ class Instances(Bodies):
         module = generalise_rest(module, rest)
         results = tuple(ir.Value(o.type, name, span) for o, name in zip(module_outputs, (*("" for _ in outs), *emits), strict=True))
         target: str | ir.Module = instance.name if owns else module
+        child = here.children.get(instance.name)
+        if owns and isinstance(child, ir.Child) and not self.diagnostics.failed and not same_module(child.module, module):
+            return self.apply_inline(instance, args, named, span, frame)  # with the same weights it does something else here
         if instance.builder is None:
             instance.builder = builder
             if owns and instance.name:
@@ -111,8 +115,7 @@ class Instances(Bodies):
         """A second application must need the same parameters."""
         first = instance.builder
         assert first is not None
-        mine = {n: [a.size.value() or str(a.size) for a in p.type.axes] for n, p in first.params.items()}
-        yours = {n: [a.size.value() or str(a.size) for a in p.type.axes] for n, p in again.params.items()}
+        mine, yours = _shapes(first), _shapes(again)
         if mine != yours:
             raise self.error("E339", f"`{instance.name}` is applied to tensors that need different weights: {mine} and {yours}", span, Note("bound here", instance.span),
                              help="bind the recipe to two names, one for each")  # fmt: skip
@@ -148,3 +151,15 @@ class Instances(Bodies):
         )
         made.named = recipe.span
         return made
+
+
+def _shapes(owner: Builder | ir.Module) -> dict[str, list[int | float | str]]:
+    """The sizes of all weights, by their paths."""
+    params = owner.params.values() if isinstance(owner, Builder) else owner.params
+    found = {p.name: [a.size.value() or str(a.size) for a in p.type.axes] for p in params}
+    for child in owner.children.values() if isinstance(owner, Builder) else owner.children:
+        name = child.child_name if isinstance(child, Builder) else child.name
+        below = (m for m, _ in child.slots) if isinstance(child, ir.Stack) else (child if isinstance(child, Builder) else child.module,)
+        for k, module in enumerate(below):
+            found |= {f"{name}.{k}.{n}" if isinstance(child, ir.Stack) else f"{name}.{n}": sizes for n, sizes in _shapes(module).items()}
+    return found

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from ..grammar import tree
 from . import ir
-from .builder import Emitted
+from .builder import Builder, Emitted
 from .diagnostics import Note
 from .dims import Expr, apply, const
 from .evaluate import Poison, Results
 from .generalise import generalise_rest
 from .instances import Instances
+from .same_module import same_module
 from .scope import Frame
 from .values import BankRecipe, Instance, Pattern, Recipe, Static, describe
 
@@ -212,8 +213,10 @@ class Stacks(Instances):
         for value in values:
             here.own(value)
         outs, names, rest = self.run_module(bank.recipe, builder, values, {}, span, frame)
+        module = generalise_rest(builder.finish(outs, names), rest)
+        if instance.applied:
+            self.same_copies(instance, here.children.get(instance.name), module, span)
         if not instance.applied:
-            module = generalise_rest(builder.finish(outs, names), rest)
             if not builder.has_weights() and self.diagnostics.failed:
                 raise Poison  # they may be on the line that is wrong
             if not builder.has_weights():
@@ -233,6 +236,19 @@ class Stacks(Instances):
             self.add_child(here, ir.Bank(name=instance.name, module=module, axis=bank.axis), instance)
         instance.applied = True
         return outs, [here.local(v) for v in builder.captured]
+
+    def same_copies(
+        self, instance: Instance, first: ir.Child | ir.Stack | ir.Bank | Builder | None, again: ir.Module, span: tree.Span
+    ) -> None:
+        """A second application must find in the copies what the first one found."""
+        if isinstance(first, ir.Bank) and not same_module(first.module, again) and not self.diagnostics.failed:
+            raise self.error(
+                "E342",
+                f"the copies of the bank `{instance.name}` would do something else here than where it was first applied",
+                span,
+                Note("bound here", instance.span),
+                help="apply it to tensors of the same axes, sizes and types; only lengths that the data decide may differ",
+            )
 
 
 def layers_with(pattern: Pattern, has: Sequence[bool]) -> Expr:
