@@ -1,7 +1,8 @@
 """The invariants of the IR, checked between passes in the tests.
 
 A value is assigned once, before it is read, in the body that reads it (regions also read the bodies around them); calls match the modules
-they call; names of parameters and children are unique; and every type is what the type rules give."""
+they call, by name if it owns something and else the module itself; names of parameters and children are unique; and every type is what the
+type rules give."""
 
 from __future__ import annotations
 
@@ -63,6 +64,9 @@ class _Checker:
         for param in module.params:
             if param.init.table is not None:
                 self.region(param.init.table, None)
+        for child in module.children:
+            if isinstance(child, ir.Child) and child.module.is_function:
+                self.fail(f"the child `{child.name}` owns nothing")
         for node in module.body:
             self.node(node)
         for value in ir.results(module):
@@ -114,6 +118,8 @@ class _Checker:
                 self.same_type(ir.Type(axes, own.dtype), node.out.type, node, "the child's parameter")
             case ir.Call():
                 target = node.target if isinstance(node.target, Module) else self.child(node.target, ir.Child, node).module
+                if isinstance(node.target, Module) and not target.is_function:
+                    self.fail(f"`{target.name}` owns something and is no child", node)
                 self.call(node, target, node.args, node.outs)
             case ir.Scan():
                 self.scan(node)

@@ -27,8 +27,8 @@ def _flat(region: ir.Region) -> ir.Region:
     todo = list(region.body)
     while todo:
         node = ir.replace_values(todo.pop(0), mapping)
-        found = _inline(node, node.target) if isinstance(node, ir.Call) and isinstance(node.target, ir.Module) else None
-        if found is None or not isinstance(node, ir.Call):
+        found = inlined_call(node)
+        if found is None:
             body.append(node)
             continue
         nodes, results = found
@@ -42,17 +42,15 @@ def _inlined(module: ir.Module) -> ir.Module:
     mapping: dict[Value, Value] = {}
     for node in module.body:
         node = ir.replace_values(node, mapping)
-        target = _target(node, module)
-        found = _inline(node, target) if isinstance(node, ir.Call) and target is not None and _is_small(target) else None
+        small = isinstance(node, ir.Call) and isinstance(node.target, ir.Module) and _is_small(node.target)
+        found = inlined_call(node) if small else None
         if found is None:
             body.append(node)
             continue
         nodes, results = found
         body += _apart(nodes, body)
         mapping.update(zip(node.outs, results, strict=True))
-    called = {n.target for n in body if isinstance(n, ir.Call | ir.Fold | ir.Scan | ir.Route | ir.Pairwise) and isinstance(n.target, str)}
-    children = tuple(c for c in module.children if c.name in called or not (isinstance(c, ir.Child) and c.module.is_function))
-    return ir.replace_results(replace(module, body=tuple(body), children=children), mapping)
+    return ir.replace_results(replace(module, body=tuple(body)), mapping)
 
 
 def _apart(nodes: list[ir.Node], body: list[ir.Node]) -> list[ir.Node]:
@@ -71,26 +69,16 @@ def _apart(nodes: list[ir.Node], body: list[ir.Node]) -> list[ir.Node]:
     return found
 
 
-def _target(node: ir.Node, module: ir.Module) -> ir.Module | None:
-    if not isinstance(node, ir.Call):
-        return None
-    if isinstance(node.target, ir.Module):
-        return node.target
-    child = module.child(node.target)
-    return child.module if isinstance(child, ir.Child) else None
-
-
-def inlined_call(node: ir.Call, owner: ir.Module) -> tuple[list[ir.Node], list[Value]] | None:
-    """The nodes of one application of a module that owns nothing, and its results."""
-    target = _target(node, owner)
-    return _inline(node, target) if target is not None and target.is_function else None
+def inlined_call(node: ir.Node) -> tuple[list[ir.Node], list[Value]] | None:
+    """The nodes of one application of a module that owns nothing, and its results; none of a child, which owns something."""
+    return _inline(node, node.target) if isinstance(node, ir.Call) and isinstance(node.target, ir.Module) else None
 
 
 def _is_small(target: ir.Module) -> bool:
     work = [n for n in target.body if not isinstance(n, _FREE)]
-    if target.is_function and any(getattr(n, "entry", "") for m in ir.walk(target) for n in m.body):
+    if any(getattr(n, "entry", "") for m in ir.walk(target) for n in m.body):
         return True  # what it keeps, its caller keeps
-    return target.is_function and len(work) <= SMALL and not any(isinstance(n, ir.Attend | ir.Call) for n in work)
+    return len(work) <= SMALL and not any(isinstance(n, ir.Attend | ir.Call) for n in work)
 
 
 def _inline(node: ir.Call, target: ir.Module) -> tuple[list[ir.Node], list[Value]] | None:

@@ -74,7 +74,7 @@ def _flattened(program: ir.Program) -> tuple[tuple[Node, ...], tuple[ir.Loss, ..
     mapping: dict[Value, Value] = {}
     for node in program.root.body:
         node = ir.replace_values(node, mapping)
-        found = inlined_call(node, program.root) if isinstance(node, ir.Call) and any(map(_many, node.args)) else None
+        found = inlined_call(node) if any(map(_many, ir.operands(node))) else None
         if found is None:
             body.append(node)
             continue
