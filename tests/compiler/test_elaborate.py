@@ -196,6 +196,18 @@ def test_a_shared_instance_is_one_set_of_weights_wherever_it_is_applied(tmp_path
     assert parameters(program.root) == {"one.gate_proj.weight": (5, 12), "one.up_proj.weight": (5, 12), "one.down_proj.weight": (12, 5)}
 
 
+@pytest.mark.parametrize(
+    ("given", "condition"),
+    [("[false, true]", "item"), ('["no", "yes"]', 'item == "yes"'), ("[none, silu]", "item != none")],
+)
+def test_a_list_of_anything_may_be_given(tmp_path: Path, given: str, condition: str) -> None:
+    """Only those of `label: size` are axes."""
+    text = "component each_of(items)(x: [b, t, d]) -> (y):\n    for item in items:\n        let n = 5 if CONDITION else 7\n"
+    text = text.replace("CONDITION", condition) + "        f = linear(n)\n        x = f(x)\n    return x\n"
+    program, codes = build(tmp_path, text + wrap(f"part = each_of({given})\nreturn part(x)"))
+    assert program and not codes and parameters(program.root) == {"part.f_0.weight": (7, 12), "part.f_1.weight": (5, 7)}
+
+
 def test_a_round_of_a_for_has_sizes_of_its_own(tmp_path: Path) -> None:
     """The axis that a number names is not that of the round before."""
     program, codes = build(
