@@ -1,7 +1,9 @@
 """Recurrences whose states are outer products and are read by products: y[t] = query[t] . h[t], h[t] = a[t] h[t - 1] + key[t] u[t].
 
 No state but one for each chunk of the sequence is made: inside a chunk, y is attention with decaying weights ("Transformers are SSMs",
-arXiv:2405.21060, section 6; the same for gated linear attention, arXiv:2312.06635)."""
+arXiv:2405.21060, section 6). Where a differs in each entry of the keys (gated linear attention, arXiv:2312.06635, section 4), what is left of a
+token at another is no number but a vector, and a product of matrices only where it goes through a point between the two: chunks are halved
+until one token is left, and the second half of each part reads the first by way of the border. No factor is over 1, none is divided by."""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ from .pointwise import on_device, to_dtype
 class StateSpace(ir.Op):
     """The sum over `inside` of query * h, with h[t] = a[t] * h[t - 1] + key[t] * u[t] along `over` (no a: 1); `state` is the type of h.
 
-    `inside` is an axis of key and query alone, `wide` one of u alone. With an `entry`, h goes on from the call before, if there is a cache."""
+    `inside` is an axis of key and query, and of a or not, `wide` one of u alone. With an `entry`, h goes on from the call before, if there is a cache."""
 
     a: Value | None
     u: Value
@@ -89,7 +91,7 @@ def _read_out(
         wide = [x for x in u.type.labels if not any(kind.has(x) for kind in kinds)]
         if len(wide) != 1 or any(kind.has(REST) for kind in (*kinds, u.type)):
             continue
-        if a is not None and (a.type.has(inside) or not bounds.is_positive(a)):
+        if a is not None and not bounds.is_positive(a):
             continue
         if not key.type.has(run.over) or not u.type.has(run.over):
             continue
@@ -168,6 +170,8 @@ def _of_function(function: str, args: list[_Range]) -> _Range:
         case "pow" if low == high > 1:
             power, largest, _ = args[1]
             return low**power, low**largest if largest < 99 else math.inf, power == -math.inf
+        case "pow" if low > 0 or (low == 0 and is_open):
+            return 0, math.inf, True
         case _:
             return _ANY
 
@@ -186,26 +190,28 @@ def lower_state_space(w: BodyWriter, node: ir.Node) -> None:
         return to_dtype(w, code, value.type.dtype, exact)
 
     one = call("torch.ones", w.number(sizes[space.over]), **on_device(w))
+    by_feature = space.a is not None and space.a.type.has(space.inside)
     operands = [
-        one if space.a is None else operand(space.a),
+        one if space.a is None else operand(space.a, *((space.inside,) if by_feature else ())),
         operand(space.u, space.wide),
         operand(space.key, space.inside),
         operand(space.query, space.inside),
     ]
     layout = (*batch, time, (space.wide,))
-    w.helpers.add("state_space")
+    helper = "feature_state_space" if by_feature else "state_space"
+    w.helpers.add(helper)
     declared = tuple((x,) for x in space.out.type.labels)
     if not space.entry:
         y = Var(kind="y", hint=space.out.hint)
-        w.statements.append(Assign((y, None), call("state_space", *operands)))
+        w.statements.append(Assign((y, None), call(helper, *operands)))
         w.define(space.out, w.arranged(Tensor(y, layout), declared), declared, kind="y")
         return
     state = ir.LinearRecurrence(
         outs=(Value(space.state),), span=space.span, a=space.a or space.u, b=space.u, over=space.over, entry=space.entry
     )
     start = recurrence_start(w, state, (*batch, time, (space.inside,), (space.wide,)))
-    both, h = Var(kind="y"), Var(hint="h")
-    w.statements.append(Assign((both, h), call("state_space", *operands, start)))
+    both, h = Var(kind="y", hint=space.out.hint), Var(hint="h")
+    w.statements.append(Assign((both, h), call(helper, *operands, start)))
     w.env[space.out] = Tensor(w.arranged(Tensor(both, layout), declared), declared, sizes_of(space.out.type))
     with_cache(w, [], [Do(method(held(space.entry), "copy_", h))])
 
@@ -234,3 +240,45 @@ HELPER = '''def state_space(decay: Tensor, u: Tensor, key: Tensor, query: Tensor
             h = kept[..., None, None] * h + new
         y = (query @ key.mT * fade) @ u + query @ torch.stack(states, -3) * since[..., None]
     return y.flatten(-3, -2)[..., :length, :], h'''
+
+BY_FEATURE = '''def feature_state_space(decay: Tensor, u: Tensor, key: Tensor, query: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """y[t] = query[t] . h[t] with h[t] = decay[t] h[t - 1] + key[t] u[t], and the last h [..., n, p] (after
+    arXiv:2312.06635): chunks read the state before them, second halves of chunks the first halves, and so on with halves of
+    halves; decay, key and query [..., t, n], u [..., t, p]."""
+    length = u.shape[-2]
+    if length == 1:
+        h = key.mT @ u + (0 if h is None else decay.mT * h)
+        return query @ h, h
+    size = 2
+    while size < min(64, length):
+        size *= 2
+    with torch.autocast(u.device.type, enabled=False):
+        steps = decay.clamp(min=torch.finfo(decay.dtype).tiny).log()
+        steps, u, key, query = (F.pad(x, (0, 0, 0, -length % size)) for x in (steps, u, key, query))
+        y = (query * key).sum(-1, keepdim=True) * u
+        half = 1
+        while half < size:
+            (before, after), (v, _), (k, _), (_, q) = (x.unflatten(-2, (-1, 2, half)).unbind(-3) for x in (steps, u, key, query))
+            read = (q * kept_since(after)) @ (k * kept_until_end(before)).mT @ v
+            y = y + F.pad(read, (0, 0, half, 0)).flatten(-3, -2)
+            half *= 2
+        steps, u, key, query = (x.unflatten(-2, (-1, size)) for x in (steps, u, key, query))
+        since = kept_since(steps)
+        added = (key * kept_until_end(steps)).mT @ u
+        states: list[Tensor] = []
+        h = torch.zeros_like(added[..., 0, :, :]) if h is None else h
+        for kept, new in zip(since[..., -1, :].unbind(-2), added.unbind(-3), strict=True):
+            states.append(h)
+            h = kept[..., None] * h + new
+        y = y + ((query * since) @ torch.stack(states, -3)).flatten(-3, -2)
+    return y[..., :length, :], h
+
+
+def kept_since(steps: Tensor) -> Tensor:
+    """What is left at t of what there was before the part: steps [..., t, n] are logarithms."""
+    return steps.cumsum(-2).exp()
+
+
+def kept_until_end(steps: Tensor) -> Tensor:
+    """What is left of t at the end of the part."""
+    return F.pad(steps, (0, 0, 0, 1))[..., 1:, :].flip(-2).cumsum(-2).flip(-2).exp()'''

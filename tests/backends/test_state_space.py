@@ -12,7 +12,7 @@ from torch import Tensor
 
 from xfc.backends import interpreter
 from xfc.backends import torch as torch_backend
-from xfc.backends.torch.state_space import HELPER
+from xfc.backends.torch.state_space import BY_FEATURE, HELPER
 from xfc.backends.verify_modules import loaded
 from xfc.compiler.diagnostics import Diagnostics
 from xfc.compiler.elaborate import elaborate_file
@@ -32,30 +32,64 @@ model gated(width = 6, wide = 5, inner = 3)(x: [b, t, width]) -> (y):
 
 def by_steps(decay: Tensor, u: Tensor, key: Tensor, query: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     ys = []
+    decay = decay if decay.ndim == u.ndim else decay[..., None]
     for t in range(u.shape[-2]):
-        h = decay[..., t, None, None] * h + key[..., t, :, None] * u[..., t, None, :]
+        h = decay[..., t, :, None] * h + key[..., t, :, None] * u[..., t, None, :]
         ys.append((query[..., t, :, None] * h).sum(-2))
     return torch.stack(ys, -2), h
 
 
-@pytest.mark.parametrize("length", [1, 7, 64, 150])
-def test_chunks_are_steps(length: int) -> None:
+def by_chunks(*inputs: Tensor) -> tuple[Tensor, Tensor]:
     space: dict[str, Any] = {"torch": torch, "Tensor": Tensor, "F": torch.nn.functional}
-    exec("from __future__ import annotations\n" + HELPER, space)
+    exec("from __future__ import annotations\n" + HELPER + "\n" + BY_FEATURE, space)
+    found: tuple[Tensor, Tensor] = space["feature_state_space" if inputs[0].ndim == inputs[1].ndim else "state_space"](*inputs)
+    return found
+
+
+@pytest.mark.parametrize("by_feature", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 7, 64, 150])
+def test_chunks_are_steps(length: int, by_feature: bool) -> None:
     torch.manual_seed(length)
-    decay = torch.rand(2, 3, length, dtype=torch.float64) ** 4
-    decay[..., ::5] = 0.0  # forgets everything
+    decay = torch.rand(2, 3, length, *([4] if by_feature else []), dtype=torch.float64) ** 4
+    decay[:, :, ::5] = 0.0  # forgets everything
     u, key, query = (torch.randn(2, 3, length, n, dtype=torch.float64) for n in (5, 4, 4))
     start = torch.randn(2, 3, 4, 5, dtype=torch.float64)
-    inputs = [x.requires_grad_() for x in (u, key, query, start)]
-    found, wanted = space["state_space"](decay, u, key, query, start), by_steps(decay, u, key, query, start)
+    _assert_same(decay, u, key, query, start, rtol=1e-10, atol=1e-11)
+    decay = decay.clamp(min=1e-9).requires_grad_()
+    _assert_same(decay, u, key, query, start, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e-38, 1e-3, 1 - 2**-24], ids=["forgets", "tiny", "small", "keeps"])
+def test_strong_factors_by_feature_in_float32(factor: float) -> None:
+    torch.manual_seed(0)
+    decay = torch.rand(1, 2, 130, 4)
+    decay[..., ::2] = factor  # over all of the sequence, beside others
+    decay[..., 64:128, :] = factor  # and over a chunk
+    others = [torch.randn(1, 2, *shape) for shape in ((130, 5), (130, 4), (130, 4), (4, 5))]
+    each = []
+    for run, dtype in ((by_chunks, torch.float32), (by_steps, torch.float64)):
+        inputs = [x.to(dtype).requires_grad_(x is not decay or factor > 1e-37) for x in (decay, *others)]
+        y, h = run(*inputs)
+        each.append((y, h, *torch.autograd.grad(y.square().sum() + h.square().sum(), [x for x in inputs if x.requires_grad])))
+    for a, b in zip(*each, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=0, atol=1e-5 * float(b.detach().abs().max()))
+
+
+def _assert_same(decay: Tensor, *others: Tensor, rtol: float, atol: float) -> None:
+    """By chunks as by steps: the results, and the gradients of all inputs that have some."""
+    inputs = [x for x in (decay, *others) if x.requires_grad] + [x.requires_grad_() for x in others if not x.requires_grad]
+    found, wanted = by_chunks(decay, *others), by_steps(decay, *others)
     for a, b in zip(found, wanted, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
-    for a, b in zip(*(torch.autograd.grad(y.square().sum(), inputs) for y, _ in (found, wanted)), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-11)
+        torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
+    each = [torch.autograd.grad(y.square().sum() + h.square().sum(), inputs) for y, h in (found, wanted)]
+    for a, b in zip(*each, strict=True):
+        torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize(("decay", "chunked"), [("sigmoid(gate(x))", True), ("exp(-exp(gate(x)))", True), ("tanh(gate(x))", False)])
+@pytest.mark.parametrize(
+    ("decay", "chunked"),
+    [("sigmoid(gate(x))", True), ("exp(-exp(gate(x)))", True), ("sigmoid(gate(x)) ^ 0.25", True), ("tanh(gate(x))", False)],
+)
 def test_only_factors_that_are_surely_positive(decay: str, chunked: bool, tmp_path: Path) -> None:
     path = tmp_path / "gated.xf"
     path.write_text(GATED.format(decay=decay))
@@ -67,22 +101,25 @@ def test_only_factors_that_are_surely_positive(decay: str, chunked: bool, tmp_pa
     with loaded(code, "gated_recurrence") as module:
         model, x = module.Model().double(), torch.randn(2, 100, 6, dtype=torch.float64)
         parts = {"sigmoid": torch.sigmoid, "exp": lambda g: torch.exp(-torch.exp(g)), "tanh": torch.tanh}
-        factor = parts[decay.split("(")[0]](model.gate(x)).mT
+        factor = parts[decay.split("(")[0]](model.gate(x)).mT ** (0.25 if "^" in decay else 1)
         u, key, query = (m(x)[:, None].expand(-1, 2, -1, -1) for m in (model.value, model.key, model.query))
         wanted, _ = by_steps(factor, u, key, query, torch.zeros(2, 2, 3, 5, dtype=torch.float64))
         torch.testing.assert_close(model(x), wanted.permute(0, 2, 3, 1), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("sums", "chunked"),
+    ("sums", "called"),
     [
-        ("cumsum(value(x) * key(x), t)", True),
-        ("linear_recurrence(1 - 2.0 ^ (-5 - float32(index(h: 2))), value(x) * key(x), over = t)", True),
-        ("linear_recurrence(1 - 2.0 ^ float32(index(h: 2)), value(x) * key(x), over = t)", False),
+        ("cumsum(value(x) * key(x), t)", "state_space("),
+        ("linear_recurrence(1 - 2.0 ^ (-5 - float32(index(h: 2))), value(x) * key(x), over = t)", "state_space("),
+        ("linear_recurrence(sigmoid(query(x)), value(x) * key(x), over = t)", "feature_state_space("),
+        ("linear_recurrence(1 - 2.0 ^ (-5 - float32(index(n: inner))), value(x) * key(x), over = t)", "feature_state_space("),
+        ("linear_recurrence(1 - 2.0 ^ float32(index(h: 2)), value(x) * key(x), over = t)", "linear_recurrence("),
+        ("linear_recurrence(sigmoid(value(x)), value(x) * key(x), over = t)", "linear_recurrence("),
     ],
-    ids=["sums", "fixed", "negative"],
+    ids=["sums", "fixed", "by feature", "fixed by feature", "negative", "by column"],
 )
-def test_sums_and_factors_within_bounds(sums: str, chunked: bool, tmp_path: Path) -> None:
+def test_sums_and_factors_within_bounds(sums: str, called: str, tmp_path: Path) -> None:
     path = tmp_path / "sums.xf"
     text = GATED.replace("    gate = linear([h: 2])\n    decay = {decay}\n", "")
     path.write_text(text.replace("linear_recurrence(decay, value(x) * key(x), over = t)", sums))
@@ -90,13 +127,13 @@ def test_sums_and_factors_within_bounds(sums: str, chunked: bool, tmp_path: Path
     program = elaborate_file(str(path), [], diagnostics)
     assert program is not None, diagnostics.found
     code = torch_backend.emit(run_passes(program))
-    assert ("state_space(" in code) == chunked
+    assert f" {called}" in code
     params = interpreter.initial_params(program, 0, "float64", {})
     x = torch.randn(2, 130, 6, dtype=torch.float64)
     with loaded(code, "sums") as module:
         model = module.Model().double()
         model.load_state_dict({n: torch.from_numpy(params[n]).reshape(v.shape) for n, v in model.state_dict().items()})
-        if not chunked:
+        if called == "linear_recurrence(":
             x = x[:, :5]
         said = interpreter.run(program, params, {"x": x.numpy()}, dtype="float64", under={})
-        torch.testing.assert_close(model(x), torch.from_numpy(next(iter(said.values()))), rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(model(x), torch.from_numpy(next(iter(said.values()))), rtol=1e-10, atol=1e-10)
