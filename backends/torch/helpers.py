@@ -5,7 +5,6 @@ from .chunk_losses import linear_cross_entropy
 from .flex import RUNS_FLEX
 from .loss_statistics import LINEAR_STATISTICS
 from .state_space import BY_FEATURE
-from .state_space import BY_FEATURE
 from .state_space import HELPER as STATE_SPACE
 from .windows import WINDOW_BLOCKS, window_helper
 
@@ -23,7 +22,6 @@ HELPERS = {
     "biased_cross_entropy": linear_cross_entropy(biased=True),
     "linear_statistics": LINEAR_STATISTICS,
     "state_space": STATE_SPACE,
-    "feature_state_space": BY_FEATURE,
     "feature_state_space": BY_FEATURE,
     "linear_recurrence": '''def linear_recurrence(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """h[t] = a[t] * h[t - 1] + b[t] along `dim`, by doubling: after step n each entry has gathered 2n steps."""
