@@ -41,16 +41,15 @@ def generalise_rest(module: ir.Module, rests: tuple[tuple[ir.Axis, ...], ...]) -
 
 
 def pack_type(kind: ir.Type, pack: tuple[ir.Label, ...]) -> ir.Type | None:
-    """The type with REST in place of all of `pack`, itself if it has none of them, none if it has some."""
+    """The type with REST in place of all of `pack`, which stand first; itself if it has none of them, none else: behind other axes, a tensor
+    that lacks them would have to be told how many they are."""
     labels = kind.labels
     present = [label in pack for label in labels]
     if not any(present):
         return kind
-    start = present.index(True)
-    if labels[start : start + len(pack)] != pack or sum(present) != len(pack):
+    if labels[: len(pack)] != pack or sum(present) != len(pack):
         return None
-    axes = (*kind.axes[:start], ir.Axis(ir.REST, kind.axes[start].size), *kind.axes[start + len(pack) :])
-    return ir.Type(axes, kind.dtype)
+    return ir.Type((ir.Axis(ir.REST, kind.axes[0].size), *kind.axes[len(pack) :]), kind.dtype)
 
 
 def _names_one(node: ir.Op, pack: tuple[ir.Label, ...]) -> bool:

@@ -11,9 +11,9 @@ from .layouts import Dim, Layout, Tensor, axis_number, flat
 
 
 class Moves(Protocol):
-    """How a dialect writes the movements of dimensions; axes are numbers as code names them."""
+    """How a dialect writes the movements of dimensions; axes are numbers as code names them. `rest`: which of them is `...`, if one is."""
 
-    def permute(self, x: Code, order: Sequence[int], rest: bool) -> Code: ...
+    def permute(self, x: Code, order: Sequence[int], rest: int | None) -> Code: ...
 
     def unflatten(self, x: Code, axis: int, sizes: Sequence[Code]) -> Code: ...
 
@@ -23,6 +23,13 @@ class Moves(Protocol):
 Size = Callable[[Dim], Code]
 
 
+def beside_rest(order: Sequence[int], rest: int) -> tuple[list[int], list[int]]:
+    """Which dimensions move and where to, as numbers that hold however many `...` are: those behind it count from the end."""
+    rank, after = len(order), order.index(rest)
+    places = [k for k, o in enumerate(order) if o != rest and (k != o or after != rest)]
+    return [order[k] - rank * (order[k] > rest) for k in places], [k - rank * (k > after) for k in places]
+
+
 def arrange(t: Tensor, target: Layout, moves: Moves, size: Size) -> Code:
     """Code of the same tensor in the layout `target` (which has the same labels)."""
     if t.layout == target:
@@ -30,7 +37,7 @@ def arrange(t: Tensor, target: Layout, moves: Moves, size: Size) -> Code:
     code, layout = _split(t, target, moves, size)
     order = sorted(range(len(layout)), key=lambda k: flat(target).index(layout[k][0]))
     if order != list(range(len(layout))):
-        rest = any(REST in dim for dim in layout)
+        rest = next((k for k, dim in enumerate(layout) if REST in dim), None)
         code = moves.permute(code, order, rest)
         layout = tuple(layout[k] for k in order)
     for k, dim in enumerate(target):

@@ -91,5 +91,5 @@ class _Convolution:
         wanted = next((v.type.labels for v in w.module.outputs if {place, outside[0]} <= set(v.type.labels)), self.node.out.type.labels)
         if wanted.index(place) < wanted.index(outside[0]):
             swapped = [*range(len(rest)), len(rest) + 1, len(rest)]
-            code, layout = w.moves.permute(code, swapped, rest=False), (*rest, (place,), outside)
+            code, layout = w.moves.permute(code, swapped, rest=None), (*rest, (place,), outside)
         w.define(self.node.out, code, layout)
