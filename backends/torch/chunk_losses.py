@@ -114,7 +114,7 @@ def _of_child(x: Value, over: Label, cap: Expr | None, slices: tuple[ir.Slice, .
 
 def _is_plain(logits: Logits, over: Label) -> bool:
     x = logits.x.type
-    return x.dtype == "float" and logits.weight.type.dtype == "float" and not x.has(over) and not x.has(ir.REST)
+    return x.dtype == "float" and logits.weight.type.dtype == "float" and not x.has(over)
 
 
 def sliced(logits: Logits) -> tuple[list[ir.Node], Value]:
