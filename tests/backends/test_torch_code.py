@@ -8,6 +8,7 @@ from xfc.backends.python.code import (
     Assign,
     Attribute,
     Binary,
+    Block,
     Call,
     Choice,
     Code,
@@ -92,6 +93,24 @@ def test_a_dead_value_lends_its_name() -> None:
     names = name_variables(body, {old: "x"}, ())
     assert names[new] == "x"
     assert names[beside] != "x"
+
+
+def test_an_input_that_is_always_read_with_new_dimensions_gets_them_first() -> None:
+    x, y, c = Var(hint="x"), Var(hint="y"), Var(hint="c")
+    view = Subscript(c, (Text(":"), Text("None")))
+    body = fold_values((Assign((y,), Binary("*", x, view)), Return(call("f", y, Binary("-", y, view)))), (x, c), 4)
+    names = name_variables(body, {x: "x", c: "c"}, ())
+    assert lines(body, names.__getitem__, 4) == ["    c = c[:, None]", "    y = x * c", "    return f(y, y - c)"]
+
+
+def test_an_input_that_is_set_where_it_is_left_out_keeps_its_dimensions() -> None:
+    x, y, c = Var(hint="x"), Var(hint="y"), Var(hint="c")
+    view = Subscript(c, (Text(":"), Text("None")))
+    left_out = Block(Binary("is", c, Text("None")), "if", (Assign((c,), call("g", x)),))
+    body = fold_values((left_out, Assign((y,), Binary("*", x, view)), Return(call("f", y, Binary("-", y, view)))), (x, c), 4)
+    names = name_variables(body, {x: "x", c: "c"}, ())
+    wanted = ["    if c is None:", "        c = g(x)", "    y = x * c[:, None]", "    return f(y, y - c[:, None])"]
+    assert lines(body, names.__getitem__, 4) == wanted
 
 
 def test_reserved_names_are_not_taken() -> None:
