@@ -23,28 +23,37 @@ HELPERS = {
     "linear_statistics": LINEAR_STATISTICS,
     "state_space": STATE_SPACE,
     "feature_state_space": BY_FEATURE,
+    "recurrence_by_parts": '''def recurrence_by_parts(a: Tensor, b: Tensor) -> Tensor:
+    """h[t] = a[t] * h[t - 1] + b[t]: step by step in parts of 4, in all of them at once, and what enters each part likewise."""
+    length = len(b)
+    if length <= 1:
+        return b
+    size = min(4, length)
+    rest = -length % size
+    if rest:
+        a, b = (F.pad(x, (0, 0) * (x.ndim - 1) + (0, rest)) for x in (a, b))
+    each_a, each_b = (x.unflatten(0, (-1, size)).unbind(1) for x in (a, b))
+    kept, h = [each_a[0]], [each_b[0]]  # of what enters, and what is there without it
+    for factor, new in zip(each_a[1:], each_b[1:], strict=True):
+        h.append(factor * h[-1] + new)
+        kept.append(factor * kept[-1])
+    if length > size:
+        before = recurrence_by_parts(kept[-1], h[-1])[:-1]
+        before = F.pad(before, (0, 0) * (before.ndim - 1) + (1, 0))
+        h = [own + factor * before for own, factor in zip(h, kept, strict=True)]
+    return torch.stack(h, 1).flatten(0, 1)[:length]''',
     "linear_recurrence": '''def linear_recurrence(a: Tensor, b: Tensor, dim: int) -> Tensor:
-    """h[t] = a[t] * h[t - 1] + b[t] along `dim`, by doubling: after step n each entry has gathered 2n steps."""
+    """h[t] = a[t] * h[t - 1] + b[t] along `dim`."""
     b = b.expand(torch.broadcast_shapes(a.shape, b.shape)).movedim(dim, 0)
     a = a.movedim(dim, 0)
-    step = 1
-    while step < b.shape[0]:
-        b = torch.cat((b[:step], b[step:] + a[step:] * b[:-step]))
-        a = torch.cat((a[:step], a[step:] * a[:-step]))
-        step *= 2
-    return b.movedim(0, dim)''',
+    return recurrence_by_parts(a, b).movedim(0, dim)''',
     "linear_recurrence_from": '''def linear_recurrence(a: Tensor, b: Tensor, dim: int, start: Tensor | None) -> Tensor:
-    """h[t] = a[t] * h[t - 1] + b[t] along `dim` from h[-1] = start, by doubling: after step n each entry has gathered 2n steps."""
+    """h[t] = a[t] * h[t - 1] + b[t] along `dim` from h[-1] = start."""
     b = b.expand(torch.broadcast_shapes(a.shape, b.shape)).movedim(dim, 0)
     a = a.movedim(dim, 0)
     if start is not None:
         b = torch.cat((b[:1] + a[:1] * start, b[1:]))
-    step = 1
-    while step < b.shape[0]:
-        b = torch.cat((b[:step], b[step:] + a[step:] * b[:-step]))
-        a = torch.cat((a[:step], a[step:] * a[:-step]))
-        step *= 2
-    return b.movedim(0, dim)''',
+    return recurrence_by_parts(a, b).movedim(0, dim)''',
     "runs_flex": RUNS_FLEX,
     "grouped_attention": '''def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
     """q [b, heads, t, e] on k [b, kv_heads, s, e]; for one token, the heads of a group are as many queries: no key is repeated."""
@@ -189,7 +198,13 @@ matmul_by_expert.register_autograd(backward, setup_context=lambda ctx, inputs, o
     return lambda *inputs: torch.func.functional_call(modules, own, inputs)''',
 }
 
-NEEDS = {"route": ("grouped_mm",), "pairwise": ("grouped_mm",), "grouped_linear": ("grouped_mm",)}
+NEEDS = {
+    "route": ("grouped_mm",),
+    "pairwise": ("grouped_mm",),
+    "grouped_linear": ("grouped_mm",),
+    "linear_recurrence": ("recurrence_by_parts",),
+    "linear_recurrence_from": ("recurrence_by_parts",),
+}
 
 FUSED_CLASSES = (("fused_linear", "FusedLinear"), ("fused_grouped_linear", "FusedGroupedLinear"))
 """Helpers that are several linear maps in one."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from xfc.backends import interpreter
 from xfc.backends import torch as torch_backend
+from xfc.backends.torch.helpers import chosen_helpers
 from xfc.backends.torch.state_space import BY_FEATURE, HELPER
 from xfc.backends.verify_modules import loaded
 from xfc.compiler.diagnostics import Diagnostics
@@ -73,6 +74,29 @@ def test_strong_factors_by_feature_in_float32(factor: float) -> None:
         each.append((y, h, *torch.autograd.grad(y.square().sum() + h.square().sum(), [x for x in inputs if x.requires_grad])))
     for a, b in zip(*each, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=0, atol=1e-5 * float(b.detach().abs().max()))
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 8, 9, 64, 65, 150])
+def test_parts_are_steps(length: int) -> None:
+    """Factors of both signs, none, and such as are the same for all columns."""
+    space: dict[str, Any] = {"torch": torch, "Tensor": Tensor, "F": torch.nn.functional}
+    exec("from __future__ import annotations\n" + "\n".join(chosen_helpers({"linear_recurrence_from"})), space)
+    torch.manual_seed(length)
+    a = torch.randn(2, length, 1, dtype=torch.float64)
+    a[:, ::5] = 0.0
+    b, start = torch.randn(2, length, 3, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
+    inputs = [x.requires_grad_() for x in (a, b, start)]
+    for first in (start if length else None, None):
+        h, steps = torch.zeros_like(start) if first is None else first, []
+        for t in range(length):
+            h = a[:, t] * h + b[:, t]
+            steps.append(h)
+        wanted = torch.stack(steps, 1) if length else b
+        found = space["linear_recurrence"](a, b, 1, None if first is None else first[None])
+        torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-11)
+        each = [torch.autograd.grad(y.sin().sum(), inputs, materialize_grads=True) for y in (found, wanted)]
+        for x, y in zip(*each, strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-9)
 
 
 def _assert_same(decay: Tensor, *others: Tensor, rtol: float, atol: float) -> None:
