@@ -53,6 +53,10 @@ model forgetting = causal_lm:{SIZES}    decoder:
         attention = gated_linear_attention(heads = {HEADS})
         ffn = gated(hidden = 128)
 """,
+    "mamba": f"""
+model selective = state_space_lm:{SIZES}    layers = 2
+    mixer = mamba(inner = 2 * d_model, state = 16, rank = 4)
+""",
     "performer_causal": f"""
 model performing extends performer_causal:{SIZES}    decoder.layers = 2
     decoder.attention.heads = {HEADS}
@@ -82,7 +86,7 @@ model hashing extends reformer_crime_and_punishment:{SIZES}    heads = {HEADS}
     decoder.blocks = 2 of [near, alike]
 """,
 }
-THEIRS = {"windowed": ("hugging_face",), "longformer": ("hugging_face",), "reformer": ("hugging_face",), "gated_linear_attention": ()}
+THEIRS = {**dict.fromkeys(("windowed", "longformer", "reformer", "mamba"), ("hugging_face",)), "gated_linear_attention": ()}
 """Beside whose it runs, if not a package's."""
 
 
@@ -125,6 +129,9 @@ def hugging_face(name: str, length: int) -> tuple[Any, Callable[[Any], dict[str,
             **sizes, num_key_value_heads=HEADS, intermediate_size=128, sliding_window=WINDOW, max_position_embeddings=65536
         )
         return hf.MistralForCausalLM(config).eval(), lambda ids: {"input_ids": ids, "use_cache": False}
+    if name == "mamba":
+        config = hf.MambaConfig(vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=2, state_size=16, time_step_rank=4)
+        return hf.MambaForCausalLM(config).eval(), lambda ids: {"input_ids": ids, "use_cache": False}
     if name == "longformer":
         config = hf.LongformerConfig(**sizes, intermediate_size=4 * WIDTH, attention_window=[WINDOW] * 2, max_position_embeddings=65536)
 
