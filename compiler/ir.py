@@ -481,10 +481,13 @@ class Keep(Op):
 
 @frozen(kw_only=True, eq=False)
 class Once(Op):
-    """What x was in the first call with a cache; later calls need not give what x is made of. Without a cache, x itself."""
+    """What x was in the first call with a cache; later calls need not give what x is made of. Without a cache, x itself.
+
+    `positions`: x depends on these alone, entry by entry, and is kept for every slot, for calls in which positions are slots."""
 
     x: Value
     entry: str
+    positions: Value | None = None
 
 
 @frozen(kw_only=True, eq=False)

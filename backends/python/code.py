@@ -394,6 +394,8 @@ def lines(statements: tuple[Statement, ...], names: Names, indent: int) -> list[
     for s in statements:
         pad = " " * indent
         match s:
+            case Assign((Var() as target,), Var() as value) if names(target) == names(value):
+                continue  # what had the name before is not read any more
             case Assign(targets, value, note, _, kind):
                 left = ", ".join("_" if t is None else names(t) for t in targets) + (f": {kind}" if kind else "")
                 found += wrap(f"{left} = ", value, names, indent, note)

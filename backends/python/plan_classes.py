@@ -53,6 +53,7 @@ class Plans:
     named: dict[str, Expr] = field(default_factory=dict)  # what names stand for, where that is one thing in the whole program
     unused: dict[int, frozenset[str]] = field(default_factory=dict)  # by key of a written class: explicit numbers that its code never reads
     views: dict[int, dict[int, Items]] = field(default_factory=dict)  # by key of a written class: inputs that come with further dimensions
+    viewed: set[Code] = field(default_factory=set)  # variables that are such views already
     _names: dict[int, tuple[dict[Expr, str], dict[Expr, str]]] = field(default_factory=dict)
 
     def of(self, module: ir.Module) -> Plan:
@@ -80,7 +81,7 @@ class Plans:
     def given(self, module: ir.Module, k: int, code: Code) -> Code:
         """The argument for input k of a module, as its class wants it."""
         view = self.views.get(self.of(module).of.key, {}).get(k)
-        return code if view is None else Subscript(code, view)
+        return code if view is None or code in self.viewed else Subscript(code, view)
 
     @cached_property
     def called_elsewhere(self) -> set[int]:

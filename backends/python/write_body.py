@@ -110,9 +110,10 @@ SLOTS = Text("slots")
 
 @frozen
 class Kept:
-    """What a module's cache holds under a name: `rows` for each token, along the axis `over`, a `state`, or what is computed `once`."""
+    """What a module's cache holds under a name: `rows` for each token, along the axis `over`, a `state`, what is computed `once`, or
+    `tables` of what is known of every slot."""
 
-    kind: Literal["rows", "state", "once"]
+    kind: Literal["rows", "state", "once", "tables"]
     type: Type
     layout: Layout
     over: Label | None = None

@@ -26,6 +26,7 @@ from ..python.templates import template
 from ..python.write_body import Numbers
 from .cache.helpers import cache_helpers
 from .cache.prepare import prepare_cache
+from .cache.slot_tables import functions_of_positions, keep_of_slots, reads_slots
 from .cache.thread_slots import thread_slots
 from .chunk_losses import chunk_losses
 from .file_names import FILE_NAMES, RESERVED
@@ -52,7 +53,7 @@ def emit(program: ir.Program, *, flex: bool = False, fuse: bool = False) -> str:
     program, kept = prepare_cache(order_biases(keep_whole_axes(inline_functions(program))))
     program, masks = prepare_masks(program, for_kernels=True, by_index=find_by_index(program) if flex else None)
     program = thread_slots(join_biases(program, masks.by_index))
-    program = read_states_by_chunks(chunk_losses(read_statistics(name_parameters(remove_dead_nodes(program)))))
+    program = read_states_by_chunks(chunk_losses(read_statistics(name_parameters(keep_of_slots(remove_dead_nodes(program))))))
     program, fused = fuse_linear_maps(program) if fuse else (program, {})
     program, merged = merge_heads(program)
     plans = plan_classes(program, _is_native(program, fused), FILE_NAMES, merged, masks.inputs, fused=fused)
@@ -70,7 +71,7 @@ def emit(program: ir.Program, *, flex: bool = False, fuse: bool = False) -> str:
         generation=generation, config=_config(program), asserts=_asserts(program), helpers=chosen_helpers(helpers),
         classes=views, model=model, init_rules=rules, recomputes=recomputes_layers(program),
         outputs={"name": outputs, "fields": _output_fields(program)} if outputs else None,
-        caches=[v.cache for v in (*views, model) if v.cache is not None], cache_helpers=cache_helpers(program, helpers),
+        caches=[v.cache for v in (*views, model) if v.cache is not None], cache_helpers=cache_helpers(program, helpers), reads_slots=reads_slots(program),
         loss_helpers=chosen_helpers(helpers, apart=True), checkpoint=write_checkpoint(checkpoint, "torch"), builds_on_meta=not checkpoint.has_tables,
     )  # fmt: skip
     return _assemble(_header(program), text)
@@ -91,9 +92,10 @@ def _output_fields(program: ir.Program) -> list[str]:
 def _is_native(program: ir.Program, fused: Mapping[ir.Value, Fused]) -> Callable[[ir.Module], bool]:
     """What torch has; of what stands in a bank, linear maps; what stands for several linear maps."""
     banks = bank_axes(program.root)
+    methods = functions_of_positions(program)
 
     def test(module: ir.Module) -> bool:
-        if module.params and module.params[0].value in fused:
+        if id(module) in methods or (module.params and module.params[0].value in fused):
             return True
         native = native_of(module)
         return isinstance(native, Linear) or (native is not None and id(module) not in banks)

@@ -8,7 +8,24 @@ from collections.abc import Collection
 from ...compiler import ir
 from ...grammar.frozen import frozen
 from ..python.broadcast_once import take_views
-from ..python.code import Assign, Attribute, Block, Call, Code, Do, Items, Return, Statement, Store, Text, Var, lines, method, wrap
+from ..python.code import (
+    Assign,
+    Attribute,
+    Block,
+    Call,
+    Code,
+    Do,
+    Items,
+    Return,
+    Statement,
+    Store,
+    Subscript,
+    Text,
+    Var,
+    lines,
+    method,
+    wrap,
+)
 from ..python.docstring import docstring
 from ..python.fold_values import fold_values, trim_notes
 from ..python.layouts import Tensor, note_of
@@ -21,6 +38,7 @@ from .cache.absorbed import take_apart
 from .cache.classes import CacheView, class_view, init_method
 from .cache.first import write_in_turn
 from .cache.parts import cache_inputs, first_of, signature_types
+from .cache.slot_tables import of_positions_in, result_views, write_tables
 from .constructors import constructor_lines
 from .flex import INDICES, writes_functions
 from .initial_weights import start_method
@@ -135,6 +153,7 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
     """The class of a plan, written from its first use."""
     module = plan.first
     numbers = Numbers(plans, plan, is_root=False)
+    of_positions, results = positions_method(numbers, reserved, helpers)
     w = BodyWriter(module=module, numbers=numbers, moves=TorchMoves(), lower=LOWERINGS)
     alike = [(v, other) for use in plan.of.uses for v, other in zip(module.inputs, use.inputs, strict=True)]
     w.blocked = {v for v, other in alike if other in masks.blocked}
@@ -147,7 +166,7 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
     if plan.of.bank is not None and not plan.is_function:
         start_bank(w)
     last = only_updates(module)
-    write_in_turn(w, [n for n in module.body if n not in last])
+    write_in_turn(w, write_tables(w, [n for n in module.body if n not in last], results))
     outs = [w.arranged(w.read(v), _out_layout(v)) for v in module.outputs]
     write_effects(w, last)
     w.statements.append(Return(outs[0] if len(outs) == 1 else Items(tuple(outs))))
@@ -166,7 +185,9 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
         kept: list[str] = []
         methods: list[str] = []
     else:
-        methods = apart(start_method(module, numbers), state_methods(module, numbers, helpers), init_method(w, plan, plans, helpers))
+        methods = apart(
+            start_method(module, numbers), state_methods(module, numbers, helpers), of_positions, init_method(w, plan, plans, helpers)
+        )
         kept = [line for n, code in numbers.kept.items() for line in wrap(f"self.{n} = ", code, lambda v: v.hint, 8)]
         init = kept + constructor_lines(module, numbers, helpers)
         helpers |= numbers.helpers
@@ -196,6 +217,26 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
 
 def _out_layout(value: ir.Value):  # type: ignore[no-untyped-def]
     return tuple((label,) for label in value.type.labels)
+
+
+def positions_method(numbers: Numbers, reserved: Collection[str], helpers: set[str]) -> tuple[list[str], list[str]]:
+    """What a module computes of its positions alone, as a method: for the tokens of a call, and for every slot of a cache; names of its results."""
+    found = of_positions_in(numbers.plan.first)
+    if found is None:
+        return [], []
+    module = found.module
+    w = BodyWriter(module=module, numbers=numbers, moves=TorchMoves(), lower=LOWERINGS)
+    w.start()
+    w.write(list(module.body))
+    found_outs = [(w.read(v), v) for v in module.outputs]
+    outs = [w.arranged(t, _out_layout(v)) for t, v in found_outs]
+    outs = [Subscript(out, view) if view else out for out, view in zip(outs, result_views(found, numbers.plans), strict=True)]
+    w.statements.append(Return(outs[0] if len(outs) == 1 else Items(tuple(outs))))
+    body, names = finish(w, reserved, {}, 8)
+    helpers |= w.helpers
+    arguments = ["self", *(f"{names[w.inputs[v]]}: Tensor" for v in module.inputs)]
+    method_lines = [*signature_lines(f"def {found.name}", arguments, result_type(module), 4), *lines(body, names.__getitem__, 8)]
+    return method_lines, [names.get(t.code, v.hint) if isinstance(t.code, Var) else v.hint for t, v in found_outs]
 
 
 def finish(

@@ -48,6 +48,11 @@ _FIXED = (ir.Dropout, ir.Training, ir.Attend, ir.ChildParam, ir.CrossEntropy, ir
 _FROM_BODY, _FROM_SCORE, _FROM_MASK = 1, 2, 3
 
 
+def is_cheap(node: Node) -> bool:
+    """Whether it is no more than views and simple arithmetic."""
+    return _weight(node) < 2
+
+
 def _weight(node: Node) -> int:
     """0: as cheap as reading it; 1: simple arithmetic; 2: functions and lookups; 3: reductions, scans, contractions."""
     if isinstance(node, _HEAVY):

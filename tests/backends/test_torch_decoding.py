@@ -259,10 +259,10 @@ def test_what_is_kept_is_what_is_counted(name: str) -> None:
 def test_a_ring_is_as_long_as_its_window() -> None:
     with model_of("gemma3_1b", "float64") as (model, _, _):
         held = model.init_cache(2, 50)
-        lengths = [layer.k.tensor.shape[layer.k.dim] for layer in held.layers]
+        lengths = [layer.k.tensor.shape[layer.k.dim] for layer in held.decoder.layers]
         assert set(lengths) == {model.config.window, 50}
         short = model.init_cache(2, 2)
-        assert {layer.k.tensor.shape[layer.k.dim] for layer in short.layers} == {2}
+        assert {layer.k.tensor.shape[layer.k.dim] for layer in short.decoder.layers} == {2}
 
 
 def test_past_the_end() -> None:

@@ -442,7 +442,8 @@ class Cache:
         if self.empty or tokens == self.max_length or (host and start == 0):
             return None
         if host:
-            return Slots(torch.arange(start, start + tokens), start + tokens, known=True, alone=tokens == 1)
+            new = torch.arange(start, start + tokens)
+            return Slots(new, start + tokens, known=True, alone=tokens == 1)
         new = self.position + torch.arange(tokens, device=self.position.device)
         return Slots(new, self.max_length, known=False, alone=False)
 

@@ -147,23 +147,35 @@ class Transformer(nn.Module):
         self.norm = nn.RMSNorm(config.d_model, eps=config.eps)
 
     def forward(
-        self,
-        x: Tensor,
-        position_ids: Tensor,
-        mask: Tensor | None,
-        cache: list[GroupedQueryCache] | None,
-        slots: Slots | None,
+        self, x: Tensor, position_ids: Tensor, mask: Tensor | None, cache: TransformerCache | None, slots: Slots | None
     ) -> Tensor:
-        pair = float32(torch.arange(self.d_model // (2 * self.heads), device=x.device), x)
+        if cache is None or slots is None or slots.moved:
+            cosine, sine = self.of_positions(position_ids, x)
+        else:
+            cosine, sine = slots.of(cache.tables)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, cosine, sine, mask, None if cache is None else cache.layers[i], slots)
+        return self.norm(x)
+
+    def of_positions(self, position_ids: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        pair = float32(torch.arange(self.d_model // (2 * self.heads), device=position_ids.device), x)
         frequency = self.theta ** (-2 * pair / (self.d_model // self.heads))
         angle = float32(position_ids, x)[..., None] * frequency  # [b, t, head_dim // 2]
         cosine = angle.cos().to(x.dtype)
-        cosine = torch.cat((cosine, cosine), -1)[:, :, None]
+        cosine = torch.cat((cosine, cosine), -1)
         sine = angle.sin().to(x.dtype)
-        sine = torch.cat((-sine, sine), -1)[:, :, None]
-        for i, layer in enumerate(self.layers):
-            x = layer(x, cosine, sine, mask, None if cache is None else cache[i], slots)
-        return self.norm(x)
+        sine = torch.cat((-sine, sine), -1)
+        return cosine[:, :, None], sine[:, :, None]
+
+    def init_cache(self, batch_size: int, max_length: int, like: Tensor) -> TransformerCache:
+        return TransformerCache(
+            tables=self.of_positions(torch.arange(max_length, device=like.device)[None], next(self.parameters())),
+            layers=[
+                layer.attention.init_cache(batch_size, max_length, like)
+                for layer in self.layers
+                if isinstance(layer, PreNorm)
+            ],
+        )
 
 
 class Llama3_8b(nn.Module):
@@ -185,7 +197,7 @@ class Llama3_8b(nn.Module):
         logits_to_keep: int = 0,
     ) -> Tensor:
         B, T = input_ids.shape
-        slots = None if cache is None else cache.slots(T)
+        slots = None if cache is None else cache.slots(T, position_ids is not None)
         q_slots = torch.arange(T, device=input_ids.device) if slots is None else slots.new
         if cache is not None:
             attention_mask = cache.attention_mask.keep_given(attention_mask, slots)
@@ -196,7 +208,7 @@ class Llama3_8b(nn.Module):
         if position_ids is None:
             position_ids = q_slots.expand(B, -1)
         x = self.embed(input_ids)  # [b, t, d_model]
-        x = self.decoder(x, position_ids, causal_mask, None if cache is None else cache.layers, slots)
+        x = self.decoder(x, position_ids, causal_mask, None if cache is None else cache.decoder, slots)
         if labels is not None:
             return linear_cross_entropy(x[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), self.head.weight)
         logits = self.head(x[:, -logits_to_keep:])  # [b, t, vocab]
@@ -208,11 +220,7 @@ class Llama3_8b(nn.Module):
         """An empty cache with room for `max_length` tokens of each sequence; `dtype` is the model's, if not said."""
         like = next(self.parameters()).new_empty(0, dtype=dtype)
         cache = Cache(
-            layers=[
-                layer.attention.init_cache(batch_size, max_length, like)
-                for layer in self.decoder.layers
-                if isinstance(layer, PreNorm)
-            ],
+            decoder=self.decoder.init_cache(batch_size, max_length, like),
             attention_mask=OptionalRows(like.new_ones(batch_size, max_length, dtype=torch.long)),
             max_length=max_length,
             position=torch.zeros((), dtype=torch.long, device=like.device),
@@ -398,6 +406,14 @@ class Slots(NamedTuple):
     end: int  # of what they see: behind them, where the host knows how many there are, else behind the last slot there is
     known: bool  # they are those before `end`
     alone: bool  # one token that sees all of it: no causal mask hides anything
+    moved: bool  # their positions are given, and need not be their slots
+
+    def of(self, tables: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Their rows of what is known of every slot."""
+        if self.known:
+            tokens = self.new.shape[0]
+            return tuple(x.narrow(1, self.end - tokens, tokens) for x in tables)
+        return tuple(x.index_select(1, self.new) for x in tables)
 
 
 @dataclass
@@ -440,10 +456,10 @@ class OptionalRows(Rows):
 
 
 def tensors(part: object) -> Iterator[Tensor]:
-    """All tensors of a cache that have a row for each sequence."""
+    """All tensors of a cache."""
     if isinstance(part, Tensor) and part.ndim > 0:
         yield part
-    elif isinstance(part, list):
+    elif isinstance(part, list | tuple):
         for one in part:
             yield from tensors(one)
     elif is_dataclass(part):
@@ -460,16 +476,24 @@ class GroupedQueryCache:
 
 
 @dataclass
+class TransformerCache:
+    """What Transformer keeps of the tokens so far."""
+
+    tables: tuple[Tensor, ...]  # of every slot: cosine, sine
+    layers: list[GroupedQueryCache]
+
+
+@dataclass
 class Cache:
     """What the model remembers of the tokens so far."""
 
-    layers: list[GroupedQueryCache]
+    decoder: TransformerCache
     attention_mask: OptionalRows
     max_length: int
     position: Tensor  # how many there were; fill_ rewinds
     empty: bool = True  # no call yet
 
-    def slots(self, tokens: int) -> Slots | None:
+    def slots(self, tokens: int, moved: bool = False) -> Slots | None:
         """Where the tokens of a call go; none in a first call, which has all of them at hand."""
         host = self.position.is_cpu and not torch.compiler.is_compiling()
         start = int(self.position) if host else 0
@@ -478,9 +502,10 @@ class Cache:
         if self.empty or tokens == self.max_length or (host and start == 0):
             return None
         if host:
-            return Slots(torch.arange(start, start + tokens), start + tokens, known=True, alone=tokens == 1)
+            new = torch.arange(start, start + tokens)
+            return Slots(new, start + tokens, known=True, alone=tokens == 1, moved=moved)
         new = self.position + torch.arange(tokens, device=self.position.device)
-        return Slots(new, self.max_length, known=False, alone=False)
+        return Slots(new, self.max_length, known=False, alone=False, moved=moved)
 
     def advance(self, tokens: int) -> None:
         self.position.add_(tokens)
@@ -489,7 +514,8 @@ class Cache:
     def reorder(self, index: Tensor) -> None:
         """Let sequence b go on from where sequence index[b] is, as beams do."""
         for tensor in tensors(self):
-            tensor.copy_(tensor.index_select(0, index))
+            if tensor.shape[0] > 1:  # it has a row for each sequence
+                tensor.copy_(tensor.index_select(0, index))
 
 
 # What each published tensor is here; {i} is the number of a layer.

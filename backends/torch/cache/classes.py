@@ -17,6 +17,7 @@ from ..states import likeness
 from .limits import cache_limit
 from .parts import NONE, Part, fields_of, grows, keeps, part_type, parts, passes, starts_empty, window_of
 from .prepare import KeptInputs
+from .slot_tables import made_tables
 
 LENGTH, WINDOW, LIKE = Text("max_length"), Text("window"), Text("like")
 
@@ -60,7 +61,14 @@ def _fields(w: BodyWriter, plans: Plans, helpers: set[str]) -> list[str]:
                 found.append(f"{name}: Tensor{note}")
             case "once":
                 found.append(f"{name}: Tensor = field(init=False){note}")
+            case "tables":
+                found.append(f"{name}: tuple[Tensor, ...]  # of every slot: {', '.join(_table_names(w))}")
     return found + [f"{n}: {part_type(p, plans)}" for n, p in zip(fields_of(w.module), parts(w.module), strict=True)]
+
+
+def _table_names(w: BodyWriter) -> list[str]:
+    kept = [w.env[n.out].code for n in w.module.body if isinstance(n, ir.Once) and n.positions is not None]
+    return [code.hint for code in kept if isinstance(code, Var)]
 
 
 def init_method(w: BodyWriter, plan: Plan, plans: Plans, helpers: set[str]) -> list[str]:
@@ -81,7 +89,9 @@ def init_method(w: BodyWriter, plan: Plan, plans: Plans, helpers: set[str]) -> l
     made: dict[str, Code] = {}
     for name, kept in w.kept.items():
         ring = any(isinstance(n, ir.Keep) and n.window is not None and n.entry == name for u in plan.of.uses for n in u.body)
-        if kept.kind != "once":
+        if kept.kind == "tables":
+            made[name] = made_tables(module)
+        elif kept.kind != "once":
             made[name] = _started(w, kept, rows if ring else Text("Rows"), length if ring else LENGTH, helpers)
     made |= {n: made_part(p, Text("self"), w.numbers, False) for n, p in zip(fields_of(module), parts(module), strict=True)}
     lines += wrap("return ", Call(Text(f"{camel(plan.name)}Cache"), (), tuple(made.items())), _hint, 8)

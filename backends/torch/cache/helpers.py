@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ....compiler import ir
+from .slot_tables import reads_slots
 
 CACHE_HELPERS = {
     "Slots": '''class Slots(NamedTuple):
@@ -12,6 +13,14 @@ CACHE_HELPERS = {
     end: int  # of what they see: behind them, where the host knows how many there are, else behind the last slot there is
     known: bool  # they are those before `end`
     alone: bool  # one token that sees all of it: no causal mask hides anything''',
+    "moved": '''    moved: bool  # their positions are given, and need not be their slots
+
+    def of(self, tables: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Their rows of what is known of every slot."""
+        if self.known:
+            tokens = self.new.shape[0]
+            return tuple(x.narrow(1, self.end - tokens, tokens) for x in tables)
+        return tuple(x.index_select(1, self.new) for x in tables)''',
     "Rows": '''@dataclass
 class Rows:
     """What the tokens so far left behind: [b, length, ...], or with the tokens along another dimension."""
@@ -90,4 +99,12 @@ def cache_helpers(program: ir.Program, wanted: set[str]) -> list[str]:
     if program.decoding is None:
         return []
     names = wanted | {"Slots", "tensors"} | ({"Rows"} if wanted & {"Ring", "OptionalRows"} else set())
-    return [CACHE_HELPERS[n] for n in CACHE_HELPERS if n in names]
+    found = {n: CACHE_HELPERS[n] for n in CACHE_HELPERS if n in names}
+    if reads_slots(program):
+        found["Slots"] += "\n" + CACHE_HELPERS["moved"]
+        found["tensors"] = (
+            found["tensors"]
+            .replace("(part, list)", "(part, list | tuple)")
+            .replace(" of a cache that have a row for each sequence", " of a cache")
+        )
+    return list(found.values())

@@ -196,7 +196,7 @@ def first_of(module: Module, undecoded: frozenset[ir.Value] = frozenset(), train
     read: set[ir.Value] = set()
     nodes: set[ir.Node] = set()
     for node in reversed(module.body):
-        if isinstance(node, ir.Once):
+        if isinstance(node, ir.Once) and node.positions is None:
             read.add(node.x)
             continue
         if node in training:

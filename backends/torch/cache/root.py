@@ -16,6 +16,7 @@ from .first import in_first_call
 from .nodes import THERE_IS, continues, held
 from .parts import CACHE, NONE, First
 from .prepare import KeptInputs
+from .slot_tables import positions_of, reads_slots
 
 
 def start_call(w: BodyWriter, program: ir.Program, masks: Masks, kept: KeptInputs) -> None:
@@ -26,6 +27,7 @@ def start_call(w: BodyWriter, program: ir.Program, masks: Masks, kept: KeptInput
     slots, query, key = Var(hint="slots"), Var(hint="q_slots"), Var(hint="k_slots")
     tokens = w.number(rows)
     none, new = Binary("is", slots, NONE), Attribute(slots, "new")
+    moved = [Binary("is not", w.inputs[v], NONE) for v in positions_of(program)] if reads_slots(program) else []
     rings: dict[Expr, Var] = {}
     for value, window in masks.rings.items():
         w.places[value] = rings.setdefault(window, Var(hint="window_slots"))
@@ -34,7 +36,7 @@ def start_call(w: BodyWriter, program: ir.Program, masks: Masks, kept: KeptInput
         size = w.number(window)
         later.append(Assign((var,), call("ring_slots", new, size, call("min", size, Attribute(CACHE, "max_length")))))
     start: list[Statement] = [
-        Assign((slots,), Choice(Binary("is", CACHE, NONE), NONE, method(CACHE, "slots", tokens))),
+        Assign((slots,), Choice(Binary("is", CACHE, NONE), NONE, method(CACHE, "slots", tokens, *moved))),
         Assign((query,), Choice(none, call("torch.arange", tokens, **on_device(w)), new)),
         Assign((key,), Choice(none, query, call("torch.arange", Attribute(slots, "end"), **on_device(w)))),
         *(Assign((var,), query) for var in rings.values()),
