@@ -625,12 +625,14 @@ EACH_KEY_ALONE = [
     "z = flip(sort(s, j), j)\n    n = sum(1 + (index(j) + 1) * z > cumsum(z, j), j)\n    return relu(s - z[j = n - 1])",
     "sink = concat(s, zeros([b, h, t, j: 1]), over = j)\n    return softmax(sink, j)[j = .. -1]",
     "return flip(cumsum(flip(softmax(s, j), j), j), j)",
+    "w = softmax(s, j)\n    return w / (1 + sum(w * cos(w), j))",
 ]
 ALL_KEYS_TOGETHER = [
     "return flip(softmax(s, j), j)",
     "return roll(softmax(s, j), 1, j)",
     "return softmax(s, j) + mean(softmax(s, j), j)",
     "return softmax(s, j) / sum(exp(softmax(s, j)), j)",
+    "return softmax(s, j) / sum(softmax(s, j) + 2, j)",
     "return pad(softmax(s, j)[j = 1 ..], j = [0, 1], value = 1)",
     "return pad(softmax(s, j)[j = .. -1], j = [1, 0])[j = 0 ..] + cumsum(flip(softmax(s, j) + 1, j), j)",
 ]
