@@ -10,8 +10,10 @@ from .passes.mark_computed_tables import mark_computed_tables
 from .passes.merge_common_nodes import merge_common_nodes
 from .passes.remove_dead_nodes import remove_dead_nodes
 from .passes.remove_unread_results import remove_unread_results
+from .passes.slice_first_rows import slice_first_rows
 
 PASSES: tuple[Callable[[Program], Program], ...] = (
+    slice_first_rows,  # rows 0, 1, ... are no lookup
     remove_unread_results,  # what a module gives and nobody reads is not given
     merge_common_nodes,  # what a body writes twice is computed once
     hoist_invariants,  # what is the same in every layer is computed before the layers

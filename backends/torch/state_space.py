@@ -223,11 +223,14 @@ HELPER = '''def state_space(decay: Tensor, u: Tensor, key: Tensor, query: Tensor
     if length == 1:
         h = key.mT @ u + (0 if h is None else decay[..., None] * h)
         return query @ h, h
-    size = min(64, length)
+    size = min(64 if key.shape[-1] * u.shape[-1] < 2**14 else 128, length)  # the larger the states, the fewer
     rest = -length % size
     with torch.autocast(u.device.type, enabled=False):
-        steps = F.pad(decay.clamp(min=torch.finfo(decay.dtype).tiny).log(), (0, rest)).unflatten(-1, (-1, size))
-        u, key, query = (F.pad(x, (0, 0, 0, rest)).unflatten(-2, (-1, size)) for x in (u, key, query))
+        steps = decay.clamp(min=torch.finfo(decay.dtype).tiny).log()
+        if rest:
+            steps, u, key, query = F.pad(steps, (0, rest)), *(F.pad(x, (0, 0, 0, rest)) for x in (u, key, query))
+        steps = steps.unflatten(-1, (-1, size))
+        u, key, query = (x.unflatten(-2, (-1, size)) for x in (u, key, query))
         past = torch.ones(size, size, dtype=torch.bool, device=u.device).tril()
         fade = steps[..., None].expand(*steps.shape, size).masked_fill(~past.tril(-1), 0).cumsum(-2)
         fade = fade.masked_fill(~past, float("-inf")).exp()  # [..., chunk, t, t']: what is left of t' at t
@@ -254,7 +257,8 @@ BY_FEATURE = '''def feature_state_space(decay: Tensor, u: Tensor, key: Tensor, q
         size *= 2
     with torch.autocast(u.device.type, enabled=False):
         steps = decay.clamp(min=torch.finfo(decay.dtype).tiny).log()
-        steps, u, key, query = (F.pad(x, (0, 0, 0, -length % size)) for x in (steps, u, key, query))
+        if rest := -length % size:
+            steps, u, key, query = (F.pad(x, (0, 0, 0, rest)) for x in (steps, u, key, query))
         y = (query * key).sum(-1, keepdim=True) * u
         half = 1
         while half < size:

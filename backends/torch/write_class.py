@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from itertools import chain, count
 
 from ...compiler import ir
 from ...grammar.frozen import frozen
@@ -257,11 +258,10 @@ def finish(
     seen = set(further)
     for var in inputs:
         name = taken[var]
-        while name in seen:
-            name += "2" if not name[-1].isdigit() else ""
-            name = name[:-1] + str(int(name[-1]) + 1) if name in seen else name
-        seen.add(name)
-        taken[var] = name
+        base = name.rstrip("0123456789")
+        others = (f"{base}{k}" for k in count(int(name[len(base) :] or 1) + 1))
+        taken[var] = next(n for n in chain([name], others) if n not in seen and (n == name or n not in reserved))
+        seen.add(taken[var])
     return folded, name_variables(folded, taken, reserved)
 
 
