@@ -59,7 +59,11 @@ _NAME, _NUMBER, _STRING, _SIGN, _NEWLINE, _COMMENT = range(1, 7)
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 _BLANKS = re.compile(r"[ \t\f]*")
 _BEFORE_NAME = re.compile(r"[ \t]+(?:[A-Za-z_]|\")")
-_NEW_STATEMENT = re.compile(rf"[ \t]*(?:(?:{'|'.join(SOFT)})[ \t]+(?!(?:if|else|and|or|of|in|for)\b)[A-Za-z_\"]|return\b|elif\b)")
+_NEW_STATEMENT = re.compile(
+    rf"[ \t]*(?:(?:{'|'.join(SOFT)})[ \t]+(?!(?:if|else|and|or|of|in|for)\b)[A-Za-z_\"]|return\b|elif\b|else[ \t]*:"
+    r"|if\b[^\n#]*:[ \t]*(?:#|$))",
+    re.MULTILINE,
+)
 _PAIRS = {")": "(", "]": "["}
 _ADVICE = {
     "**": "write `^` for powers",
