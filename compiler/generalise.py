@@ -30,7 +30,7 @@ def generalise_rest(module: ir.Module, rests: tuple[tuple[ir.Axis, ...], ...]) -
     for node in module.body:
         if any(True for _ in ir.regions(node)) or isinstance(node, ir.Index | ir.Full | ir.Expand) or _names_one(node, pack):
             return module
-        if not all(change(v) for v in node.outs):
+        if not all(change(v) for v in node.outs) or (isinstance(node, ir.Call) and not _fits(node, module, mapping)):
             return module
         body.append(replace(ir.replace_values(node, mapping), outs=tuple(mapping[v] for v in node.outs)))
     if any(v not in mapping for v in module.outputs):
@@ -38,6 +38,13 @@ def generalise_rest(module: ir.Module, rests: tuple[tuple[ir.Axis, ...], ...]) -
     return replace(
         module, inputs=tuple(mapping[v] for v in module.inputs), outputs=tuple(mapping[v] for v in module.outputs), body=tuple(body)
     )
+
+
+def _fits(node: ir.Call, module: ir.Module, mapping: dict[ir.Value, ir.Value]) -> bool:
+    """Whether what is called is as general as what it would be given."""
+    target = node.target if isinstance(node.target, ir.Module) else module.child(node.target).module  # type: ignore[union-attr]
+    pairs = zip((*target.inputs, *target.outputs), (*node.args, *node.outs), strict=True)
+    return all(formal.type.has(ir.REST) or mapping.get(v, v) is v for formal, v in pairs)
 
 
 def pack_type(kind: ir.Type, pack: tuple[ir.Label, ...]) -> ir.Type | None:

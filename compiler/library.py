@@ -140,11 +140,12 @@ class Library:
         own = self._by_file.get((where, name))
         if own is not None:
             return own
-        if name in shipped() and (name not in self.components or where.startswith(str(SPECS))):
+        ships = where.startswith(str(SPECS))
+        if name in shipped() and (name not in self.components or ships):
             self.load(shipped()[name])
-            if where.startswith(str(SPECS)):
+            if ships:
                 return self._by_file.get((str(shipped()[name]), name))
-        return self.components.get(name)
+        return None if ships else self.components.get(name)
 
     def model(self, name: str) -> tree.Model | None:
         if name not in self.models and name in shipped():

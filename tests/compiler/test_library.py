@@ -70,3 +70,18 @@ def test_a_spec_does_not_change_what_the_library_is_made_of(tmp_path: Path) -> N
     modules = dict(ir.children_of(program.root))
     assert [p.name for p in modules["mine"].params] == ["scale"]
     assert all([p.name for p in module.params] == ["weight"] for _, module in ir.children_of(modules["inner"]))
+
+
+def test_nor_by_the_name_of_an_operation(tmp_path: Path) -> None:
+    """`plain` takes the operation `gelu` where nothing else is said, whatever a spec calls so."""
+    spec = tmp_path / "m.xf"
+    spec.write_text(
+        "component gelu(x: [b, t, d]) -> [b, t, d]:\n    scale = param([d])\n    return x * scale\n\n"
+        "model m(d = 8)(x: [b, t, d]) -> (y: [b, t, d]):\n    mine = gelu\n    inner = plain(hidden = 16)\n    return inner(mine(x))\n"
+    )
+    diagnostics = Diagnostics()
+    program = elaborate_file(str(spec), [], diagnostics)
+    assert program is not None, diagnostics.found
+    modules = dict(ir.children_of(program.root))
+    assert [p.name for p in modules["mine"].params] == ["scale"]
+    assert {name for name, _ in ir.children_of(modules["inner"])} == {"up_proj", "down_proj"}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from ....compiler import ir
-from ....compiler.dims import Sym
+from ....compiler.dims import Expr, sym
 from ....compiler.ir import Module, Node, Program, Value
 from ....compiler.passes.hoist_invariants import is_cheap
 from ....grammar.frozen import frozen
@@ -17,7 +17,7 @@ from ...python.layouts import Tensor, sizes_of
 from ...python.plan_classes import Plans
 from ...python.write_body import BodyWriter, Kept
 from .nodes import held
-from .parts import CACHE, NONE, entry_of, fields_of, free_field, keeps, parts
+from .parts import CACHE, NONE, entry_of, fields_of, free_field, parts
 
 NAME = "of_positions"
 LIKE = Text("like")
@@ -35,20 +35,23 @@ def keep_of_slots(program: Program) -> Program:
 
 
 def positions_of(program: Program) -> list[Value]:
-    """The model's inputs that are slots where nobody gives them."""
-    decoding = program.decoding
-    return [] if decoding is None else [i.value for i in program.inputs if _counts_slots(i.default, decoding.rows)]
+    """The model's inputs, a row for each sequence, that are slots where nobody gives them."""
+    if program.decoding is None:
+        return []
+    rows = sym(program.decoding.rows)
+    found = [i.value for i in program.inputs if _counts_slots(i.default, rows)]
+    return [v for v in found if [a.size == rows for a in v.type.axes] == [False, True]]
 
 
 def reads_slots(program: Program) -> bool:
     return any(isinstance(n, ir.Once) and n.positions is not None for m in ir.walk(program.root) for n in m.body)
 
 
-def _counts_slots(default: ir.Region | None, rows: Sym) -> bool:
+def _counts_slots(default: ir.Region | None, rows: Expr) -> bool:
     if default is None or len(default.body) != 1:
         return False
     only = default.body[0]
-    return isinstance(only, ir.Index) and only.slot and only.out is default.result and [*only.out.type.axes[0].size.symbols] == [rows]
+    return isinstance(only, ir.Index) and only.slot and only.out is default.result and only.out.type.axes[0].size == rows
 
 
 def _below(module: Module, positions: Collection[Value]) -> Module:
@@ -73,8 +76,6 @@ def _split(module: Module, positions: Collection[Value]) -> Module:
     if len(positions) != 1 or like is None or not any(p.is_stack for p in parts(module)):
         return module
     given = next(iter(positions))
-    if len(given.type.axes) != 2 or not keeps(module):
-        return module
     made = _of_positions(module, given)
     heavy = {v for n in module.body if n in made and not is_cheap(n) for v in n.outs}
     for node in module.body:
@@ -85,20 +86,24 @@ def _split(module: Module, positions: Collection[Value]) -> Module:
     apart = [n for n in module.body if n not in made]
     if not outs or not all(_is_table(v, given) and _broadcasts(replace(module, body=tuple(apart)), v) for v in outs):
         return module
-    body = [n for n in module.body if n in ir.made_by(module.body, outs)]
-    function = _function(module, body, given, like, outs)
+    return _called(module, _function(module, given, like, outs), (given, like), outs)
+
+
+def _called(module: Module, function: Module, args: tuple[Value, Value], outs: list[Value]) -> Module:
+    """The module with the function in the place of what computed its results there."""
+    body = ir.made_by(module.body, outs)
     results = tuple(Value(v.type, v.hint, v.span) for v in outs)
     entry = free_field("tables", {*fields_of(module), *filter(None, map(entry_of, module.body))})
     kept = {v: Value(v.type, v.hint, v.span) for v in outs}
-    first: list[Node] = [ir.Call(outs=results, span=outs[0].span or module.span, target=function, args=(given, like))]
+    first: list[Node] = [ir.Call(outs=results, span=outs[0].span or module.span, target=function, args=args)]
     first += [
-        ir.Once(outs=(kept[v],), span=v.span or module.span, x=result, entry=entry, positions=given)
+        ir.Once(outs=(kept[v],), span=v.span or module.span, x=result, entry=entry, positions=args[0])
         for v, result in zip(outs, results, strict=True)
     ]
     rest = [ir.replace_values(n, kept) for n in module.body if n not in body]
     changed = ir.replace_results(module, kept)
     wanted = [*ir.results(changed), *(v for n in rest for v in ir.operands(n))]
-    still = ir.made_by(body, [v for v in wanted if v not in kept.values()])
+    still = ir.made_by([n for n in module.body if n in body], [v for v in wanted if v not in kept.values()])
     return replace(changed, body=(*first, *(n for n in module.body if n in still), *rest))
 
 
@@ -139,7 +144,8 @@ def _broadcasts(module: Module, value: Value) -> bool:
             continue
         match node:
             case ir.Elementwise():
-                waiting.update(() if set(ir.operands(node)) - waiting else node.outs)
+                others = set(ir.operands(node)) - waiting
+                waiting.update(() if any(v.type.has(value.type.labels[0]) for v in others) else node.outs)
             case ir.Call():
                 target = node.target if isinstance(node.target, Module) else module.child(node.target).module  # type: ignore[union-attr]
                 if not _all_broadcast(target, [v for v, arg in zip(target.inputs, node.args, strict=True) if arg in found]):
@@ -161,10 +167,10 @@ def _all_broadcast(module: Module, values: list[Value]) -> bool:
     return all(_broadcasts(module, v) for v in values)
 
 
-def _function(module: Module, body: list[Node], given: Value, like: Value, outs: list[Value]) -> Module:
-    copier = Copier()
+def _function(module: Module, given: Value, like: Value, outs: list[Value]) -> Module:
+    copier, wanted = Copier(), ir.made_by(module.body, outs)
     inputs = tuple(copier.result(v) for v in (given, like))
-    nodes = tuple(copier.nodes(body))
+    nodes = tuple(copier.nodes([n for n in module.body if n in wanted]))
     return Module(
         name=NAME, inputs=inputs, outputs=tuple(map(copier.value, outs)), output_names=tuple(v.hint or f"y{k}" for k, v in enumerate(outs)),
         params=(), children=(), body=nodes, locals=module.locals, captured=0, doc="", span=module.span,
@@ -251,5 +257,6 @@ def made_tables(module: Module) -> Code:
     found = of_positions_in(module)
     assert found is not None
     slots = Subscript(call("torch.arange", Text("max_length"), device=Attribute(LIKE, "device")), (NONE,))
-    made = method(Text("self"), found.name, slots, call("next", method(Text("self"), "parameters")))
+    like = call("next", method(Text("self"), "parameters")) if any(m.params for m in ir.walk(module)) else LIKE
+    made = method(Text("self"), found.name, slots, like)
     return made if len(found.kept) > 1 else Items((made,))
