@@ -17,7 +17,7 @@ from .bodies import Givens
 from .builder import Builder
 from .checkpoint import resolve_checkpoint
 from .diagnostics import Diagnostics, Note
-from .dims import Sym, sym
+from .dims import Expr, Sym, const, sym
 from .find_model import find_model
 from .library import Library
 from .name_config import name_config
@@ -180,6 +180,16 @@ def drop_unread(root: ir.Module, inputs: list[ir.ModelInput]) -> tuple[ir.Module
     return replace(root, inputs=tuple(i.value for i in kept)), kept
 
 
+def settle_facts(program: ir.Program) -> ir.Program:
+    """Facts of the numbers that can be changed: those that are no fields, because structure was chosen by them, are what they are."""
+    fields = {s for _, s in program.config}
+
+    def settle(size: Expr) -> Expr:
+        return size.substitute({s: const(s.value) for s in size.symbols if s.value is not None and s not in fields})
+
+    return replace(program, facts=unique_facts([replace(f, a=settle(f.a), b=settle(f.b)) for f in program.facts]))
+
+
 def unique_facts(facts: Sequence[ir.Fact]) -> tuple[ir.Fact, ...]:
     """Each once; that two sizes are equal, whichever is named first."""
 
@@ -212,6 +222,6 @@ def elaborate_model(model: tree.Model, library: Library, diagnostics: Diagnostic
         check_unused(program, diagnostics)
         forget_dropped(program)
         check_names(program, diagnostics)
-        program = replace(program, facts=unique_facts([*program.facts, *check_index_ranges(program, diagnostics)]))
+        program = settle_facts(replace(program, facts=(*program.facts, *check_index_ranges(program, diagnostics))))
         program = replace(program, checkpoint=resolve_checkpoint(program, library, diagnostics))
     return None if diagnostics.failed else program

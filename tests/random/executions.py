@@ -25,6 +25,8 @@ TOLERANCE = 1e-9
 SLOPE = 2e-5
 GREATEST = 1e7
 """Outputs above are drawn anew, of smaller weights."""
+GREATEST_INSIDE = 1e10
+"""The same of what slopes are taken through: what a norm divides by such numbers has lost its digits, forwards and on the way back."""
 
 
 class Disagreement(Exception):  # noqa: N818 -- what a test is for
@@ -251,8 +253,34 @@ class Executions:
         found = [self.along(plain, {}, project, ways, input_ways)] if project else [0.0]
         if name == "loss":
             found.append(self.along(inputs, self.asked(), {}, ways, input_ways))
-        kinds = [what for what, smooth in zip(("gradient", "gradient of the loss"), self.slopes(values, found), strict=False) if smooth]
+        try:
+            smooth = self.slopes(values, found)
+        except Disagreement:
+            if self.greatest_inside(plain) > GREATEST_INSIDE:
+                raise Grown("inside") from None
+            raise
+        kinds = [what for what, is_smooth in zip(("gradient", "gradient of the loss"), smooth, strict=False) if is_smooth]
         return kinds if project else kinds[1:]
+
+    def greatest_inside(self, inputs: Inputs) -> float:
+        """The greatest finite number that the PyTorch module computes on its way."""
+        from torch.utils._python_dispatch import TorchDispatchMode
+
+        greatest = [0.0]
+
+        class Watch(TorchDispatchMode):
+            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                import torch
+
+                made = func(*args, **(kwargs or {}))
+                for x in made if isinstance(made, tuple | list) else (made,):
+                    if isinstance(x, torch.Tensor) and x.is_floating_point() and x.numel():
+                        greatest.append(float(np.nan_to_num(x.detach().numpy(), nan=0.0, posinf=0.0, neginf=0.0).__abs__().max()))
+                return made
+
+        with Watch():
+            self.torch(self.given(inputs))
+        return max(greatest)
 
     def along(
         self,

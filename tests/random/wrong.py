@@ -70,7 +70,7 @@ FAULTS: tuple[Fault, ...] = (
 )
 LEAKS: tuple[Fault, ...] = (
     fault("x = x + mean(x, t)", code="E401", words="mean(x, t)"),
-    fault("x = flip(x, t)", code="E401", words="flip(x, t)"),
+    fault("x = x + flip(x, t)", code="E401", words="flip(x, t)"),  # twice is no flip at all
     fault("x = roll(x, -1, t)", code="E401", words="roll(x, -1, t)"),
     fault("x = x + x[t = -1]", code="E401", words="x[t = -1]"),
     fault("x = x * softmax(x, t)", code="E401", words="softmax(x, t)"),
