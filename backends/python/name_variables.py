@@ -58,7 +58,9 @@ class _Plain:
 
     def __call__(self, name: str) -> str:
         name = name.replace("'", "_").replace(".", "")
-        return f"{name}_" if keyword.iskeyword(name) or name in self.reserved else name
+        while keyword.iskeyword(name) or name in self.reserved:
+            name += "_"
+        return name
 
 
 def _candidates(var: Var, lives: Lives, names: Names, apart: Mapping[Var, str], plain: _Plain) -> Iterator[tuple[str, bool]]:
