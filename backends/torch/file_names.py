@@ -25,7 +25,9 @@ LOADING = (
 
 ARGUMENTS = ("self", "config", "cache", "state", "return_loss", "logits_to_keep", "expert")
 
-FILE_NAMES = frozenset((*dir(builtins), *IMPORTED, *MODEL, *COMPUTING, *KEEPING, *LOADING, *ARGUMENTS))
+AMBIGUOUS = ("I", "O", "l")  # not to be told from 1 and 0
+
+FILE_NAMES = frozenset((*dir(builtins), *AMBIGUOUS, *IMPORTED, *MODEL, *COMPUTING, *KEEPING, *LOADING, *ARGUMENTS))
 """No class and no function of a spec is called so."""
 
 RESERVED = frozenset(
