@@ -221,6 +221,8 @@ def test_what_is_alike_for_these_numbers_must_stay_alike(tmp_path: Path) -> None
     text = "component halves(n, e)(x: [b, t, d: n * e]) -> [b, t, d]:\n    return 2 * x\n"
     model = "model m(width = 8, n = 2, e = 4)(x: [b, t, width]) -> (y: [b, t, width]):\n    double = halves(n, e)\n    return double(x)\n"
     program, _ = build(tmp_path, text + model)
+    assert program and [(f.kind, str(f.a), str(f.b)) for f in program.facts] == [("equal", "8", "width")], "n and e are no fields"
+    program, _ = build(tmp_path, text + model.replace("return double(x)", "f = linear(n)\n    return double(x) + mean(f(x), n) * e"))
     assert program and [(f.kind, str(f.a), str(f.b)) for f in program.facts] == [("equal", "n * e", "width")]
 
 
