@@ -57,6 +57,14 @@ def test_every_shipped_spec_has_a_model() -> None:
         assert find_model(model, [], diagnostics) is not None, diagnostics.found
 
 
+def modules_of(spec: Path) -> dict[str, ir.Module]:
+    """What the model of a spec is made of, by name."""
+    diagnostics = Diagnostics()
+    program = elaborate_file(str(spec), [], diagnostics)
+    assert program is not None, diagnostics.found
+    return dict(ir.children_of(program.root))
+
+
 def test_a_spec_does_not_change_what_the_library_is_made_of(tmp_path: Path) -> None:
     """A name means what it means in the file where it stands: the spec's own `linear` is not the one in the library's `gated`."""
     spec = tmp_path / "m.xf"
@@ -64,10 +72,7 @@ def test_a_spec_does_not_change_what_the_library_is_made_of(tmp_path: Path) -> N
         "component linear(out)(x: [..., d]) -> [..., out]:\n    scale = param([out, d])\n    return einsum(x, scale, over = d)\n\n"
         "model m(d = 8)(x: [b, t, d]) -> (y: [b, t, d]):\n    mine = linear(8)\n    inner = gated(hidden = 16)\n    return inner(mine(x))\n"
     )
-    diagnostics = Diagnostics()
-    program = elaborate_file(str(spec), [], diagnostics)
-    assert program is not None, diagnostics.found
-    modules = dict(ir.children_of(program.root))
+    modules = modules_of(spec)
     assert [p.name for p in modules["mine"].params] == ["scale"]
     assert all([p.name for p in module.params] == ["weight"] for _, module in ir.children_of(modules["inner"]))
 
@@ -79,9 +84,6 @@ def test_nor_by_the_name_of_an_operation(tmp_path: Path) -> None:
         "component gelu(x: [b, t, d]) -> [b, t, d]:\n    scale = param([d])\n    return x * scale\n\n"
         "model m(d = 8)(x: [b, t, d]) -> (y: [b, t, d]):\n    mine = gelu\n    inner = plain(hidden = 16)\n    return inner(mine(x))\n"
     )
-    diagnostics = Diagnostics()
-    program = elaborate_file(str(spec), [], diagnostics)
-    assert program is not None, diagnostics.found
-    modules = dict(ir.children_of(program.root))
+    modules = modules_of(spec)
     assert [p.name for p in modules["mine"].params] == ["scale"]
     assert {name for name, _ in ir.children_of(modules["inner"])} == {"up_proj", "down_proj"}

@@ -17,7 +17,7 @@ from ..states import likeness
 from .limits import cache_limit
 from .parts import NONE, Part, fields_of, grows, keeps, part_type, parts, passes, starts_empty, window_of
 from .prepare import KeptInputs
-from .slot_tables import made_tables
+from .slot_tables import kept_tables, made_tables
 
 LENGTH, WINDOW, LIKE = Text("max_length"), Text("window"), Text("like")
 
@@ -67,7 +67,7 @@ def _fields(w: BodyWriter, plans: Plans, helpers: set[str]) -> list[str]:
 
 
 def _table_names(w: BodyWriter) -> list[str]:
-    kept = [w.env[n.out].code for n in w.module.body if isinstance(n, ir.Once) and n.positions is not None]
+    kept = [w.env[n.out].code for n in kept_tables(w.module)]
     return [code.hint for code in kept if isinstance(code, Var)]
 
 

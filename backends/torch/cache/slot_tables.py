@@ -43,8 +43,13 @@ def positions_of(program: Program) -> list[Value]:
     return [v for v in found if [a.size == rows for a in v.type.axes] == [False, True]]
 
 
+def kept_tables(module: Module) -> tuple[ir.Once, ...]:
+    """What stands in a module for the results that are kept of every slot."""
+    return tuple(n for n in module.body if isinstance(n, ir.Once) and n.positions is not None)
+
+
 def reads_slots(program: Program) -> bool:
-    return any(isinstance(n, ir.Once) and n.positions is not None for m in ir.walk(program.root) for n in m.body)
+    return any(kept_tables(m) for m in ir.walk(program.root))
 
 
 def _counts_slots(default: ir.Region | None, rows: Expr) -> bool:
@@ -193,7 +198,7 @@ class OfPositions:
 
 @lru_cache(maxsize=64)
 def of_positions_in(module: Module) -> OfPositions | None:
-    kept = tuple(n for n in module.body if isinstance(n, ir.Once) and n.positions is not None)
+    kept = kept_tables(module)
     if not kept:
         return None
     made = next(n for n in module.body if kept[0].x in n.outs)
