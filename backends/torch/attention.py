@@ -84,52 +84,52 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     for value, role in ((node.q, "q"), (node.k, "k"), (node.v, "v")):
         w.suggest(value, role)
     batch = batch_dims(w, node, axes)
-    rows = (*batch, *_dims(axes.heads), (node.query,), (node.feature,))
-    layout = (*batch, *_dims(axes.heads), (node.query,), axes.features)
+    rate = dropout_rate(node.weights)
+    drops = rate is not None and rate.constant != 0
+    kind = mask_kind(node.mask)
+    blocked = isinstance(kind, Given) and kind.value in w.blocked
+    sparse = near_and_chosen(node, axes)
+    condition = None if sparse is not None else chosen_queries(w, node, axes)
+    shared = not axes.key_heads and bool(axes.heads) and len(batch) == 1 and _grows(w, node)
+    shared = shared and (_plain_bias(node) or (w.few and _is_plain(node)))
+    grouped = axes.grouped and _grows(w, node) and not drops
+    alone = grouped and not blocked and len(batch) == 1 and not has_score(node)
+    alone = alone and not shared and sparse is None and condition is None
+    before = (*batch, (node.query,), *_dims(axes.heads)) if alone else (*batch, *_dims(axes.heads), (node.query,))
+    rows, layout = (*before, (node.feature,)), (*before, axes.features)
     early = scales_early(node, rows)
     q = w.arranged(scaled_query(w, node) if early else w.read(node.q), rows)
     k, v = (keys(w, x, axes, batch, node.k_axis, last) for x, last in ((node.k, (node.feature,)), (node.v, axes.features)))
     q, k = (to_dtype(w, x, value.type.dtype, node.v.type.dtype) for x, value in ((q, node.q), (k, node.k)))
     if isinstance(node.scale, Value) and not early:
         q = Binary("*", q, w.spread(w.read(node.scale), rows))
-    if not axes.key_heads and axes.heads and len(batch) == 1 and _grows(w, node) and (_plain_bias(node) or (w.few and _is_plain(node))):
+    if shared:
         lower_shared(w, node, axes, (q, k, v), layout)
         return
-    sparse = near_and_chosen(node, axes)
-    condition = None if sparse is not None else chosen_queries(w, node, axes)
     named: dict[str, Code] = {} if sparse is not None else mask_arguments(w, node, axes, batch)
     if not is_default_scale(node):
         named["scale"] = number(1.0) if not isinstance(node.scale, Expr) or node.scale.constant == 1 else w.number(node.scale)
-    rate = dropout_rate(node.weights)
-    if rate is not None and rate.constant != 0:
+    if rate is not None and drops:
         named["dropout_p"] = Choice(training_mode(w), w.number(rate), number(0.0))
     if sparse is not None:
         chosen, keep, near = write_near_and_chosen(w, sparse, axes.batch[0], node.key)
-        w.define(node.out, call("near_and_chosen_attention", q, k, v, near, chosen, NONE if keep is None else keep, **named), layout)
-        return
-    if condition is not None:
+        code = call("near_and_chosen_attention", q, k, v, near, chosen, NONE if keep is None else keep, **named)
+    elif condition is not None:
         w.helpers.add("attention_of_chosen")
         rows_read = w.arranged(w.read(condition), ((axes.batch[0],), (node.query,)))
-        w.define(node.out, call("attention_of_chosen", q, k, v, named.pop("attn_mask", NONE), rows_read, **named), layout)
-        return
-    kind = mask_kind(node.mask)
-    if isinstance(kind, Given) and kind.value in w.blocked:
+        code = call("attention_of_chosen", q, k, v, named.pop("attn_mask", NONE), rows_read, **named)
+    elif isinstance(kind, Given) and blocked:
         named.pop("is_causal", None)
-        grouped = axes.grouped and _grows(w, node) and "dropout_p" not in named
         mask = named.pop("attn_mask")
-        w.define(node.out, call(window_attention(w, grouped, not kind.causal_if_none), q, k, v, mask, **named), layout)
-        return
-    if axes.grouped and _grows(w, node) and len(batch) == 1 and not has_score(node) and "dropout_p" not in named:
+        code = call(window_attention(w, grouped, not kind.causal_if_none), q, k, v, mask, **named)
+    elif alone:
         w.helpers.add("grouped_attention")
-        w.define(
-            node.out,
-            call("grouped_attention", q, k, v, named.get("attn_mask", Text("None")), **{n: c for n, c in named.items() if n == "scale"}),
-            layout,
-        )
-        return
-    if axes.grouped:
-        named["enable_gqa"] = Text("True")
-    code = call("F.scaled_dot_product_attention", q, k, v, **named)
+        scale = {n: c for n, c in named.items() if n == "scale"}
+        code = call("grouped_attention", q, k, v, named.get("attn_mask", NONE), **scale)
+    else:
+        if axes.grouped:
+            named["enable_gqa"] = Text("True")
+        code = call("F.scaled_dot_product_attention", q, k, v, **named)
     w.define(node.out, code, layout)
 
 

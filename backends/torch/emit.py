@@ -26,7 +26,7 @@ from ..python.templates import template
 from ..python.write_body import Numbers
 from .cache.helpers import cache_helpers
 from .cache.prepare import prepare_cache
-from .cache.slot_tables import functions_of_positions, keep_of_slots, reads_slots
+from .cache.slot_tables import functions_of_positions, keep_of_slots, left_out, reads_slots
 from .cache.thread_slots import thread_slots
 from .chunk_losses import chunk_losses
 from .file_names import FILE_NAMES, RESERVED
@@ -56,6 +56,7 @@ def emit(program: ir.Program, *, flex: bool = False, fuse: bool = False) -> str:
     program = read_states_by_chunks(chunk_losses(read_statistics(name_parameters(keep_of_slots(remove_dead_nodes(program))))))
     program, fused = fuse_linear_maps(program) if fuse else (program, {})
     program, merged = merge_heads(program)
+    masks.maybe_none |= left_out(program)
     plans = plan_classes(program, _is_native(program, fused), FILE_NAMES, merged, masks.inputs, fused=fused)
     functions = {p.name for p in plans.plans if p.is_function}
     reserved = RESERVED | functions

@@ -56,12 +56,14 @@ HELPERS = {
     return recurrence_by_parts(a, b).movedim(0, dim)''',
     "runs_flex": RUNS_FLEX,
     "grouped_attention": '''def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
-    """q [b, heads, t, e] on k [b, kv_heads, s, e]; for one token, the heads of a group are as many queries: no key is repeated."""
-    if q.shape[2] == 1:
+    """q [b, t, heads, e] on k [b, kv_heads, s, e]; for one token, the heads of a group are as many queries: no key is repeated."""
+    if q.shape[1] == 1:
         rows = q.reshape(len(q), k.shape[1], -1, q.shape[3])
         y = F.scaled_dot_product_attention(rows, k, v, attn_mask=mask, scale=scale)
         return y.reshape(*q.shape[:3], -1)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True)''',
+    q = q.transpose(1, 2)
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True)
+    return y.transpose(1, 2)''',
     "window_blocks": WINDOW_BLOCKS,
     "near_and_chosen_attention": NEAR_AND_CHOSEN,
     "attention_of_chosen": CHOSEN_QUERIES,

@@ -9,7 +9,7 @@ from typing import cast
 from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import Value
-from ..python.code import Attribute, Binary, Choice, Code, Items, Text, Unary, Var, call, method, number
+from ..python.code import Attribute, Binary, Choice, Code, Items, Subscript, Text, Unary, Var, call, method, number
 from ..python.layouts import Tensor, axis_number, declared, place, without
 from ..python.shapes import along
 from ..python.write_body import BodyWriter
@@ -282,7 +282,13 @@ def lower_along(w: BodyWriter, node: ir.Node) -> None:
 def lower_roll(w: BodyWriter, node: ir.Node) -> None:
     node = cast(ir.Roll, node)
     t = w.apart(w.read(node.x), node.over)
-    w.define(node.out, method(t.code, "roll", w.number(node.shift), along(t.layout, node.over)), t.layout)
+    dim = along(t.layout, node.over)
+    part = node.x.type.axis(node.over).size.divide(node.shift).constant if node.shift.constant is None else None
+    if isinstance(part, int) and part > 1 and isinstance(t.code, Var):
+        shift: Code = Binary("//", Subscript(Attribute(t.code, "shape"), (dim,)), number(part))
+    else:
+        shift = w.number(node.shift)
+    w.define(node.out, method(t.code, "roll", shift, dim), t.layout)
 
 
 def lower_top(w: BodyWriter, node: ir.Node) -> None:

@@ -48,7 +48,7 @@ def window_helper(grouped: bool, both_sides: bool) -> str:
     name = "centred_attention" if both_sides else "window_attention"
     before = "(span - size) // 2" if both_sides else "span - size"
     if grouped:
-        plain = "grouped_attention(q, k, v, mask, scale)"
+        plain = "grouped_attention(q.transpose(1, 2), k, v, mask, scale).transpose(1, 2)"
     else:
         causal = "" if both_sides else ", is_causal=mask is None and bool(q.shape[2] > 1)"
         options = f"q, k, v, attn_mask=mask{causal}, dropout_p=dropout_p, scale=scale, enable_gqa=gqa"

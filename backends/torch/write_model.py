@@ -240,12 +240,16 @@ def _default(model: RootWriter, given: ir.ModelInput, read: Collection[Value]) -
     w = model.w
     outer, w.statements = w.statements, []
     ranges, known, w.known = dict(w.ranges), w.known, None  # what the block makes, it alone has
+    missing: Code = Binary("is", w.inputs[given.value], Text("None"))
+    if given.value in model.masks.maybe_none:  # a call that goes on does without
+        missing = Binary("and", missing, Binary("is", w.slots, Text("None")))
+        w.ranges = {}
     w.write(given.default.body)
     value = w.read(given.default.result)
     var = w.inputs[given.value]
     code = _full_default(model, given, value)
     body = (*w.statements, Assign((var,), code))
-    w.statements = [*outer, Block(Binary("is", var, Text("None")), "if", body)]
+    w.statements = [*outer, Block(missing, "if", body)]
     w.ranges, w.known = ranges, known
     w.optional.discard(given.value)
 

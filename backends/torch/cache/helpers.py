@@ -9,18 +9,20 @@ CACHE_HELPERS = {
     "Slots": '''class Slots(NamedTuple):
     """Where the tokens of a call that goes on stand."""
 
-    new: Tensor  # their slots
+    tokens: int
     end: int  # of what they see: behind them, where the host knows how many there are, else behind the last slot there is
-    known: bool  # they are those before `end`
-    alone: bool  # one token that sees all of it: no causal mask hides anything''',
-    "moved": '''    moved: bool  # their positions are given, and need not be their slots
+    alone: bool  # one token that sees all of it: no causal mask hides anything
+    index: Tensor | None = None  # their slots, where the host does not know them: else they are those before `end`
 
+    def new(self) -> Tensor:
+        """Their slots."""
+        return torch.arange(self.end - self.tokens, self.end) if self.index is None else self.index''',
+    "of": '''
     def of(self, tables: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Their rows of what is known of every slot."""
-        if self.known:
-            tokens = self.new.shape[0]
-            return tuple(x.narrow(1, self.end - tokens, tokens) for x in tables)
-        return tuple(x.index_select(1, self.new) for x in tables)''',
+        if self.index is None:
+            return tuple(x.narrow(1, self.end - self.tokens, self.tokens) for x in tables)
+        return tuple(x.index_select(1, self.index) for x in tables)''',
     "Rows": '''@dataclass
 class Rows:
     """What the tokens so far left behind: [b, length, ...], or with the tokens along another dimension."""
@@ -34,10 +36,10 @@ class Rows:
         if slots is None:
             self.tensor.narrow(self.dim, 0, tokens).copy_(x)
             return x
-        if slots.known:
+        if slots.index is None:
             self.tensor.narrow(self.dim, slots.end - tokens, tokens).copy_(x)
         else:
-            self.tensor.index_copy_(self.dim, slots.new, x.to(self.tensor.dtype))
+            self.tensor.index_copy_(self.dim, slots.index, x.to(self.tensor.dtype))
         return self.tensor.narrow(self.dim, 0, slots.end)''',
     "OptionalRows": '''@dataclass
 class OptionalRows(Rows):
@@ -49,13 +51,13 @@ class OptionalRows(Rows):
         """`x` may also be of all tokens so far: those of this call stand last. None: all ones, and nothing to mask."""
         if x is not None:
             self.given = True
-            return self.keep(x if slots is None else x[:, -slots.new.shape[0] :], slots)
+            return self.keep(x if slots is None else x[:, -slots.tokens :], slots)
         if slots is None:
             self.tensor.fill_(1)
             return None
         if slots.alone and not self.given:
             return None
-        return self.tensor.index_fill_(1, slots.new, 1)[:, : slots.end]''',
+        return self.tensor.index_fill_(1, slots.new(), 1)[:, : slots.end]''',
     "Ring": '''@dataclass
 class Ring(Rows):
     """The same of the last tokens alone, as many as a window sees; a new one takes the place of the oldest."""
@@ -63,8 +65,11 @@ class Ring(Rows):
     def keep(self, x: Tensor, slots: Slots | None) -> Tensor:
         """One token and those before it stand as they lie in the ring; several stand after what was there."""
         size, tokens = self.tensor.shape[self.dim], x.shape[self.dim]
+        if tokens == 1 and slots is not None and slots.index is None:
+            self.tensor.narrow(self.dim, (slots.end - 1) % size, 1).copy_(x)
+            return self.tensor
         y = x if slots is None else self.tensor if tokens == 1 else torch.cat((self.tensor, x), self.dim)
-        at = torch.arange(tokens, device=x.device) if slots is None else slots.new
+        at = torch.arange(tokens, device=x.device) if slots is None else slots.new()
         last = x.narrow(self.dim, max(tokens - size, 0), min(tokens, size)).to(self.tensor.dtype)
         self.tensor.index_copy_(self.dim, at[-size:] % size, last)
         return y
@@ -101,7 +106,7 @@ def cache_helpers(program: ir.Program, wanted: set[str]) -> list[str]:
     names = wanted | {"Slots", "tensors"} | ({"Rows"} if wanted & {"Ring", "OptionalRows"} else set())
     found = {n: CACHE_HELPERS[n] for n in CACHE_HELPERS if n in names}
     if reads_slots(program):
-        found["Slots"] += "\n" + CACHE_HELPERS["moved"]
+        found["Slots"] += "\n" + CACHE_HELPERS["of"]
         found["tensors"] = (
             found["tensors"]
             .replace("(part, list)", "(part, list | tuple)")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ....compiler import ir
 from ....compiler.dims import Expr, sym
 from ....compiler.ir import Value
-from ...python.code import Assign, Attribute, Binary, Block, Choice, Code, Do, Statement, Store, Subscript, Text, Var, call, method
+from ...python.code import Assign, Attribute, Binary, Block, Choice, Do, Statement, Store, Subscript, Text, Var, call, method
 from ...python.prepare_masks import Masks
 from ...python.write_body import BodyWriter
 from ..pointwise import on_device
@@ -16,7 +16,6 @@ from .first import in_first_call
 from .nodes import THERE_IS, continues, held
 from .parts import CACHE, NONE, First
 from .prepare import KeptInputs
-from .slot_tables import positions_of, reads_slots
 
 
 def start_call(w: BodyWriter, program: ir.Program, masks: Masks, kept: KeptInputs) -> None:
@@ -26,23 +25,22 @@ def start_call(w: BodyWriter, program: ir.Program, masks: Masks, kept: KeptInput
     rows, length = sym(decoding.rows), sym(decoding.length)
     slots, query, key = Var(hint="slots"), Var(hint="q_slots"), Var(hint="k_slots")
     tokens = w.number(rows)
-    none, new = Binary("is", slots, NONE), Attribute(slots, "new")
-    moved = [Binary("is not", w.inputs[v], NONE) for v in positions_of(program)] if reads_slots(program) else []
+    none = Binary("is", slots, NONE)
     rings: dict[Expr, Var] = {}
     for value, window in masks.rings.items():
         w.places[value] = rings.setdefault(window, Var(hint="window_slots"))
     later: list[Statement] = []
     for window, var in rings.items():
         size = w.number(window)
-        later.append(Assign((var,), call("ring_slots", new, size, call("min", size, Attribute(CACHE, "max_length")))))
+        later.append(Assign((var,), call("ring_slots", query, size, call("min", size, Attribute(CACHE, "max_length")))))
     start: list[Statement] = [
-        Assign((slots,), Choice(Binary("is", CACHE, NONE), NONE, method(CACHE, "slots", tokens, *moved))),
-        Assign((query,), Choice(none, call("torch.arange", tokens, **on_device(w)), new)),
+        Assign((slots,), Choice(Binary("is", CACHE, NONE), NONE, method(CACHE, "slots", tokens))),
+        Assign((query,), Choice(none, call("torch.arange", tokens, **on_device(w)), method(slots, "new"))),
         Assign((key,), Choice(none, query, call("torch.arange", Attribute(slots, "end"), **on_device(w)))),
         *(Assign((var,), query) for var in rings.values()),
     ]
     w.statements += start
-    later += _continued_blocks(w, masks, new, query, rows)
+    later += _continued_blocks(w, masks, query, rows)
     if later:
         w.statements.append(Block(Binary("and", THERE_IS, Binary("is not", slots, NONE)), "if", tuple(later)))
     w.slots = slots
@@ -50,7 +48,7 @@ def start_call(w: BodyWriter, program: ir.Program, masks: Masks, kept: KeptInput
     _keep_inputs(w, program, kept)
 
 
-def _continued_blocks(w: BodyWriter, masks: Masks, slots: Code, query: Var, rows: Expr) -> list[Statement]:
+def _continued_blocks(w: BodyWriter, masks: Masks, query: Var, rows: Expr) -> list[Statement]:
     """Windows by blocks in a first call; in later ones, their tokens are one block, and the keys those of a ring."""
     later: list[Statement] = []
     written: dict[object, tuple[Var, Var]] = {}
@@ -63,8 +61,8 @@ def _continued_blocks(w: BodyWriter, masks: Masks, slots: Code, query: Var, rows
             continue
         written[same] = own, key = count_by_blocks(w, window, query)
         size = w.number(window.ring)
-        held = call("ring_slots", slots, size, call("min", size, Attribute(CACHE, "max_length")))
-        later += [Assign((own,), Subscript(slots, (NONE,))), Assign((key,), Subscript(held, (NONE,)))]
+        held = call("ring_slots", query, size, call("min", size, Attribute(CACHE, "max_length")))
+        later += [Assign((own,), Subscript(query, (NONE,))), Assign((key,), Subscript(held, (NONE,)))]
     return later
 
 

@@ -11,13 +11,13 @@ from ....compiler.dims import Expr, sym
 from ....compiler.ir import Module, Node, Program, Value
 from ....compiler.passes.hoist_invariants import is_cheap
 from ....grammar.frozen import frozen
-from ...python.code import Assign, Attribute, Binary, Block, Code, Items, Subscript, Text, Var, call, method, number
+from ...python.code import Assign, Attribute, Binary, Block, Code, Do, Items, Subscript, Text, Var, call, method, number
 from ...python.copy_nodes import Copier
 from ...python.layouts import Tensor, sizes_of
 from ...python.plan_classes import Plans
 from ...python.write_body import BodyWriter, Kept
 from .nodes import held
-from .parts import CACHE, NONE, entry_of, fields_of, free_field, parts
+from .parts import NONE, entry_of, fields_of, free_field, parts
 
 NAME = "of_positions"
 LIKE = Text("like")
@@ -25,13 +25,36 @@ _POINTWISE = (ir.Elementwise, ir.Cast, ir.Concat)
 
 
 def keep_of_slots(program: Program) -> Program:
-    """Requires: nothing below the root counts slots by itself. Ensures: where layers read functions of the model's positions, which are slots if
-    nobody gives them, one function computes these, and the module's cache has its results for all slots. Leaves alone: the root's own body,
-    layers, and what is as cheap as reading it."""
-    if program.decoding is None:
-        return program
+    """Requires: nothing below the root counts slots by itself. Ensures: where all that is read of the model's positions, which are slots if
+    nobody gives them, is functions of them, one function computes these, and the module's cache has its results for all slots. Leaves alone:
+    the root's own body, layers, and what is as cheap as reading it."""
     positions = positions_of(program)
-    return replace(program, root=_below(program.root, positions)) if positions else program
+    if not positions:
+        return program
+    changed = replace(program, root=_below(program.root, positions))
+    return changed if reads_slots(changed) and _only_for_tables(changed.root, positions) is not None else program
+
+
+def left_out(program: Program) -> set[Value]:
+    """Inputs through which positions reach what is kept of every slot, and which are none in a call that goes on without them."""
+    return (_only_for_tables(program.root, positions_of(program)) or set()) if reads_slots(program) else set()
+
+
+def _only_for_tables(module: Module, given: Collection[Value]) -> set[Value] | None:
+    """These inputs, and those of modules below that stand for them; none where something else reads them."""
+    found, tables = set(given), of_positions_in(module)
+    for node in module.body:
+        if found.isdisjoint(ir.operands(node)) or (tables is not None and (node is tables.call or node in tables.kept)):
+            continue
+        if not isinstance(node, ir.Call) or not isinstance(node.target, str):
+            return None
+        child = module.child(node.target)
+        formals = [v for v, arg in zip(child.module.inputs, node.args, strict=True) if arg in given] if isinstance(child, ir.Child) else []
+        below = _only_for_tables(child.module, formals) if formals else None  # type: ignore[union-attr]
+        if below is None:
+            return None
+        found |= below
+    return None if found & set(ir.results(module)) else found
 
 
 def positions_of(program: Program) -> list[Value]:
@@ -236,7 +259,7 @@ def _view(module: Module, value: Value, plans: Plans) -> tuple[Code, ...]:
 
 
 def write_tables(w: BodyWriter, nodes: Sequence[Node], names: Sequence[str]) -> list[Node]:
-    """What the function gives in a call that is told positions, or has no cache yet, else its rows in the cache; `names` are its results'.
+    """What the function gives where positions are there, else, in a call that goes on, its rows in the cache; `names` are its results'.
 
     Gives the nodes that are left to write."""
     found = of_positions_in(w.module)
@@ -247,8 +270,10 @@ def write_tables(w: BodyWriter, nodes: Sequence[Node], names: Sequence[str]) -> 
     made = method(Text("self"), found.name, *(w.inputs[v] for v in found.call.args))
     rows: Code = method(w.slots, "of", held(found.kept[0].entry))
     rows = rows if len(targets) > 1 else Subscript(rows, (number(0),))
-    told = Binary("or", Binary("or", Binary("is", CACHE, NONE), Binary("is", w.slots, NONE)), Attribute(w.slots, "moved"))
-    w.statements += [Block(told, "if", (Assign(targets, made),)), Block(Text(""), "else", (Assign(targets, rows, pure=False),))]
+    given = w.inputs[found.call.args[0]]
+    goes_on = Do(Text("assert cache is not None and slots is not None"))
+    read = (goes_on, Assign(targets, rows, pure=False))
+    w.statements += [Block(Binary("is not", given, NONE), "if", (Assign(targets, made),)), Block(Text(""), "else", read)]
     for node, var, view in zip(found.kept, targets, views, strict=True):
         w.env[node.out] = Tensor(var, tuple((label,) for label in node.out.type.labels), sizes_of(node.out.type))
         w.numbers.plans.viewed |= {var} if view else set()
