@@ -145,7 +145,7 @@ class Gpt2(nn.Module):
     ) -> Tensor:
         B, T = input_ids.shape
         slots = None if cache is None else cache.slots(T)
-        q_slots = torch.arange(T, device=input_ids.device) if slots is None else slots.new
+        q_slots = torch.arange(T, device=input_ids.device) if slots is None else slots.new()
         if cache is not None:
             attention_mask = cache.attention_mask.keep_given(attention_mask, slots)
         causal_mask = None
@@ -358,10 +358,14 @@ def choose(
 class Slots(NamedTuple):
     """Where the tokens of a call that goes on stand."""
 
-    new: Tensor  # their slots
+    tokens: int
     end: int  # of what they see: behind them, where the host knows how many there are, else behind the last slot there is
-    known: bool  # they are those before `end`
     alone: bool  # one token that sees all of it: no causal mask hides anything
+    index: Tensor | None = None  # their slots, where the host does not know them: else they are those before `end`
+
+    def new(self) -> Tensor:
+        """Their slots."""
+        return torch.arange(self.end - self.tokens, self.end) if self.index is None else self.index
 
 
 @dataclass
@@ -377,10 +381,10 @@ class Rows:
         if slots is None:
             self.tensor.narrow(self.dim, 0, tokens).copy_(x)
             return x
-        if slots.known:
+        if slots.index is None:
             self.tensor.narrow(self.dim, slots.end - tokens, tokens).copy_(x)
         else:
-            self.tensor.index_copy_(self.dim, slots.new, x.to(self.tensor.dtype))
+            self.tensor.index_copy_(self.dim, slots.index, x.to(self.tensor.dtype))
         return self.tensor.narrow(self.dim, 0, slots.end)
 
 
@@ -394,13 +398,13 @@ class OptionalRows(Rows):
         """`x` may also be of all tokens so far: those of this call stand last. None: all ones, and nothing to mask."""
         if x is not None:
             self.given = True
-            return self.keep(x if slots is None else x[:, -slots.new.shape[0] :], slots)
+            return self.keep(x if slots is None else x[:, -slots.tokens :], slots)
         if slots is None:
             self.tensor.fill_(1)
             return None
         if slots.alone and not self.given:
             return None
-        return self.tensor.index_fill_(1, slots.new, 1)[:, : slots.end]
+        return self.tensor.index_fill_(1, slots.new(), 1)[:, : slots.end]
 
 
 def tensors(part: object) -> Iterator[Tensor]:
@@ -442,10 +446,9 @@ class Cache:
         if self.empty or tokens == self.max_length or (host and start == 0):
             return None
         if host:
-            new = torch.arange(start, start + tokens)
-            return Slots(new, start + tokens, known=True, alone=tokens == 1)
-        new = self.position + torch.arange(tokens, device=self.position.device)
-        return Slots(new, self.max_length, known=False, alone=False)
+            return Slots(tokens, start + tokens, alone=tokens == 1)
+        index = self.position + torch.arange(tokens, device=self.position.device)
+        return Slots(tokens, self.max_length, alone=False, index=index)
 
     def advance(self, tokens: int) -> None:
         self.position.add_(tokens)

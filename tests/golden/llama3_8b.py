@@ -46,17 +46,18 @@ def float32(x: Tensor, like: Tensor | None = None) -> Tensor:
 
 
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
-    """q [b, heads, t, e] on k [b, kv_heads, s, e]; for one token, the heads of a group are as many queries: no key is repeated."""
-    if q.shape[2] == 1:
+    """q [b, t, heads, e] on k [b, kv_heads, s, e]; for one token, the heads of a group are as many queries: no key is repeated."""
+    if q.shape[1] == 1:
         rows = q.reshape(len(q), k.shape[1], -1, q.shape[3])
         y = F.scaled_dot_product_attention(rows, k, v, attn_mask=mask, scale=scale)
         return y.reshape(*q.shape[:3], -1)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True)
+    q = q.transpose(1, 2)
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True)
+    return y.transpose(1, 2)
 
 
 def halves(q: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    a, b = q.chunk(2, -1)
-    return q * cosine + torch.cat((b, a), -1) * sine
+    return q * cosine + q.roll(q.shape[-1] // 2, -1) * sine
 
 
 def rope(q: Tensor, k: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,7 +95,7 @@ class GroupedQuery(nn.Module):
         if cache is not None:
             k = cache.k.keep(k, slots)
             v = cache.v.keep(v, slots)
-        return self.o_proj(grouped_attention(q.transpose(1, 2), k, v, mask).transpose(1, 2).flatten(2))
+        return self.o_proj(grouped_attention(q, k, v, mask).flatten(2))
 
     def init_cache(self, batch_size: int, max_length: int, like: Tensor) -> GroupedQueryCache:
         return GroupedQueryCache(
@@ -147,11 +148,17 @@ class Transformer(nn.Module):
         self.norm = nn.RMSNorm(config.d_model, eps=config.eps)
 
     def forward(
-        self, x: Tensor, position_ids: Tensor, mask: Tensor | None, cache: TransformerCache | None, slots: Slots | None
+        self,
+        x: Tensor,
+        position_ids: Tensor | None,
+        mask: Tensor | None,
+        cache: TransformerCache | None,
+        slots: Slots | None,
     ) -> Tensor:
-        if cache is None or slots is None or slots.moved:
+        if position_ids is not None:
             cosine, sine = self.of_positions(position_ids, x)
         else:
+            assert cache is not None and slots is not None
             cosine, sine = slots.of(cache.tables)
         for i, layer in enumerate(self.layers):
             x = layer(x, cosine, sine, mask, None if cache is None else cache.layers[i], slots)
@@ -197,16 +204,16 @@ class Llama3_8b(nn.Module):
         logits_to_keep: int = 0,
     ) -> Tensor:
         B, T = input_ids.shape
-        slots = None if cache is None else cache.slots(T, position_ids is not None)
-        q_slots = torch.arange(T, device=input_ids.device) if slots is None else slots.new
+        slots = None if cache is None else cache.slots(T)
         if cache is not None:
             attention_mask = cache.attention_mask.keep_given(attention_mask, slots)
         causal_mask = None
         if attention_mask is not None:
+            q_slots = torch.arange(T, device=input_ids.device) if slots is None else slots.new()
             k_slots = q_slots if slots is None else torch.arange(slots.end, device=input_ids.device)
             causal_mask = (k_slots <= q_slots[:, None]) & (attention_mask == 1)[:, None, None]
-        if position_ids is None:
-            position_ids = q_slots.expand(B, -1)
+        if position_ids is None and slots is None:
+            position_ids = torch.arange(T, device=input_ids.device).expand(B, -1)
         x = self.embed(input_ids)  # [b, t, d_model]
         x = self.decoder(x, position_ids, causal_mask, None if cache is None else cache.decoder, slots)
         if labels is not None:
@@ -402,18 +409,20 @@ def choose(
 class Slots(NamedTuple):
     """Where the tokens of a call that goes on stand."""
 
-    new: Tensor  # their slots
+    tokens: int
     end: int  # of what they see: behind them, where the host knows how many there are, else behind the last slot there is
-    known: bool  # they are those before `end`
     alone: bool  # one token that sees all of it: no causal mask hides anything
-    moved: bool  # their positions are given, and need not be their slots
+    index: Tensor | None = None  # their slots, where the host does not know them: else they are those before `end`
+
+    def new(self) -> Tensor:
+        """Their slots."""
+        return torch.arange(self.end - self.tokens, self.end) if self.index is None else self.index
 
     def of(self, tables: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Their rows of what is known of every slot."""
-        if self.known:
-            tokens = self.new.shape[0]
-            return tuple(x.narrow(1, self.end - tokens, tokens) for x in tables)
-        return tuple(x.index_select(1, self.new) for x in tables)
+        if self.index is None:
+            return tuple(x.narrow(1, self.end - self.tokens, self.tokens) for x in tables)
+        return tuple(x.index_select(1, self.index) for x in tables)
 
 
 @dataclass
@@ -429,10 +438,10 @@ class Rows:
         if slots is None:
             self.tensor.narrow(self.dim, 0, tokens).copy_(x)
             return x
-        if slots.known:
+        if slots.index is None:
             self.tensor.narrow(self.dim, slots.end - tokens, tokens).copy_(x)
         else:
-            self.tensor.index_copy_(self.dim, slots.new, x.to(self.tensor.dtype))
+            self.tensor.index_copy_(self.dim, slots.index, x.to(self.tensor.dtype))
         return self.tensor.narrow(self.dim, 0, slots.end)
 
 
@@ -446,13 +455,13 @@ class OptionalRows(Rows):
         """`x` may also be of all tokens so far: those of this call stand last. None: all ones, and nothing to mask."""
         if x is not None:
             self.given = True
-            return self.keep(x if slots is None else x[:, -slots.new.shape[0] :], slots)
+            return self.keep(x if slots is None else x[:, -slots.tokens :], slots)
         if slots is None:
             self.tensor.fill_(1)
             return None
         if slots.alone and not self.given:
             return None
-        return self.tensor.index_fill_(1, slots.new, 1)[:, : slots.end]
+        return self.tensor.index_fill_(1, slots.new(), 1)[:, : slots.end]
 
 
 def tensors(part: object) -> Iterator[Tensor]:
@@ -493,7 +502,7 @@ class Cache:
     position: Tensor  # how many there were; fill_ rewinds
     empty: bool = True  # no call yet
 
-    def slots(self, tokens: int, moved: bool = False) -> Slots | None:
+    def slots(self, tokens: int) -> Slots | None:
         """Where the tokens of a call go; none in a first call, which has all of them at hand."""
         host = self.position.is_cpu and not torch.compiler.is_compiling()
         start = int(self.position) if host else 0
@@ -502,10 +511,9 @@ class Cache:
         if self.empty or tokens == self.max_length or (host and start == 0):
             return None
         if host:
-            new = torch.arange(start, start + tokens)
-            return Slots(new, start + tokens, known=True, alone=tokens == 1, moved=moved)
-        new = self.position + torch.arange(tokens, device=self.position.device)
-        return Slots(new, self.max_length, known=False, alone=False, moved=moved)
+            return Slots(tokens, start + tokens, alone=tokens == 1)
+        index = self.position + torch.arange(tokens, device=self.position.device)
+        return Slots(tokens, self.max_length, alone=False, index=index)
 
     def advance(self, tokens: int) -> None:
         self.position.add_(tokens)
