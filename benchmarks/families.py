@@ -11,6 +11,7 @@ from torch import Tensor
 
 SIZES = {
     "tiny": {"vocab": 256, "width": 64, "layers": 2, "heads": 4, "kv_heads": 2, "hidden": 128, "mixers": 2},
+    "narrow": {"vocab": 8192, "width": 256, "layers": 4, "heads": 4, "kv_heads": 2, "hidden": 512, "mixers": 8},
     "small": {"vocab": 8192, "width": 384, "layers": 8, "heads": 6, "kv_heads": 2, "hidden": 1024, "mixers": 12},
     "large": {"vocab": 128256, "width": 2048, "layers": 16, "heads": 32, "kv_heads": 8, "hidden": 8192, "mixers": 64},
 }
@@ -33,7 +34,8 @@ class Family:
     keys: Mapping[str, str] = field(default_factory=lambda: {**WIDTHS, "num_key_value_heads": "kv_heads"})
     causal: bool = True
     padded: bool = False
-    attends: bool = True
+    kernels: bool = True
+    """Hugging Face has kernels for its attention; where it has none, all its sides are eager."""
     both: bool = False
     """An encoder and a decoder."""
 
@@ -85,12 +87,24 @@ FAMILIES = {
         "Gemma3ForCausalLM",
         {**COMMON, "tie_word_embeddings": True, "sliding_window": 256, "head_dim": 64, "query_pre_attn_scalar": 64},
     ),
+    "gemma2": Family(
+        "Gemma2Config",
+        "Gemma2ForCausalLM",
+        {**COMMON, "sliding_window": 256, "head_dim": 64, "query_pre_attn_scalar": 64, "tie_word_embeddings": True},
+        kernels=False,
+    ),
+    "gpt_oss": Family(
+        "GptOssConfig",
+        "GptOssForCausalLM",
+        {**COMMON, "sliding_window": 256, "head_dim": 64, "num_local_experts": 8, "num_experts_per_tok": 2},
+        kernels=False,
+    ),
     "mamba2": Family(
         "Mamba2Config",
         "Mamba2ForCausalLM",
         {"head_dim": 64, "state_size": 64, "n_groups": 1, "expand": 2, "chunk_size": 64, "tie_word_embeddings": True},
         {"vocab_size": "vocab", "hidden_size": "width", "num_hidden_layers": "layers", "num_heads": "mixers"},
-        attends=False,
+        kernels=False,
     ),
     "deepseek_v3": Family(
         "DeepseekV3Config",
@@ -128,7 +142,7 @@ def hugging_face_model(name: str, size: str, attention: str) -> torch.nn.Module:
     torch.manual_seed(0)
     kind = getattr(transformers, FAMILIES[name].model)
     model: torch.nn.Module = kind._from_config(
-        hugging_face_config(name, size), attn_implementation=attention if FAMILIES[name].attends else "eager"
+        hugging_face_config(name, size), attn_implementation=attention if FAMILIES[name].kernels else "eager"
     )
     return model
 

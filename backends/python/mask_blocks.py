@@ -10,6 +10,7 @@ from ...compiler.dims import Expr, Sym, sym
 from ...compiler.ir import Axis, Label, Node, Type, Value
 from ...grammar.frozen import frozen
 from .attention_axes import attend_axes, has_score, is_native
+from .hidden_keys import may_leave_out
 
 BLOCK = Axis(Label("block"), sym(Sym(name="blocks")))
 SIZE, SPAN = sym(Sym(name="size")), sym(Sym(name="span"))
@@ -26,10 +27,14 @@ class Blocked:
 
 
 def lies_in_order(node: ir.Attend, module: ir.Module, program: ir.Program) -> bool:
-    """Whether a fused kernel attends, without scores of its own, from each slot of a sequence to the slots of the same sequence, which are at
-    hand or kept as they are."""
+    """Whether each slot of a sequence attends to the slots of the same sequence, which are at hand or kept as they are, by scores that
+    know no slots."""
     axes = attend_axes(node)
-    if not is_native(node) or has_score(node) or len(axes.batch) != 1 or not axes.heads or not isinstance(node.scale, Expr):
+    if len(axes.batch) != 1 or not axes.heads or not isinstance(node.scale, Expr):
+        return False
+    if has_score(node) if is_native(node) else not may_leave_out(node):
+        return False
+    if any(node.k.type.has(label) != node.v.type.has(label) for label in axes.heads):
         return False
     if axes.features != (node.v.type.labels[-1],) or any(axes.batch[0] not in v.type.labels for v in (node.q, node.k, node.v)):
         return False

@@ -73,7 +73,7 @@ class _Recipe:
     terms: tuple[Value, ...]
     given: frozenset[int]
     absent: Absent
-    causal: bool  # one of the terms is exactly causal, and a kernel reads the mask
+    causal: bool  # one of the terms is exactly causal, and a kernel reads the mask; or it is over blocks, and no later key is seen
     form: Type
     hint: str
     window: Expr | None  # of the ring that the keys lie in
@@ -337,16 +337,17 @@ def _blocked(recipe: _Recipe, node: ir.Attend) -> _Recipe:
     """The recipe over blocks of a band that is open to no side, or to both sides alike; as it is, if there is no such."""
     assert node.mask is not None
     band = read_band(node)
-    if band is None or not is_whole(band.before) or band.after != (ZERO if recipe.causal else band.before):
+    if band is None or not is_whole(band.before) or band.after not in (ZERO, band.before):
         return recipe
     body, terms = conjunction(node.mask, ring=True)
     found = in_blocks((recipe.query, recipe.key), body, terms)
     if found is None:
         return recipe
     batch = tuple(a for a in node.q.type.axes if a.label in attend_axes(node).batch and any(v.type.has(a.label) for v in found.terms))
-    form = Type((*batch, *([Axis(Label("1"), ONE)] if batch else []), BLOCK, *found.slots), "bool")
+    form = Type((*batch, *(_ones(node, is_native(node)) if batch else ()), BLOCK, *found.slots), "bool")
     query, key = found.params
-    return replace(recipe, query=query, key=key, body=found.body, terms=found.terms, form=form, band=band)
+    one_side = band.after == ZERO  # said in the module as well: the keys around a block depend on it
+    return replace(recipe, query=query, key=key, body=found.body, terms=found.terms, form=form, band=band, causal=one_side)
 
 
 def _ring(node: ir.Attend, module: ir.Module) -> Expr | None:
@@ -494,14 +495,20 @@ def _hint(labels: set[Label], node: ir.Attend, body: Sequence[ir.Node], terms: S
 def _form(node: ir.Attend, labels: set[Label], native: bool) -> Type:
     """Batch axes, one for heads, query and key, those that the mask lacks being of size one; none before the first that it has."""
     axes = attend_axes(node)
-    blocks = min(1, len(axes.heads)) if native else bool(axes.key_heads) + (len(axes.heads) > len(axes.key_heads))
-    order = [*axes.batch, *(Label("1") for _ in range(blocks)), node.query, node.key]
+    order = [*axes.batch, *(a.label for a in _ones(node, native)), node.query, node.key]
     sizes = {a.label: a.size for v in (node.q, node.k) for a in v.type.axes}
     sizes[node.key] = node.k.type.axis(node.k_axis).size
     found = [Axis(x, sizes[x]) if x in labels else Axis(Label("1"), ONE) for x in order]
     while found and found[0].label.name == "1":
         found.pop(0)
     return Type(tuple(found), "bool")
+
+
+def _ones(node: ir.Attend, native: bool) -> tuple[Axis, ...]:
+    """An axis of size one for all heads, or for those that keys have and for the others."""
+    axes = attend_axes(node)
+    count = min(1, len(axes.heads)) if native else bool(axes.key_heads) + (len(axes.heads) > len(axes.key_heads))
+    return tuple(Axis(Label("1"), ONE) for _ in range(count))
 
 
 def _region(node: ir.Attend, value: Value, recipe: _Recipe) -> ir.Region:

@@ -29,7 +29,7 @@ from .cache.parts import counts
 from .chosen_tokens import chosen_queries, near_and_chosen, write_near_and_chosen
 from .flex import write_score
 from .pointwise import on_device, to_dtype, training_mode
-from .windows import window_attention
+from .windows import cut_by_blocks, window_attention
 
 NONE = Text("None")
 
@@ -358,8 +358,12 @@ def lower_written(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     rows = (*batch, (node.query,), (node.feature,))
     early = scales_early(node, rows)
     q = w.arranged(scaled_query(w, node) if early else w.read(node.q), rows)
-    k = w.spread(w.read(node.k), (*batch, (node.feature,), (node.k_axis,)))
-    v = w.spread(w.read(node.v), (*batch, (node.k_axis,), axes.features))
+    own_k, own_v, keep = w.read(node.k), w.read(node.v), None
+    kind = mask_kind(node.mask)
+    if isinstance(kind, Given) and kind.value in w.blocked:
+        q, own_k, own_v, keep = by_blocks(w, node, kind, q, axes)
+    k = w.spread(own_k, (*batch, (node.feature,), (node.k_axis,)))
+    v = w.spread(own_v, (*batch, (node.k_axis,), axes.features))
     product = to_dtype(w, Binary("@", q, k), node.q.type.dtype, "float32")
     if isinstance(node.scale, Expr):
         product = product if node.scale.constant == 1 else Binary("*", product, w.number(node.scale))
@@ -374,9 +378,20 @@ def lower_written(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
         w.env[node.score.params[0]] = scores
         w.write(node.score.body)
         scores = Tensor(w.spread(w.read(node.score.result), layout), layout)
-    weights = _weights(w, node, layout, scores)
-    code = Binary("@", to_dtype(w, weights, "float32", node.v.type.dtype), v)
+    weights = _weights(w, node, layout, scores, mask_tensor(w, node, layout) if keep is None else keep)
+    code: Code = Binary("@", to_dtype(w, weights, "float32", node.v.type.dtype), v)
+    if keep is not None:
+        code = call("join_blocks", code, w.number(node.q.type.axis(node.query).size))
     w.define(node.out, code, (*batch, (node.query,), axes.features))
+
+
+def by_blocks(w: BodyWriter, node: ir.Attend, mask: Given, q: Code, axes: AttendAxes) -> tuple[Code, Tensor, Tensor, Code]:
+    """Queries, keys, values and mask cut by the blocks of a mask: what stands between is written as for one block."""
+    heads = tuple((label,) for label in axes.key_heads)
+    k_layout, v_layout = ((*((label,) for label in axes.batch), *heads, (node.k_axis,), last) for last in ((node.feature,), axes.features))
+    k, v = w.arranged(w.read(node.k), k_layout), w.arranged(w.read(node.v), v_layout)
+    q, k, v, keep = cut_by_blocks(w, (q, k, v), w.read(mask.value).code, not mask.causal_if_none)
+    return q, Tensor(k, k_layout), Tensor(v, v_layout), keep
 
 
 def _heads_apart(node: ir.Attend, axes: AttendAxes) -> Layout:
@@ -387,9 +402,8 @@ def _heads_apart(node: ir.Attend, axes: AttendAxes) -> Layout:
     return _dims(*map(tuple, groups.values()))
 
 
-def _weights(w: BodyWriter, node: ir.Attend, layout: Layout, scores: Tensor) -> Code:
+def _weights(w: BodyWriter, node: ir.Attend, layout: Layout, scores: Tensor, keep: Code | None) -> Code:
     """Masked scores are lowest, masked weights 0, whatever the weights are; a softmax over rows that surely see a key makes them so itself."""
-    keep = mask_tensor(w, node, layout)
     never_empty = isinstance(mask_kind(node.mask), Causal)
     softmax = node.weights is None or _reads_softmax(node.weights, node.key)
     code = scores.code

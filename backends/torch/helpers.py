@@ -6,7 +6,7 @@ from .flex import RUNS_FLEX
 from .loss_statistics import LINEAR_STATISTICS
 from .state_space import BY_FEATURE
 from .state_space import HELPER as STATE_SPACE
-from .windows import WINDOW_BLOCKS, window_helper
+from .windows import CUT_BY_BLOCKS, JOIN_BLOCKS, WINDOW_BLOCKS, window_helper
 
 HELPERS = {
     "float32": '''def float32(x: Tensor) -> Tensor:
@@ -65,6 +65,8 @@ HELPERS = {
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True)
     return y.transpose(1, 2)''',
     "window_blocks": WINDOW_BLOCKS,
+    "cut_by_blocks": CUT_BY_BLOCKS,
+    "join_blocks": JOIN_BLOCKS,
     "near_and_chosen_attention": NEAR_AND_CHOSEN,
     "attention_of_chosen": CHOSEN_QUERIES,
     "window_attention": window_helper(grouped=False, both_sides=False),
@@ -139,7 +141,7 @@ def matmul_by_expert(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     out = x.new_empty(x.shape[0], weight.shape[1])
     start = 0
     for w, end in zip(weight, ends.tolist(), strict=True):
-        out[start:end] = F.linear(x[start:end], w)
+        torch.mm(x[start:end], w.t(), out=out[start:end])
         start = end
     return out
 
@@ -150,7 +152,7 @@ def weight_gradient(grad: Tensor, x: Tensor, ends: Tensor) -> Tensor:
     out = x.new_empty(ends.shape[0], grad.shape[1], x.shape[1])
     start = 0
     for e, end in enumerate(ends.tolist()):
-        out[e] = grad[start:end].t() @ x[start:end]
+        torch.mm(grad[start:end].t(), x[start:end], out=out[e])
         start = end
     return out
 

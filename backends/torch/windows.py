@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...compiler.dims import ZERO
-from ..python.code import Assign, Code, Var, call
+from ..python.code import Assign, Code, Text, Var, call
 from ..python.layouts import Tensor, declared
 from ..python.prepare_masks import Window
 from ..python.write_body import BodyWriter
@@ -27,8 +27,17 @@ def count_by_blocks(w: BodyWriter, window: Window, slots: Code | None = None) ->
 def window_attention(w: BodyWriter, grouped: bool, both_sides: bool) -> str:
     """The name of the helper, which is brought along: `grouped` where it can decode."""
     name = "centred_attention" if both_sides else "window_attention"
-    w.helpers |= {f"grouped_{name}" if grouped else name} | ({"grouped_attention"} if grouped else set())
+    w.helpers |= {f"grouped_{name}" if grouped else name, "cut_by_blocks", "join_blocks"} | ({"grouped_attention"} if grouped else set())
     return name
+
+
+def cut_by_blocks(w: BodyWriter, operands: tuple[Code, Code, Code], mask: Code, both_sides: bool) -> tuple[Var, Var, Var, Var]:
+    """`q, k, v, mask = cut_by_blocks(q, k, v, mask)`, blocks and batch in one dimension."""
+    w.helpers |= {"cut_by_blocks", "join_blocks"}
+    cut = (Var(hint="q"), Var(hint="k"), Var(hint="v"), Var(hint="mask"))
+    named: dict[str, Code] = {"both_sides": Text("True")} if both_sides else {}
+    w.statements.append(Assign(cut, call("cut_by_blocks", *operands, mask, **named)))
+    return cut
 
 
 WINDOW_BLOCKS = '''def window_blocks(slots: Tensor, before: int, after: int = 0) -> tuple[Tensor, Tensor]:
@@ -43,10 +52,36 @@ WINDOW_BLOCKS = '''def window_blocks(slots: Tensor, before: int, after: int = 0)
     return (start + torch.arange(size, device=slots.device)).clamp(max=length - 1), keys'''
 
 
+CUT_BY_BLOCKS = '''def cut_by_blocks(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, both_sides: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Queries [b, .., t, e] by the blocks of a mask [(b, 1, ..,) n, size, span] as [b * n, .., size, e], the keys and values
+    around each, and the mask of each; a single block, or one of all queries and keys, [(b, 1, ..,) t, t], as it is."""
+    if mask.dim() in (2, q.dim()):
+        return q, k, v, mask
+    n, size, span = mask.shape[-3:]
+    if n == 1:
+        return q, k, v, mask.squeeze(-3)
+    batch, length, before = len(q), q.shape[-2], (span - size) // 2 if both_sides else span - size
+    rest, ones = n * size - length, (1,) * (q.dim() - 3)
+    q = F.pad(q, (0, 0, 0, rest)).unflatten(-2, (n, size)).movedim(-3, 1).flatten(0, 1)
+    k, v = (F.pad(x, (0, 0, before, rest + span - size - before)).unfold(-2, span, size) for x in (k, v))
+    k, v = (x.movedim(-3, 1).transpose(-2, -1).flatten(0, 1) for x in (k, v))  # [b * n, .., span, e]
+    return q, k, v, mask.expand(batch, *ones, n, size, span).movedim(-3, 1).flatten(0, 1)'''
+
+
+JOIN_BLOCKS = '''def join_blocks(y: Tensor, length: int) -> Tensor:
+    """Results of blocks [b * n, .., size, e] as [b, .., t, e]."""
+    if y.shape[-2] == length:  # a single block
+        return y
+    n = -(-length // y.shape[-2])
+    return y.unflatten(0, (-1, n)).movedim(1, -3).flatten(-3, -2)[..., :length, :]'''
+
+
 def window_helper(grouped: bool, both_sides: bool) -> str:
     """Its source. Without a mask, it is causal where the window has one side."""
     name = "centred_attention" if both_sides else "window_attention"
-    before = "(span - size) // 2" if both_sides else "span - size"
+    both = ", both_sides=True" if both_sides else ""
     if grouped:
         plain = "grouped_attention(q.transpose(1, 2), k, v, mask, scale).transpose(1, 2)"
     else:
@@ -68,12 +103,7 @@ def window_helper(grouped: bool, both_sides: bool) -> str:
         mask = mask.squeeze(-3)
     if mask is None or mask.dim() % 2 == 0:
         return {plain}
-    batch, heads, length, _ = q.shape
-    n, size, span = mask.shape[-3:]
-    rest, before = n * size - length, {before}
-    q = F.pad(q, (0, 0, 0, rest)).unflatten(2, (n, size)).transpose(1, 2).flatten(0, 1)
-    k, v = (F.pad(x, (0, 0, before, rest + span - size - before)).unfold(2, span, size) for x in (k, v))
-    k, v = (x.permute(0, 2, 1, 4, 3).flatten(0, 1) for x in (k, v))  # [b * n, kv_heads, span, e]
-    mask = mask.expand(batch, 1, n, size, span).transpose(1, 2).flatten(0, 1)
+    length = q.shape[2]
+    q, k, v, mask = cut_by_blocks(q, k, v, mask{both})
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, {dropout}scale=scale, enable_gqa={"True" if grouped else "gqa"})
-    return y.transpose(1, 2).reshape(batch, n * size, heads, -1)[:, :length].transpose(1, 2)'''
+    return join_blocks(y, length)'''

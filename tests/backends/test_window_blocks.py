@@ -56,6 +56,25 @@ model small(d = 8)(input_ids: [b, t] int in 17, part: [b, t] int) -> (y):
     layers = 2 of sums
     return layers(embed(input_ids), part)
 """
+CAPPED = DECODER.replace("rotate = rope)", "rotate = rope, score = soft_cap(cap = 2.0))")
+SINKS = DECODER.replace("rotate = rope)", "rotate = rope, weights = softmax_sinks)")
+MIXED = """
+weights mixed(s: [b, h, t, j]) -> [b, h, t, j]:
+    mix = param([out: h, h], init = normal(0.5))
+    return rename(einsum(sigmoid(s - 1), mix, over = h), out = h)
+
+component heads_mixed(x: [b, t, d]) -> [b, t, d]:
+    heads = linear([heads: 2, e: 4])
+    y = heads(x)
+    mask near(i, j) = abs(i - j) <= 5
+    back = linear(d, over = [heads, e])
+    return x + back(attend(y, y, y, near and padding, soft_cap(3.0), 0.5, mixed, over = t))
+
+model small(d = 8)(input_ids: [b, t] int in 17, attention_mask: [b, t] int = 1) -> (y):
+    embed = embedding(17, d)
+    layers = 2 of heads_mixed
+    return layers(embed(input_ids))
+"""
 BOTH_SIDES = "near(width)(i, j) = abs(i - j) <= width"
 IN_BLOCKS = "near(width)(i, j) = i // width == j // width"
 LENGTHS = (1, 140, 200)
@@ -92,8 +111,8 @@ def dense(module: ModuleType, model: torch.nn.Module, inputs: dict[str, torch.Te
 
 @pytest.mark.parametrize(
     "text",
-    [DECODER, ENCODER.format(mask=BOTH_SIDES), ENCODER.format(mask=IN_BLOCKS), PARTS],
-    ids=["decoder", "both_sides", "in_blocks", "parts"],
+    [DECODER, ENCODER.format(mask=BOTH_SIDES), ENCODER.format(mask=IN_BLOCKS), PARTS, CAPPED, SINKS, MIXED],
+    ids=["decoder", "both_sides", "in_blocks", "parts", "capped", "sinks", "mixed"],
 )
 def test_blocks_mean_what_the_interpreter_says(text: str, tmp_path: Path) -> None:
     program = program_of(text, tmp_path)
@@ -122,8 +141,9 @@ def test_blocks_mean_what_the_interpreter_says(text: str, tmp_path: Path) -> Non
                     torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
 
 
-def test_a_prompt_of_several_blocks_fills_the_rings(tmp_path: Path) -> None:
-    code, _ = emit_with_cache(program_of(DECODER, tmp_path), torch_backend.emit)
+@pytest.mark.parametrize("text", [DECODER, CAPPED, SINKS], ids=["decoder", "capped", "sinks"])
+def test_a_prompt_of_several_blocks_fills_the_rings(text: str, tmp_path: Path) -> None:
+    code, _ = emit_with_cache(program_of(text, tmp_path), torch_backend.emit)
     with loaded(code, "rings") as module, torch.no_grad():
         model = module.Model().double()
         ids = inputs_of(160, False)["input_ids"]
@@ -135,8 +155,9 @@ def test_a_prompt_of_several_blocks_fills_the_rings(tmp_path: Path) -> None:
             torch.testing.assert_close(torch.cat(found, 1), whole, rtol=1e-9, atol=1e-11)
 
 
-def test_compiled_for_any_length(tmp_path: Path) -> None:
-    code, _ = emit_with_cache(program_of(DECODER.replace("layers = 3", "layers = 1"), tmp_path), torch_backend.emit)
+@pytest.mark.parametrize("text", [DECODER, SINKS], ids=["decoder", "sinks"])
+def test_compiled_for_any_length(text: str, tmp_path: Path) -> None:
+    code, _ = emit_with_cache(program_of(text.replace("layers = 3", "layers = 1"), tmp_path), torch_backend.emit)
     with loaded(code, "compiled_windows") as module, torch.no_grad():
         model = module.Model().double()
         compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
@@ -148,5 +169,7 @@ def test_compiled_for_any_length(tmp_path: Path) -> None:
 def test_no_blocks_where_a_mask_is_open_or_scores_count(tmp_path: Path) -> None:
     opened = DECODER.replace("sliding(5) and padding", "causal and padding")
     scored = DECODER.replace("padding)", "padding, score = alibi(heads = 4))")
-    for text in (opened, scored):
+    along_keys = (MIXED.replace("soft_cap(3.0)", "beside"), MIXED.replace("sigmoid(s - 1)", "(s - mean(s, j))"))
+    beside = "score beside(s: [b, h, t, j]) -> [b, h, t, j]:\n    return s - max(s, j)\n"
+    for text in (opened, scored, *(beside + text for text in along_keys)):
         assert "window_blocks" not in emit_with_cache(program_of(text, tmp_path), torch_backend.emit)[0]

@@ -70,6 +70,32 @@ def window_blocks(slots: Tensor, before: int, after: int = 0) -> tuple[Tensor, T
     return (start + torch.arange(size, device=slots.device)).clamp(max=length - 1), keys
 
 
+def cut_by_blocks(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, both_sides: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Queries [b, .., t, e] by the blocks of a mask [(b, 1, ..,) n, size, span] as [b * n, .., size, e], the keys and values
+    around each, and the mask of each; a single block, or one of all queries and keys, [(b, 1, ..,) t, t], as it is."""
+    if mask.dim() in (2, q.dim()):
+        return q, k, v, mask
+    n, size, span = mask.shape[-3:]
+    if n == 1:
+        return q, k, v, mask.squeeze(-3)
+    batch, length, before = len(q), q.shape[-2], (span - size) // 2 if both_sides else span - size
+    rest, ones = n * size - length, (1,) * (q.dim() - 3)
+    q = F.pad(q, (0, 0, 0, rest)).unflatten(-2, (n, size)).movedim(-3, 1).flatten(0, 1)
+    k, v = (F.pad(x, (0, 0, before, rest + span - size - before)).unfold(-2, span, size) for x in (k, v))
+    k, v = (x.movedim(-3, 1).transpose(-2, -1).flatten(0, 1) for x in (k, v))  # [b * n, .., span, e]
+    return q, k, v, mask.expand(batch, *ones, n, size, span).movedim(-3, 1).flatten(0, 1)
+
+
+def join_blocks(y: Tensor, length: int) -> Tensor:
+    """Results of blocks [b * n, .., size, e] as [b, .., t, e]."""
+    if y.shape[-2] == length:  # a single block
+        return y
+    n = -(-length // y.shape[-2])
+    return y.unflatten(0, (-1, n)).movedim(1, -3).flatten(-3, -2)[..., :length, :]
+
+
 def window_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
     """q [b, heads, t, e] on k [b, kv_heads, t, e], by blocks of queries, each on the keys around it, where the
     mask says so: [(b, 1,) n, size, span], an axis more than one of all queries and keys, [(b, 1,) t, t]."""
@@ -77,15 +103,10 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale
         mask = mask.squeeze(-3)
     if mask is None or mask.dim() % 2 == 0:
         return grouped_attention(q.transpose(1, 2), k, v, mask, scale).transpose(1, 2)
-    batch, heads, length, _ = q.shape
-    n, size, span = mask.shape[-3:]
-    rest, before = n * size - length, span - size
-    q = F.pad(q, (0, 0, 0, rest)).unflatten(2, (n, size)).transpose(1, 2).flatten(0, 1)
-    k, v = (F.pad(x, (0, 0, before, rest + span - size - before)).unfold(2, span, size) for x in (k, v))
-    k, v = (x.permute(0, 2, 1, 4, 3).flatten(0, 1) for x in (k, v))  # [b * n, kv_heads, span, e]
-    mask = mask.expand(batch, 1, n, size, span).transpose(1, 2).flatten(0, 1)
+    length = q.shape[2]
+    q, k, v, mask = cut_by_blocks(q, k, v, mask)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=True)
-    return y.transpose(1, 2).reshape(batch, n * size, heads, -1)[:, :length].transpose(1, 2)
+    return join_blocks(y, length)
 
 
 class OffsetRmsNorm(nn.Module):
