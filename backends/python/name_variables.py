@@ -1,7 +1,8 @@
 """Names of local variables: the spec's own, bound again where the old value is dead; never two living values under one name.
 
 A value without a name in the spec takes that of what becomes of it (`x = embed(ids)`, then `x = norm(x)`), else that of what it is made of and
-uses up, else a word for its kind that is no name of the spec here."""
+uses up, else a word for its kind that is no name of the spec here. What a call takes and gives back has one name (`q, k = rotate(q, k)`), and so
+has a step between two values of one name: what is dead is not kept by another name."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import keyword
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from ...grammar.frozen import frozen
-from .code import Attribute, Code, Statement, Text, Var, parts, variables
+from .code import Attribute, Call, Code, Statement, Text, Var, parts, variables
 from .variable_lives import Life, Lives, TakenNames, Together, measure_lives
 
 Names = Mapping[Var, str]
@@ -70,6 +71,8 @@ def _candidates(var: Var, lives: Lives, names: Names, apart: Mapping[Var, str], 
     base = plain(var.hint or var.kind)
     if not var.hint and var.kind in GENERIC:
         yield from ((name, True) for name in _derived(var, lives, names, plain))
+    elif not var.hint:
+        yield from ((name, True) for name in _between(var, lives, names, plain))
     yield base, False
     if var.hint and var.kind not in ("y", var.hint):
         yield plain(var.kind), False
@@ -94,6 +97,21 @@ def _derived(var: Var, lives: Lives, names: Names, plain: _Plain) -> Iterator[st
     source = next(variables(made[0].value), None) if len(made) == 1 and not made[0].note else None
     if source is not None and source in names and lives.of[source].end == lives.of[var].start and not names[source].isupper():
         yield names[source]
+
+
+def _between(var: Var, lives: Lives, names: Names, plain: _Plain) -> Iterator[str]:
+    """The name of the result that stands where it does among a call's operands, where it is last read; of what it comes from and becomes."""
+    reader = lives.at.get(lives.of[var].end)
+    if reader is None or var not in lives.read(reader):
+        return
+    if len(reader.targets) > 1:
+        given = reader.value.args if isinstance(reader.value, Call) else ()
+        yield from (plain(t.hint) for t, g in zip(reader.targets, given, strict=False) if g is var and t is not None and t.hint)
+        return
+    target, made = reader.targets[0], lives.made.get(var, [])
+    if target is not None and target.hint and len(made) == 1:
+        ended = (v for v in lives.read(made[0]) if lives.of[v].end == lives.of[var].start)
+        yield from (plain(target.hint) for v in ended if names.get(v) == plain(target.hint))
 
 
 # ---------------------------------------------------------------- copies

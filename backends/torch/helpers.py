@@ -6,6 +6,7 @@ from .flex import RUNS_FLEX
 from .loss_statistics import LINEAR_STATISTICS
 from .state_space import BY_FEATURE
 from .state_space import HELPER as STATE_SPACE
+from .state_space import SUMS as OUTER_SUMS
 from .windows import CUT_BY_BLOCKS, JOIN_BLOCKS, WINDOW_BLOCKS, window_helper
 
 HELPERS = {
@@ -22,6 +23,7 @@ HELPERS = {
     "biased_cross_entropy": linear_cross_entropy(biased=True),
     "linear_statistics": LINEAR_STATISTICS,
     "state_space": STATE_SPACE,
+    "outer_sums": OUTER_SUMS,
     "feature_state_space": BY_FEATURE,
     "recurrence_by_parts": '''def recurrence_by_parts(a: Tensor, b: Tensor) -> Tensor:
     """h[t] = a[t] * h[t - 1] + b[t]: step by step in parts of 4, in all of them at once, and what enters each part likewise."""

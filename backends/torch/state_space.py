@@ -3,7 +3,8 @@
 No state but one for each chunk of the sequence is made: inside a chunk, y is attention with decaying weights ("Transformers are SSMs",
 arXiv:2405.21060, section 6). Where a differs in each entry of the keys (gated linear attention, arXiv:2312.06635, section 4), what is left of a
 token at another is no number but a vector, and a product of matrices only where it goes through a point between the two: chunks are halved
-until one token is left, and the second half of each part reads the first by way of the border. No factor is over 1, none is divided by."""
+until one token is left, and the second half of each part reads the first by way of the border. No factor is over 1, none is divided by.
+Without factors the states before the chunks are a running sum."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from ..python.layouts import Layout, Tensor, sizes_of
 from ..python.write_body import BodyWriter
 from .cache.nodes import held, recurrence_start, with_cache
 from .contractions import with_time
-from .pointwise import on_device, to_dtype
+from .pointwise import to_dtype
 
 
 @frozen(kw_only=True, eq=False)
@@ -189,16 +190,15 @@ def lower_state_space(w: BodyWriter, node: ir.Node) -> None:
         code = with_time(w, w.apart(w.read(value), space.over), (*batch, time, *((x,) for x in last)), space.out.type.axis(space.over))
         return to_dtype(w, code, value.type.dtype, exact)
 
-    one = call("torch.ones", w.number(sizes[space.over]), **on_device(w))
     by_feature = space.a is not None and space.a.type.has(space.inside)
     operands = [
-        one if space.a is None else operand(space.a, *((space.inside,) if by_feature else ())),
+        *(() if space.a is None else (operand(space.a, *((space.inside,) if by_feature else ())),)),
         operand(space.u, space.wide),
         operand(space.key, space.inside),
         operand(space.query, space.inside),
     ]
     layout = (*batch, time, (space.wide,))
-    helper = "feature_state_space" if by_feature else "state_space"
+    helper = "outer_sums" if space.a is None else "feature_state_space" if by_feature else "state_space"
     w.helpers.add(helper)
     declared = tuple((x,) for x in space.out.type.labels)
     if not space.entry:
@@ -243,6 +243,31 @@ HELPER = '''def state_space(decay: Tensor, u: Tensor, key: Tensor, query: Tensor
             h = kept[..., None, None] * h + new
         y = (query @ key.mT * fade) @ u + query @ torch.stack(states, -3) * since[..., None]
     return y.flatten(-3, -2)[..., :length, :], h'''
+
+SUMS = '''def outer_sums(u: Tensor, key: Tensor, query: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """y[t] = query[t] . h[t] with h[t] = h[t - 1] + key[t] u[t], and the last h [..., n, p], by chunks, a few thousand
+    tokens after the other: u [..., t, p], key and query [..., t, n]. A length that torch.export leaves open is one chunk."""
+    length = u.shape[-2]
+    if length == 1:
+        h = key.mT @ u + (0 if h is None else h)
+        return query @ h, h
+    known = isinstance(length, int)
+    if known and length > 4096 and not torch.compiler.is_compiling():
+        parts = []
+        for part in zip(*(x.split(4096, -2) for x in (u, key, query)), strict=True):
+            y, h = outer_sums(*part, h)
+            parts.append(y)
+        return torch.cat(parts, -2), h
+    size = min(64, length) if known else length
+    with torch.autocast(u.device.type, enabled=False):
+        if rest := -length % size:
+            u, key, query = (F.pad(x, (0, 0, 0, rest)) for x in (u, key, query))
+        u, key, query = (x.unflatten(-2, (-1, size)).contiguous() for x in (u, key, query))
+        added = key.mT @ u
+        start = torch.zeros_like(added[..., :1, :, :]) if h is None else h[..., None, :, :]
+        states = torch.cat((start, added), -3).cumsum(-3)
+        y = (query @ key.mT).tril() @ u + query @ states[..., :-1, :, :]
+    return y.flatten(-3, -2)[..., :length, :], states[..., -1, :, :]'''
 
 BY_FEATURE = '''def feature_state_space(decay: Tensor, u: Tensor, key: Tensor, query: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """y[t] = query[t] . h[t] with h[t] = decay[t] h[t - 1] + key[t] u[t], and the last h [..., n, p] (after

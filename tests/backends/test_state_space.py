@@ -13,7 +13,7 @@ from torch import Tensor
 from xfc.backends import interpreter
 from xfc.backends import torch as torch_backend
 from xfc.backends.torch.helpers import chosen_helpers
-from xfc.backends.torch.state_space import BY_FEATURE, HELPER
+from xfc.backends.torch.state_space import BY_FEATURE, HELPER, SUMS
 from xfc.backends.verify_modules import loaded
 from xfc.compiler.diagnostics import Diagnostics
 from xfc.compiler.elaborate import elaborate_file
@@ -58,6 +58,24 @@ def test_chunks_are_steps(length: int, by_feature: bool) -> None:
     _assert_same(decay, u, key, query, start, rtol=1e-10, atol=1e-11)
     decay = decay.clamp(min=1e-9).requires_grad_()
     _assert_same(decay, u, key, query, start, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 64, 150, 4200])
+def test_sums_are_steps_that_keep_all(length: int) -> None:
+    """Without a state before and with one; 4,200 tokens are two parts."""
+    space: dict[str, Any] = {"torch": torch, "Tensor": Tensor, "F": torch.nn.functional}
+    exec("from __future__ import annotations\n" + SUMS, space)
+    torch.manual_seed(length)
+    u, key, query = (torch.randn(1, length, 2, n, dtype=torch.float64).transpose(1, 2).requires_grad_() for n in (5, 4, 4))
+    for start in (None, torch.randn(1, 2, 4, 5, dtype=torch.float64)):
+        y, h = space["outer_sums"](u, key, query, start)
+        added = key[..., None] * u[..., None, :]
+        states = added.cumsum(2) + (0 if start is None else start[:, :, None])
+        wanted = (query[..., None, :] @ states).squeeze(-2)
+        assert torch.allclose(y, wanted, rtol=1e-10, atol=1e-9)
+        assert torch.allclose(h, states[:, :, -1], rtol=1e-10, atol=1e-9)
+        got, want = (torch.autograd.grad((z * torch.arange(5.0)).mean(), (u, key, query), retain_graph=True) for z in (y, wanted))
+        assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-11) for a, b in zip(got, want, strict=True))
 
 
 @pytest.mark.parametrize("factor", [0.0, 1e-38, 1e-3, 1 - 2**-24], ids=["forgets", "tiny", "small", "keeps"])
@@ -134,7 +152,7 @@ def test_only_factors_that_are_surely_positive(decay: str, chunked: bool, tmp_pa
 @pytest.mark.parametrize(
     ("sums", "called"),
     [
-        ("cumsum(value(x) * key(x), t)", "state_space("),
+        ("cumsum(value(x) * key(x), t)", "outer_sums("),
         ("linear_recurrence(1 - 2.0 ^ (-5 - float32(index(h: 2))), value(x) * key(x), over = t)", "state_space("),
         ("linear_recurrence(sigmoid(query(x)), value(x) * key(x), over = t)", "feature_state_space("),
         ("linear_recurrence(1 - 2.0 ^ (-5 - float32(index(n: inner))), value(x) * key(x), over = t)", "feature_state_space("),
