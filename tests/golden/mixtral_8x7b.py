@@ -97,7 +97,7 @@ def matmul_by_expert(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     out = x.new_empty(x.shape[0], weight.shape[1])
     start = 0
     for w, end in zip(weight, ends.tolist(), strict=True):
-        out[start:end] = F.linear(x[start:end], w)
+        torch.mm(x[start:end], w.t(), out=out[start:end])
         start = end
     return out
 
@@ -108,7 +108,7 @@ def weight_gradient(grad: Tensor, x: Tensor, ends: Tensor) -> Tensor:
     out = x.new_empty(ends.shape[0], grad.shape[1], x.shape[1])
     start = 0
     for e, end in enumerate(ends.tolist()):
-        out[e] = grad[start:end].t() @ x[start:end]
+        torch.mm(grad[start:end].t(), x[start:end], out=out[e])
         start = end
     return out
 
