@@ -17,7 +17,7 @@ COMPUTING = (
     "state_space", "outer_sums", "cross_entropy", "LinearCrossEntropy", "linear_cross_entropy", "BiasedCrossEntropy", "biased_cross_entropy",
     "near_and_chosen_attention", "attention_of_chosen", "runs_flex", "flex", "LinearStatistics", "linear_statistics", "chunks", "capped",
 )  # fmt: skip
-KEEPING = ("Cache", "Slots", "Rows", "OptionalRows", "Ring", "ring_slots", "follow", "tensors")
+KEEPING = ("Cache", "Slots", "Rows", "OptionalRows", "Ring", "ring_slots", "at_slots", "follow", "tensors")
 LOADING = (
     "Joined", "published_names", "CHECKPOINT", "COPIES", "IGNORED", "load_weights", "spelling", "same_order", "misfit", "fault_of",
     "read_tensors", "weight_files", "fused_tensors", "taken_apart", "put_together",

@@ -161,6 +161,7 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
     w.masks = {v for v, other in alike if other in masks.inputs}
     w.maybe_none = {v for v, other in alike if other in masks.maybe_none}
     w.by_index = {v for v, other in alike if other in masks.by_index}
+    w.optional |= set(w.maybe_none) - set(w.masks)
     w.start()
     w.statements += read_states(w)
     take_apart(w)

@@ -241,8 +241,9 @@ def _default(model: RootWriter, given: ir.ModelInput, read: Collection[Value]) -
     outer, w.statements = w.statements, []
     ranges, known, w.known = dict(w.ranges), w.known, None  # what the block makes, it alone has
     missing: Code = Binary("is", w.inputs[given.value], Text("None"))
-    if given.value in model.masks.maybe_none:  # a call that goes on does without
-        missing = Binary("and", missing, Binary("is", w.slots, Text("None")))
+    needed = given.value not in model.masks.maybe_none
+    if not needed:  # with a cache, nobody reads it
+        missing = Binary("and", missing, Binary("is", Text("cache"), Text("None")))
         w.ranges = {}
     w.write(given.default.body)
     value = w.read(given.default.result)
@@ -251,7 +252,7 @@ def _default(model: RootWriter, given: ir.ModelInput, read: Collection[Value]) -
     body = (*w.statements, Assign((var,), code))
     w.statements = [*outer, Block(missing, "if", body)]
     w.ranges, w.known = ranges, known
-    w.optional.discard(given.value)
+    w.optional -= {given.value} if needed else set()
 
 
 def _full_default(model: RootWriter, given: ir.ModelInput, value: Tensor) -> Code:

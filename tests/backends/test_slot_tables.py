@@ -56,7 +56,7 @@ def model(module: ModuleType) -> torch.nn.Module:
 
 def test_given_positions_are_not_slots(tmp_path: Path) -> None:
     source = written(LM.format(attention=ROPE), tmp_path)
-    assert "slots.of(cache.tables)" in source
+    assert "at_slots(cache.tables, slots, T)" in source
     ids = torch.randint(11, (2, 7), generator=torch.Generator().manual_seed(0))
     with loaded(source, "given_positions") as module, torch.no_grad():
         m = model(module)
@@ -86,9 +86,22 @@ def test_beams_leave_tables(tmp_path: Path) -> None:
 def test_tables_only_where_nothing_minds_one_row_for_all_sequences(how: str, kept: bool, tmp_path: Path) -> None:
     """A sum over the batch counts its rows."""
     source = written(TURNED.format(how=how) + LM.format(attention="multi_head(heads = 2, rotate = turned)"), tmp_path)
-    assert ("slots.of(cache.tables)" in source) == kept
+    assert ("at_slots(cache.tables, slots, T)" in source) == kept
     ids = torch.randint(11, (2, 6), generator=torch.Generator().manual_seed(0))
     with loaded(source, "broadcast") as module, torch.no_grad():
+        m = model(module)
+        cache = m.init_cache(2, 8)
+        steps = [m(ids[:, a : a + 1], cache=cache) for a in range(6)]
+        torch.testing.assert_close(torch.cat(steps, 1), m(ids), rtol=1e-10, atol=1e-10)
+
+
+def test_positions_that_something_else_reads_are_there_in_every_call(tmp_path: Path) -> None:
+    """What a model adds for each position is no function that layers share: then positions are made, and read, in all calls."""
+    text = LM.format(attention=ROPE).replace("    decoder:", "    position = learned(size = 12)\n    decoder:")
+    source = written(text, tmp_path)
+    assert "at_slots" not in source
+    ids = torch.randint(11, (2, 6), generator=torch.Generator().manual_seed(0))
+    with loaded(source, "both") as module, torch.no_grad():
         m = model(module)
         cache = m.init_cache(2, 8)
         steps = [m(ids[:, a : a + 1], cache=cache) for a in range(6)]

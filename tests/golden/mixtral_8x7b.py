@@ -269,11 +269,12 @@ class Transformer(nn.Module):
         cache: TransformerCache | None,
         slots: Slots | None,
     ) -> Tensor:
+        T = x.shape[1]
         if position_ids is not None:
             cosine, sine = self.of_positions(position_ids, x)
         else:
-            assert cache is not None and slots is not None
-            cosine, sine = slots.of(cache.tables)
+            assert cache is not None
+            cosine, sine = at_slots(cache.tables, slots, T)
         for i, layer in enumerate(self.layers):
             x = layer(x, cosine, sine, mask, None if cache is None else cache.layers[i], slots)
         return self.norm(x)
@@ -326,7 +327,7 @@ class Mixtral8x7b(nn.Module):
             q_slots = torch.arange(T, device=input_ids.device) if slots is None else slots.new()
             k_slots = q_slots if slots is None else torch.arange(slots.end, device=input_ids.device)
             causal_mask = (k_slots <= q_slots[:, None]) & (attention_mask == 1)[:, None, None]
-        if position_ids is None and slots is None:
+        if position_ids is None and cache is None:
             position_ids = torch.arange(T, device=input_ids.device).expand(B, -1)
         x = self.embed(input_ids)  # [b, t, d_model]
         x = self.decoder(x, position_ids, causal_mask, None if cache is None else cache.decoder, slots)
@@ -532,11 +533,13 @@ class Slots(NamedTuple):
         """Their slots."""
         return torch.arange(self.end - self.tokens, self.end) if self.index is None else self.index
 
-    def of(self, tables: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Their rows of what is known of every slot."""
-        if self.index is None:
-            return tuple(x.narrow(1, self.end - self.tokens, self.tokens) for x in tables)
-        return tuple(x.index_select(1, self.index) for x in tables)
+
+def at_slots(tables: Sequence[Tensor], slots: Slots | None, tokens: int) -> tuple[Tensor, ...]:
+    """Of what is known of every slot, the rows of the tokens of a call."""
+    if slots is not None and slots.index is not None:
+        return tuple(x.index_select(1, slots.index) for x in tables)
+    start = 0 if slots is None else slots.end - tokens
+    return tuple(x.narrow(1, start, tokens) for x in tables)
 
 
 @dataclass

@@ -17,12 +17,12 @@ CACHE_HELPERS = {
     def new(self) -> Tensor:
         """Their slots."""
         return torch.arange(self.end - self.tokens, self.end) if self.index is None else self.index''',
-    "of": '''
-    def of(self, tables: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Their rows of what is known of every slot."""
-        if self.index is None:
-            return tuple(x.narrow(1, self.end - self.tokens, self.tokens) for x in tables)
-        return tuple(x.index_select(1, self.index) for x in tables)''',
+    "at_slots": '''def at_slots(tables: Sequence[Tensor], slots: Slots | None, tokens: int) -> tuple[Tensor, ...]:
+    """Of what is known of every slot, the rows of the tokens of a call."""
+    if slots is not None and slots.index is not None:
+        return tuple(x.index_select(1, slots.index) for x in tables)
+    start = 0 if slots is None else slots.end - tokens
+    return tuple(x.narrow(1, start, tokens) for x in tables)''',
     "Rows": '''@dataclass
 class Rows:
     """What the tokens so far left behind: [b, length, ...], or with the tokens along another dimension."""
@@ -106,7 +106,6 @@ def cache_helpers(program: ir.Program, wanted: set[str]) -> list[str]:
     names = wanted | {"Slots", "tensors"} | ({"Rows"} if wanted & {"Ring", "OptionalRows"} else set())
     found = {n: CACHE_HELPERS[n] for n in CACHE_HELPERS if n in names}
     if reads_slots(program):
-        found["Slots"] += "\n" + CACHE_HELPERS["of"]
         found["tensors"] = (
             found["tensors"]
             .replace("(part, list)", "(part, list | tuple)")

@@ -36,7 +36,7 @@ def keep_of_slots(program: Program) -> Program:
 
 
 def left_out(program: Program) -> set[Value]:
-    """Inputs through which positions reach what is kept of every slot, and which are none in a call that goes on without them."""
+    """Inputs through which positions reach what is kept of every slot, and which are none with a cache, if nobody gives them."""
     return (_only_for_tables(program.root, positions_of(program)) or set()) if reads_slots(program) else set()
 
 
@@ -259,7 +259,7 @@ def _view(module: Module, value: Value, plans: Plans) -> tuple[Code, ...]:
 
 
 def write_tables(w: BodyWriter, nodes: Sequence[Node], names: Sequence[str]) -> list[Node]:
-    """What the function gives where positions are there, else, in a call that goes on, its rows in the cache; `names` are its results'.
+    """What the function gives where positions are there, else its rows in the cache; `names` are its results'.
 
     Gives the nodes that are left to write."""
     found = of_positions_in(w.module)
@@ -268,11 +268,12 @@ def write_tables(w: BodyWriter, nodes: Sequence[Node], names: Sequence[str]) -> 
     views = result_views(found, w.numbers.plans)
     targets = tuple(Var(hint=name, kind="y") for name in names)
     made = method(Text("self"), found.name, *(w.inputs[v] for v in found.call.args))
-    rows: Code = method(w.slots, "of", held(found.kept[0].entry))
+    tokens = w.number(found.call.args[0].type.axes[1].size)
+    w.helpers.add("at_slots")
+    rows: Code = call("at_slots", held(found.kept[0].entry), w.slots, tokens)
     rows = rows if len(targets) > 1 else Subscript(rows, (number(0),))
     given = w.inputs[found.call.args[0]]
-    goes_on = Do(Text("assert cache is not None and slots is not None"))
-    read = (goes_on, Assign(targets, rows, pure=False))
+    read = (Do(Text("assert cache is not None")), Assign(targets, rows, pure=False))
     w.statements += [Block(Binary("is not", given, NONE), "if", (Assign(targets, made),)), Block(Text(""), "else", read)]
     for node, var, view in zip(found.kept, targets, views, strict=True):
         w.env[node.out] = Tensor(var, tuple((label,) for label in node.out.type.labels), sizes_of(node.out.type))
