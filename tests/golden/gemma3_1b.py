@@ -508,17 +508,17 @@ class Slots(NamedTuple):
     tokens: int
     end: int  # of what they see: behind them, where the host knows how many there are, else behind the last slot there is
     alone: bool  # one token that sees all of it: no causal mask hides anything
-    index: Tensor | None = None  # their slots, where the host does not know them: else they are those before `end`
+    at: Tensor | None = None  # their slots, where the host does not know them: else they are those before `end`
 
     def new(self) -> Tensor:
         """Their slots."""
-        return torch.arange(self.end - self.tokens, self.end) if self.index is None else self.index
+        return torch.arange(self.end - self.tokens, self.end) if self.at is None else self.at
 
 
 def at_slots(tables: Sequence[Tensor], slots: Slots | None, tokens: int) -> tuple[Tensor, ...]:
     """Of what is known of every slot, the rows of the tokens of a call."""
-    if slots is not None and slots.index is not None:
-        return tuple(x.index_select(1, slots.index) for x in tables)
+    if slots is not None and slots.at is not None:
+        return tuple(x.index_select(1, slots.at) for x in tables)
     start = 0 if slots is None else slots.end - tokens
     return tuple(x.narrow(1, start, tokens) for x in tables)
 
@@ -536,10 +536,10 @@ class Rows:
         if slots is None:
             self.tensor.narrow(self.dim, 0, tokens).copy_(x)
             return x
-        if slots.index is None:
+        if slots.at is None:
             self.tensor.narrow(self.dim, slots.end - tokens, tokens).copy_(x)
         else:
-            self.tensor.index_copy_(self.dim, slots.index, x.to(self.tensor.dtype))
+            self.tensor.index_copy_(self.dim, slots.at, x.to(self.tensor.dtype))
         return self.tensor.narrow(self.dim, 0, slots.end)
 
 
@@ -569,7 +569,7 @@ class Ring(Rows):
     def keep(self, x: Tensor, slots: Slots | None) -> Tensor:
         """One token and those before it stand as they lie in the ring; several stand after what was there."""
         size, tokens = self.tensor.shape[self.dim], x.shape[self.dim]
-        if tokens == 1 and slots is not None and slots.index is None:
+        if tokens == 1 and slots is not None and slots.at is None:
             self.tensor.narrow(self.dim, (slots.end - 1) % size, 1).copy_(x)
             return self.tensor
         y = x if slots is None else self.tensor if tokens == 1 else torch.cat((self.tensor, x), self.dim)
@@ -635,8 +635,8 @@ class Cache:
             return None
         if host:
             return Slots(tokens, start + tokens, alone=tokens == 1)
-        index = self.position + torch.arange(tokens, device=self.position.device)
-        return Slots(tokens, self.max_length, alone=False, index=index)
+        at = self.position + torch.arange(tokens, device=self.position.device)
+        return Slots(tokens, self.max_length, alone=False, at=at)
 
     def advance(self, tokens: int) -> None:
         self.position.add_(tokens)
