@@ -216,6 +216,36 @@ def latent_attention(spec: Spec, place: Place) -> str:
     return declared(spec, body, spec.name("small"))
 
 
+SHARES = (
+    "return softmax(s, j)",
+    "return sigmoid(s - 1) / 4",
+    "e = relu(s)\n    return e / (sum(e, j) + 1)",
+    "sink = param([h], init = normal(1.0))\n    row = maximum(max(s, j), sink)\n    e = exp(s - row)\n    return e / (sum(e, j) + exp(sink - row))",
+    "mix = param([out: h, h], init = normal(0.5))\n    return rename(einsum(softmax(s, j), mix, over = h), out = h)",
+    "e = exp(s)\n    return e / (mean(e, j) + 1)",
+)
+
+
+def windowed_attention(spec: Spec, place: Place) -> str:
+    """A window with scores and weights of its own: capped scores, a sink for each head, weights that are no softmax, mixed heads."""
+    c = spec.choices
+    body, _, _ = started(spec, place)
+    heads, e, width = c.pick([1, 2, 3]), c.pick([1, 2, 4]), c.pick([2, 3, 4])
+    body.lines += [f"look = linear([heads: {heads}, e: {e}])", f"back = linear(d, over = [heads: {heads}, e: {e}])", "y = look(x)"]
+    seen = f"sliding({width})"
+    if not place.causal and c.below(2):
+        near = spec.name("near")
+        spec.parts.append(f"mask {near}(width)(i, j) = abs(i - j) < width")
+        seen = f"{near}({width})"
+    if place.masked and c.below(2):
+        spec.givens.add("attention_mask")
+        seen += " and padding"
+    shares = spec.name("shares")
+    spec.parts.append(f"weights {shares}(s: [b, h, t, j]) -> [b, h, t, j]:\n    {c.pick(SHARES)}")
+    body.say(f"return x + back(attend(y, y, y, {seen}, {c.pick(['none', 'soft_cap(2.0)'])}, 0.5, {shares}, over = t))")
+    return declared(spec, body, spec.name("near"))
+
+
 def written_attention(spec: Spec, place: Place) -> str:
     """Attention by einsum and softmax, as a paper writes it."""
     c = spec.choices
@@ -242,7 +272,7 @@ def library_attention(spec: Spec, place: Place) -> str:
     heads = c.pick([n for n in (1, 2, 3) if place.d % n == 0])
     width = c.pick([2, 4]) if place.d // heads % 2 else place.d // heads
     rotate = rotation(spec, place, width)
-    masks = "causal" if place.causal else c.pick(["causal", "none", "sliding(2)"])
+    masks = c.pick(["causal", "sliding(3)"] if place.causal else ["causal", "none", "sliding(2)"])
     if place.masked and c.below(2):
         spec.givens.add("attention_mask")
         masks = f"{masks} and padding" if masks != "none" else "padding"
@@ -251,6 +281,6 @@ def library_attention(spec: Spec, place: Place) -> str:
     return c.pick(
         [
             f"multi_head({options})",
-            f"grouped_query(kv_heads = {c.pick([1, heads])}, {options}{c.pick(['', ', qk_norm = rms_norm'])})",
+            f"grouped_query(kv_heads = {c.pick([1, heads])}, {options}{c.pick(['', ', qk_norm = rms_norm', ', weights = softmax_sinks'])})",
         ]
     )

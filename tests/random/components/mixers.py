@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ..body import Spec
 from ..operations.all import random_operations
-from .attention import attention, latent_attention, library_attention, written_attention
+from .attention import attention, latent_attention, library_attention, windowed_attention, written_attention
 from .experts import feed_forward, mixture, pairwise
 from .library import library
 from .place import Place, declared, finish, started
@@ -203,7 +203,7 @@ def experts_of_sequences(spec: Spec, place: Place) -> str:
 
 
 CAUSAL: tuple[Maker, ...] = (
-    attention, attention, latent_attention, library_attention, feed_forward, mixture, pairwise, cell, convolution, running, nested, nested, shared_weights, written_attention, effects, effects,
+    attention, attention, latent_attention, library_attention, windowed_attention, feed_forward, mixture, pairwise, cell, convolution, running, nested, nested, shared_weights, written_attention, effects, effects,
     carried, windows, library, library, library, given_streams, numbered, experts_of_sequences,
 )  # fmt: skip
 ANY: tuple[Maker, ...] = (*CAUSAL, dag, dag, dag, dag, dag, effects)
