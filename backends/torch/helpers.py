@@ -4,6 +4,7 @@ from .chosen_tokens import CHOSEN_QUERIES, NEAR_AND_CHOSEN
 from .chunk_losses import linear_cross_entropy
 from .flex import RUNS_FLEX
 from .loss_statistics import LINEAR_STATISTICS
+from .rows import BY_ROWS
 from .state_space import BY_FEATURE
 from .state_space import HELPER as STATE_SPACE
 from .state_space import SUMS as OUTER_SUMS
@@ -24,6 +25,7 @@ HELPERS = {
     "linear_statistics": LINEAR_STATISTICS,
     "state_space": STATE_SPACE,
     "outer_sums": OUTER_SUMS,
+    "by_rows": BY_ROWS,
     "feature_state_space": BY_FEATURE,
     "recurrence_by_parts": '''def recurrence_by_parts(a: Tensor, b: Tensor) -> Tensor:
     """h[t] = a[t] * h[t - 1] + b[t]: step by step in parts of 4, in all of them at once, and what enters each part likewise."""

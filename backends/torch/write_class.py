@@ -46,6 +46,7 @@ from .initial_weights import start_method
 from .lowerings import LOWERINGS
 from .moves import TorchMoves
 from .routing import start_bank
+from .rows import is_for_long_sequences, widens_rows
 from .simplify import simplifier
 from .states import state_methods
 
@@ -207,6 +208,9 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
         arguments += [f"{v}: dict[str, Tensor]" for v in state_inputs(module)]
         arguments += signature_types(module, plans)
         signature = signature_lines("def forward", ["self", *arguments], result_type(module), 4)
+        if plan.of.bank is None and widens_rows(module) and is_for_long_sequences(plans.program):
+            helpers.add("by_rows")
+            signature.insert(0, "    @by_rows")
         config = ["config: Config"] if plan.takes_config else []
         init_signature = signature_lines("def __init__", ["self", *config, *explicit], "None", 4)
     if not module.outputs:
