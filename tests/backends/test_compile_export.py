@@ -20,7 +20,7 @@ from xfc.backends.verify_modules import loaded
 from xfc.backends.verify_shrink import Shrunk, shrink
 from xfc.compiler import ir
 from xfc.compiler.diagnostics import Diagnostics
-from xfc.compiler.dims import Sym
+from xfc.compiler.dims import Sym, sym
 from xfc.compiler.elaborate import elaborate_file
 from xfc.compiler.emit_with_cache import emit_with_cache
 from xfc.compiler.library import shipped_models
@@ -143,7 +143,7 @@ def test_export(case: Case) -> None:
     if case.name in FIXED_LENGTH:
         pytest.xfail(FIXED_LENGTH[case.name])
     dynamic = case.shrunk.program.dynamic[: 1 if case.has(ir.LinearRecurrence) else None]
-    symbols = {s: Dim(s.name, min=min(8, int(case.shrunk.under[s])), max=64) for s in dynamic}
+    symbols = {s: Dim(s.name, min=min(8, int(case.shrunk.under[s])), max=largest(case.shrunk, s)) for s in dynamic}
     shapes = {
         i.name: {k: symbols[s] for k, a in enumerate(i.value.type.axes) for s in symbols if a.size.symbols == {s}}
         for i in case.shrunk.program.inputs
@@ -153,6 +153,12 @@ def test_export(case: Case) -> None:
     assert torch.allclose(first(exported(**case.prompt)), outputs(case.model, case.prompt), atol=1e-5)
     longer = {n: lengthened(x, shapes[n], dynamic[1:]) for n, x in case.prompt.items()}
     assert torch.allclose(first(exported(**longer)), outputs(case.model, longer), atol=1e-5)
+
+
+def largest(shrunk: Shrunk, length: Sym) -> int:
+    """64, or what the model has room for."""
+    rooms = [f.a.value(shrunk.under) for f in shrunk.program.facts if f.kind == "at_least" and f.b == sym(length)]
+    return int(min([64, *(r for r in rooms if r is not None)]))
 
 
 def lengthened(x: Tensor, axes: dict[int, Dim], lengths: tuple[Sym, ...]) -> Tensor:
