@@ -3,6 +3,7 @@
     python benchmarks/run.py                                    # the table of docs/performance.md: small, one thread
     python benchmarks/run.py --families llama --size tiny --work decode --rounds 21
     python benchmarks/run.py --sides hf_sdpa+compile hand+compile generated+compile
+    python benchmarks/run.py --size tiny --work decode --sides hf_sdpa hand+compile generated+compile --inductor cpp_wrapper freezing max_autotune
 
 Every round times every side once, in turn, so that drift falls on all alike; a ratio is the median over rounds of a side's time over the
 reference's in the same round. Sides are first checked against each other. The CPU clock of one thread holds still where a machine is shared.
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch._inductor.config
 from families import FAMILIES, SIZES, inputs
 from sides import Side, make
 from torch import Tensor
@@ -42,6 +44,13 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--rounds", type=int, default=9)
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--clock", choices=("cpu", "wall"), default="cpu")
+    p.add_argument(
+        "--inductor",
+        nargs="+",
+        default=[],
+        metavar="SETTING",
+        help="settings of torch._inductor.config to switch on, for all compiled sides",
+    )
     p.add_argument("--memory", action="store_true", help="also the peak of resident memory, each side alone in a process")
     p.add_argument("--name", help="of the file in benchmarks/results; by default from the families, the size and the work")
     p.add_argument("--alone", help=argparse.SUPPRESS)
@@ -124,6 +133,8 @@ def alone(a: argparse.Namespace) -> None:
 def main() -> None:
     a = arguments()
     torch.set_num_threads(a.threads)
+    for setting in a.inductor:
+        setattr(torch._inductor.config, setting, True)
     if a.alone:
         return alone(a)
     report: dict[str, object] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import subprocess
@@ -81,15 +82,18 @@ class HuggingFace(Side):
             cache = EncoderDecoderCache(cache, DynamicCache(config=self.model.config))
             options["encoder_outputs"] = self.model.get_encoder()(self.given["input_ids"])
 
-        def logits(a: int, b: int) -> Tensor:
+        def logits(a: int, b: int, cache: Any) -> Tensor:
             return self.model(**{self.last: self.ids[:, a:b]}, **options, past_key_values=cache, use_cache=True).logits[:, -1]
 
-        logits(0, start)
+        logits(0, start, cache)
+        forgets = getattr(self.model.config, "sliding_window", None) is not None  # such a cache cannot be cropped: a copy is used up
 
         def run() -> Tensor:
+            own = copy.deepcopy(cache) if forgets else cache
             for k in range(start, start + tokens):
-                y = logits(k, k + 1)
-            cache.crop(-tokens)
+                y = logits(k, k + 1, own)
+            if not forgets:
+                cache.crop(-tokens)
             return y
 
         return run

@@ -252,7 +252,9 @@ def _object(pairs: list[tuple[str, Json]]) -> Json:
 def _name(config: ConfigFile, library: Library) -> str:
     """A name for the spec that no shipped declaration has."""
     first = ""
-    for key in (config.values.get("_name_or_path"), config.values.get("model_type"), Path(config.source.path).resolve().parent.name):
+    path = Path(config.source.path).resolve()
+    folder = path.parent.name if path.name == "config.json" else path.stem
+    for key in (config.values.get("_name_or_path"), config.values.get("model_type"), folder):
         name = re.sub(r"\W+", "_", str(key or "").rstrip("/").split("/")[-1]).strip("_").lower()
         name = f"_{name}" if name[:1].isdigit() else name
         first = first or name

@@ -93,9 +93,8 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     shared = not axes.key_heads and bool(axes.heads) and len(batch) == 1 and _grows(w, node)
     shared = shared and (_plain_bias(node) or (w.few and _is_plain(node)))
     grouped = axes.grouped and _grows(w, node) and not drops
-    alone = grouped and not blocked and len(batch) == 1 and not has_score(node)
-    alone = alone and not shared and sparse is None and condition is None
-    before = (*batch, (node.query,), *_dims(axes.heads)) if alone else (*batch, *_dims(axes.heads), (node.query,))
+    grouped = grouped and not shared and sparse is None and condition is None and (blocked or (len(batch) == 1 and not has_score(node)))
+    before = (*batch, (node.query,), *_dims(axes.heads)) if grouped else (*batch, *_dims(axes.heads), (node.query,))
     rows, layout = (*before, (node.feature,)), (*before, axes.features)
     early = scales_early(node, rows)
     q = w.arranged(scaled_query(w, node) if early else w.read(node.q), rows)
@@ -122,7 +121,7 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
         named.pop("is_causal", None)
         mask = named.pop("attn_mask")
         code = call(window_attention(w, grouped, not kind.causal_if_none), q, k, v, mask, **named)
-    elif alone:
+    elif grouped:
         w.helpers.add("grouped_attention")
         scale = {n: c for n, c in named.items() if n == "scale"}
         code = call("grouped_attention", q, k, v, named.get("attn_mask", NONE), **scale)

@@ -12,14 +12,21 @@ LAST = Unary("-", Text("1"))
 NEW_LAST = (Text("..."), Text("None"))
 
 
-def simplifier(numbers: Collection[str]) -> Callable[[Code], Code]:
-    """`x.sum(-1)[..., None]` is `x.sum(-1, keepdim=True)`, also under functions of single entries. `numbers`: names of what is no tensor."""
+def simplifier(numbers: Collection[str], vectors: Collection[str] = ()) -> Callable[[Code], Code]:
+    """`x.sum(-1)[..., None]` is `x.sum(-1, keepdim=True)`, also under functions of single entries; a product with a weight takes what is added
+    to it. `numbers`: names of what is no tensor; `vectors`: of parameters with one axis."""
 
     def simplify(code: Code) -> Code:
         code = map_parts(code, simplify)
         if isinstance(code, Subscript) and code.items == NEW_LAST:
             return kept(code.value) or code
-        return code
+        match code:
+            case Binary("+", Call(Text("F.linear"), (x, weight), ()), Attribute(Text("self"), name) as bias) if name in vectors:
+                return Call(Text("F.linear"), (x, weight, bias))
+            case Binary("+", Attribute(Text("self"), name) as bias, Call(Text("F.linear"), (x, weight), ())) if name in vectors:
+                return Call(Text("F.linear"), (x, weight, bias))
+            case _:
+                return code
 
     def kept(code: Code) -> Code | None:
         """The code with the axis that it reduced last kept, as one of size 1."""

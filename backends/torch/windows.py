@@ -83,7 +83,7 @@ def window_helper(grouped: bool, both_sides: bool) -> str:
     name = "centred_attention" if both_sides else "window_attention"
     both = ", both_sides=True" if both_sides else ""
     if grouped:
-        plain = "grouped_attention(q.transpose(1, 2), k, v, mask, scale).transpose(1, 2)"
+        plain = "grouped_attention(q, k, v, mask, scale)"
     else:
         causal = "" if both_sides else ", is_causal=mask is None and bool(q.shape[2] > 1)"
         options = f"q, k, v, attn_mask=mask{causal}, dropout_p=dropout_p, scale=scale, enable_gqa=gqa"
@@ -97,13 +97,13 @@ def window_helper(grouped: bool, both_sides: bool) -> str:
     start = f"def {name}(", f"q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, {more}scale: float | None = None", ") -> Tensor:"
     signature = "".join(start) if len("".join(start)) <= 120 else "{}\n    {}\n{}".format(*start)
     return f'''{signature}
-    """q [b, heads, t, e] on k [b, kv_heads, t, e], by blocks of queries, each on the keys around it, where the
+    """q [b, {"t, heads" if grouped else "heads, t"}, e] on k [b, kv_heads, t, e], by blocks of queries, each on the keys around it, where the
     mask says so: [(b, 1,) n, size, span], an axis more than one of all queries and keys, [(b, 1,) t, t]."""
 {gqa}    if mask is not None and mask.dim() % 2 and mask.shape[-3] == 1:  # a single block
         mask = mask.squeeze(-3)
     if mask is None or mask.dim() % 2 == 0:
         return {plain}
-    length = q.shape[2]
-    q, k, v, mask = cut_by_blocks(q, k, v, mask{both})
+    length = q.shape[{"1" if grouped else "2"}]
+    q, k, v, mask = cut_by_blocks({"q.transpose(1, 2)" if grouped else "q"}, k, v, mask{both})
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, {dropout}scale=scale, enable_gqa={"True" if grouped else "gqa"})
-    return join_blocks(y, length)'''
+    return join_blocks(y, length){".transpose(1, 2)" if grouped else ""}'''

@@ -258,7 +258,8 @@ def finish(
         statements, views = take_views(statements, free)
         plans.views[key] = {free[var]: items for var, items in views.items()}
     numbers = {*w.numbers.kept, *(n for n, _ in w.numbers.plan.numbers)}
-    folded = trim_notes(fold_values(statements, inputs, indent, simplifier(numbers)))
+    vectors = {p.name for p in w.module.params if len(p.type.axes) == 1}
+    folded = trim_notes(fold_values(statements, inputs, indent, simplifier(numbers, vectors)))
     taken = {v: v.hint for v in inputs} | given
     seen = set(further)
     for var in inputs:

@@ -122,3 +122,14 @@ def test_reserved_names_are_not_taken() -> None:
 def test_keepdim() -> None:
     code = Subscript(method(A, "sum", number(-1)), (Text("..."), Text("None")))
     assert render(simplifier(())(code), lambda v: v.hint) == "a.sum(-1, keepdim=True)"
+
+
+def test_a_product_with_a_weight_takes_a_vector_that_is_added() -> None:
+    """A parameter of one axis is a bias; anything else that is added stays apart."""
+    product = call("F.linear", Text("x"), Text("w"))
+    bias, table = Attribute(Text("self"), "bias"), Attribute(Text("self"), "table")
+    simplify = simplifier((), {"bias"})
+    assert render(simplify(Binary("+", product, bias)), lambda v: v.hint) == "F.linear(x, w, self.bias)"
+    assert render(simplify(Binary("+", bias, product)), lambda v: v.hint) == "F.linear(x, w, self.bias)"
+    assert render(simplify(Binary("+", product, table)), lambda v: v.hint) == "F.linear(x, w) + self.table"
+    assert render(simplify(Binary("-", product, bias)), lambda v: v.hint) == "F.linear(x, w) - self.bias"

@@ -97,16 +97,16 @@ def join_blocks(y: Tensor, length: int) -> Tensor:
 
 
 def window_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
-    """q [b, heads, t, e] on k [b, kv_heads, t, e], by blocks of queries, each on the keys around it, where the
+    """q [b, t, heads, e] on k [b, kv_heads, t, e], by blocks of queries, each on the keys around it, where the
     mask says so: [(b, 1,) n, size, span], an axis more than one of all queries and keys, [(b, 1,) t, t]."""
     if mask is not None and mask.dim() % 2 and mask.shape[-3] == 1:  # a single block
         mask = mask.squeeze(-3)
     if mask is None or mask.dim() % 2 == 0:
-        return grouped_attention(q.transpose(1, 2), k, v, mask, scale).transpose(1, 2)
-    length = q.shape[2]
-    q, k, v, mask = cut_by_blocks(q, k, v, mask)
+        return grouped_attention(q, k, v, mask, scale)
+    length = q.shape[1]
+    q, k, v, mask = cut_by_blocks(q.transpose(1, 2), k, v, mask)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=True)
-    return join_blocks(y, length)
+    return join_blocks(y, length).transpose(1, 2)
 
 
 class OffsetRmsNorm(nn.Module):
@@ -163,7 +163,7 @@ class GroupedQuery(nn.Module):
         if cache is not None:
             k = cache.k.keep(k, slots)
             v = cache.v.keep(v, slots)
-        return self.o_proj(window_attention(q.transpose(1, 2), k, v, mask).transpose(1, 2).flatten(2))
+        return self.o_proj(window_attention(q, k, v, mask).flatten(2))
 
     def init_cache(self, batch_size: int, max_length: int, window: int | None, like: Tensor) -> GroupedQueryCache:
         rows, length = (Rows, max_length) if window is None else (Ring, window)
