@@ -1,4 +1,4 @@
-"""Attention in a window by blocks: what the interpreter says, with the gradients of one dense mask, at any length, padded and from a cache."""
+"""Attention in a window by blocks, by a kernel or written out: what the interpreter says, with the gradients of one dense mask, at any length, padded and from a cache."""
 
 from __future__ import annotations
 
@@ -153,6 +153,17 @@ def test_a_prompt_of_several_blocks_fills_the_rings(text: str, tmp_path: Path) -
             for part in ids.split(list(parts), 1):
                 found.append(model(part, cache=cache))
             torch.testing.assert_close(torch.cat(found, 1), whole, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("text", [CAPPED, SINKS], ids=["capped", "sinks"])
+def test_scores_of_blocks_are_in_float32(text: str, tmp_path: Path) -> None:
+    code, _ = emit_with_cache(program_of(text, tmp_path), torch_backend.emit)
+    with loaded(code, "half") as module:
+        model, inputs = module.Model().bfloat16(), inputs_of(200, True)
+        found, wanted = model(**inputs), dense(module, model, inputs)
+        torch.testing.assert_close(found, wanted, rtol=0.02, atol=1e-3)
+        one, other = (torch.autograd.grad(y.float().square().sum(), list(model.parameters())) for y in (found, wanted))
+        assert all((a - b).norm() <= 0.02 * b.norm() for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("text", [DECODER, SINKS], ids=["decoder", "sinks"])
