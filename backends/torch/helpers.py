@@ -4,6 +4,7 @@ from .chosen_tokens import CHOSEN_QUERIES, NEAR_AND_CHOSEN
 from .chunk_losses import linear_cross_entropy
 from .flex import RUNS_FLEX
 from .loss_statistics import LINEAR_STATISTICS
+from .recurrences import RECURRENCE_BY_PARTS, linear_recurrence
 from .rows import BY_ROWS
 from .state_space import BY_FEATURE
 from .state_space import HELPER as STATE_SPACE
@@ -27,37 +28,9 @@ HELPERS = {
     "outer_sums": OUTER_SUMS,
     "by_rows": BY_ROWS,
     "feature_state_space": BY_FEATURE,
-    "recurrence_by_parts": '''def recurrence_by_parts(a: Tensor, b: Tensor) -> Tensor:
-    """h[t] = a[t] * h[t - 1] + b[t]: step by step in parts of 4, in all of them at once, and what enters each part likewise."""
-    length = len(b)
-    if length <= 1:
-        return b
-    size = min(4, length)
-    rest = -length % size
-    if rest:
-        a, b = (F.pad(x, (0, 0) * (x.ndim - 1) + (0, rest)) for x in (a, b))
-    each_a, each_b = (x.unflatten(0, (-1, size)).unbind(1) for x in (a, b))
-    kept, h = [each_a[0]], [each_b[0]]  # of what enters, and what is there without it
-    for factor, new in zip(each_a[1:], each_b[1:], strict=True):
-        h.append(factor * h[-1] + new)
-        kept.append(factor * kept[-1])
-    if length > size:
-        before = recurrence_by_parts(kept[-1], h[-1])[:-1]
-        before = F.pad(before, (0, 0) * (before.ndim - 1) + (1, 0))
-        h = [own + factor * before for own, factor in zip(h, kept, strict=True)]
-    return torch.stack(h, 1).flatten(0, 1)[:length]''',
-    "linear_recurrence": '''def linear_recurrence(a: Tensor, b: Tensor, dim: int) -> Tensor:
-    """h[t] = a[t] * h[t - 1] + b[t] along `dim`."""
-    b = b.expand(torch.broadcast_shapes(a.shape, b.shape)).movedim(dim, 0)
-    a = a.movedim(dim, 0)
-    return recurrence_by_parts(a, b).movedim(0, dim)''',
-    "linear_recurrence_from": '''def linear_recurrence(a: Tensor, b: Tensor, dim: int, start: Tensor | None) -> Tensor:
-    """h[t] = a[t] * h[t - 1] + b[t] along `dim` from h[-1] = start."""
-    b = b.expand(torch.broadcast_shapes(a.shape, b.shape)).movedim(dim, 0)
-    a = a.movedim(dim, 0)
-    if start is not None:
-        b = torch.cat((b[:1] + a[:1] * start, b[1:]))
-    return recurrence_by_parts(a, b).movedim(0, dim)''',
+    "recurrence_by_parts": RECURRENCE_BY_PARTS,
+    "linear_recurrence": linear_recurrence(starts=False),
+    "linear_recurrence_from": linear_recurrence(starts=True),
     "runs_flex": RUNS_FLEX,
     "grouped_attention": '''def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
     """q [b, t, heads, e] on k [b, kv_heads, s, e]; for one token, the heads of a group are as many queries: no key is repeated."""

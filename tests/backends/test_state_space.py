@@ -117,6 +117,25 @@ def test_parts_are_steps(length: int) -> None:
             torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("helper", ["linear_recurrence", "linear_recurrence_from"])
+def test_long_recurrences_are_steps_without_gradients_too(helper: str) -> None:
+    """2,500 steps are three lots, in which nothing but the states is kept."""
+    space: dict[str, Any] = {"torch": torch, "Tensor": Tensor, "F": torch.nn.functional}
+    exec("from __future__ import annotations\n" + "\n".join(chosen_helpers({helper})), space)
+    torch.manual_seed(0)
+    a, b, start = (torch.randn(*size, dtype=torch.float64) for size in ((2, 2500, 1), (2, 2500, 3), (2, 3)))
+    a = a.tanh().requires_grad_()
+    for first in (start, None) if helper == "linear_recurrence_from" else (None,):
+        given = () if helper == "linear_recurrence" else (first,)
+        wanted = space["linear_recurrence"](a, b, 1, *given)
+        h = torch.zeros_like(start) if first is None else first
+        for t in range(3):
+            h = a[:, t] * h + b[:, t]
+        torch.testing.assert_close(wanted[:, 2], h)
+        with torch.no_grad():
+            torch.testing.assert_close(space["linear_recurrence"](a, b, 1, *given), wanted, rtol=1e-11, atol=1e-11)
+
+
 def _assert_same(decay: Tensor, *others: Tensor, rtol: float, atol: float) -> None:
     """By chunks as by steps: the results, and the gradients of all inputs that have some."""
     inputs = [x for x in (decay, *others) if x.requires_grad] + [x.requires_grad_() for x in others if not x.requires_grad]
