@@ -71,6 +71,7 @@ def emit(program: ir.Program, *, flex: bool = False, fuse: bool = False) -> str:
     text = template("torch", "module.py.j2").render(
         generation=generation, config=_config(program), asserts=_asserts(program), helpers=chosen_helpers(helpers),
         classes=views, model=model, init_rules=rules, recomputes=recomputes_layers(program),
+        reversible=[v.name for v in views if v.goes_back],
         outputs={"name": outputs, "fields": _output_fields(program)} if outputs else None,
         caches=[v.cache for v in (*views, model) if v.cache is not None], cache_helpers=cache_helpers(program, helpers), reads_slots=reads_slots(program),
         loss_helpers=chosen_helpers(helpers, apart=True), checkpoint=write_checkpoint(checkpoint, "torch"), builds_on_meta=not checkpoint.has_tables,

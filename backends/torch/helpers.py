@@ -5,6 +5,7 @@ from .chunk_losses import linear_cross_entropy
 from .flex import RUNS_FLEX
 from .loss_statistics import LINEAR_STATISTICS
 from .recurrences import RECURRENCE_BY_PARTS, linear_recurrence
+from .reversible import REVERSED_LAYER
 from .rows import BY_ROWS
 from .state_space import BY_FEATURE
 from .state_space import HELPER as STATE_SPACE
@@ -59,6 +60,7 @@ HELPERS = {
     bias = None if bias is None else bias.expand(*q.shape[:3], -1).flatten(1, 2)[:, None]
     y = F.scaled_dot_product_attention(q.flatten(1, 2)[:, None], k, v, attn_mask=bias, scale=scale)
     return y.squeeze(1).unflatten(1, q.shape[1:3])''',
+    "reversed_layer": REVERSED_LAYER,
     "grouped_linear": '''class GroupedLinear(nn.Module):
     """A linear map for each expert; rows come sorted by expert."""
 

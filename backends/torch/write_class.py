@@ -45,6 +45,7 @@ from .flex import INDICES, writes_functions
 from .initial_weights import start_method
 from .lowerings import LOWERINGS
 from .moves import TorchMoves
+from .reversible import METHODS, coupling_of, reversible_layers
 from .routing import start_bank
 from .rows import is_for_long_sequences, widens_rows
 from .simplify import simplifier
@@ -65,6 +66,7 @@ class ClassView:
     signature: list[str]
     methods: list[str]
     cache: CacheView | None = None
+    goes_back: bool = False  # a layer that can compute back what it was given
 
 
 def signature_lines(start: str, arguments: list[str], result: str, indent: int) -> list[str]:
@@ -156,13 +158,8 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
     module = plan.first
     numbers = Numbers(plans, plan, is_root=False)
     of_positions, results = positions_method(numbers, reserved, helpers)
-    w = BodyWriter(module=module, numbers=numbers, moves=TorchMoves(), lower=LOWERINGS)
-    alike = [(v, other) for use in plan.of.uses for v, other in zip(module.inputs, use.inputs, strict=True)]
-    w.blocked = {v for v, other in alike if other in masks.blocked}
-    w.masks = {v for v, other in alike if other in masks.inputs}
-    w.maybe_none = {v for v, other in alike if other in masks.maybe_none}
-    w.by_index = {v for v, other in alike if other in masks.by_index}
-    w.optional |= set(w.maybe_none) - set(w.masks)
+    streams = stream_methods(plan, numbers, masks, reserved, helpers)
+    w = writer_of(module, plan, numbers, masks)
     w.start()
     w.statements += read_states(w)
     take_apart(w)
@@ -178,10 +175,7 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
     taken = {*taken, *cache_inputs(module, plans.program), *(INDICES if writes_functions(w) else ())}
     body, names = finish(w, taken, {}, 4 if plan.is_function else 8, cache_inputs(module, plans.program))
     indent = 4 if plan.is_function else 8
-    nullable = {k for use in plan.of.uses for k, v in enumerate(use.inputs) if v in masks.maybe_none}
-    nullable |= {k for k, v in enumerate(module.inputs) if v in first_of(module).inputs}
-    kinds = [f"Tensor{' | BlockMask' if v in w.by_index else ''}{' | None' if k in nullable else ''}" for k, v in enumerate(module.inputs)]
-    arguments = [f"{names[w.inputs[v]]}: {kind}" for v, kind in zip(module.inputs, kinds, strict=True)]
+    arguments = [f"{names[w.inputs[v]]}: {kind_of(v, w, module)}" for v in module.inputs]
     cache = None if plan.is_function else class_view(w, plan, helpers)
     if plan.is_function:
         init: list[str] = []
@@ -189,7 +183,11 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
         methods: list[str] = []
     else:
         methods = apart(
-            start_method(module, numbers), state_methods(module, numbers, helpers), of_positions, init_method(w, plan, plans, helpers)
+            start_method(module, numbers),
+            state_methods(module, numbers, helpers),
+            of_positions,
+            *streams,
+            init_method(w, plan, plans, helpers),
         )
         kept = [line for n, code in numbers.kept.items() for line in wrap(f"self.{n} = ", code, lambda v: v.hint, 8)]
         init = kept + constructor_lines(module, numbers, helpers)
@@ -217,12 +215,54 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
         written, signature = [], []
     return ClassView(
         name=plan.name, is_function=plan.is_function, doc=doc_of(module), buffers=buffers_of(module), init=init, init_signature=init_signature,
-        forward=written, signature=signature, methods=methods, cache=cache,
+        forward=written, signature=signature, methods=methods, cache=cache, goes_back=bool(streams),
     )  # fmt: skip
 
 
 def _out_layout(value: ir.Value):  # type: ignore[no-untyped-def]
     return tuple((label,) for label in value.type.labels)
+
+
+def writer_of(module: ir.Module, plan: Plan, numbers: Numbers, masks: Masks) -> BodyWriter:
+    """A writer that knows which inputs of the class are masks, and of what kind."""
+    w = BodyWriter(module=module, numbers=numbers, moves=TorchMoves(), lower=LOWERINGS)
+    alike = [(v, other) for use in plan.of.uses for v, other in zip(plan.first.inputs, use.inputs, strict=True)]
+    w.blocked = {v for v, other in alike if other in masks.blocked}
+    w.masks = {v for v, other in alike if other in masks.inputs}
+    w.maybe_none = {v for v, other in alike if other in masks.maybe_none}
+    w.by_index = {v for v, other in alike if other in masks.by_index}
+    w.optional |= set(w.maybe_none) - set(w.masks)
+    return w
+
+
+def kind_of(value: ir.Value, w: BodyWriter, module: ir.Module) -> str:
+    """What an input is for a type checker."""
+    absent = value in w.maybe_none or value in first_of(module).inputs
+    return f"Tensor{' | BlockMask' if value in w.by_index else ''}{' | None' if absent else ''}"
+
+
+def stream_methods(plan: Plan, numbers: Numbers, masks: Masks, reserved: Collection[str], helpers: set[str]) -> list[list[str]]:
+    """Of a layer that can be gone back through: what it adds to each of its streams, as methods."""
+    layers = reversible_layers(numbers.plans.program)
+    coupling = coupling_of(plan.first) if all(id(use) in layers for use in plan.of.uses) and plan.of.bank is None else None
+    if coupling is None:
+        return []
+    helpers.add("reversed_layer")
+    found: list[list[str]] = []
+    for name, module in coupling.parts:
+        w = writer_of(module, plan, numbers, masks)
+        w.start()
+        w.write(module.body)
+        outs = [w.arranged(w.read(v), _out_layout(v)) for v in module.outputs]
+        w.statements.append(Return(outs[0] if len(outs) == 1 else Items(tuple(outs))))
+        further = cache_inputs(plan.first, numbers.plans.program)
+        body, names = finish(w, {*reserved, *further}, {}, 8, further)
+        helpers |= w.helpers
+        arguments = ["self", *(f"{names[w.inputs[v]]}: {kind_of(v, w, plan.first)}" for v in module.inputs)]
+        arguments += signature_types(plan.first, numbers.plans)
+        doc = f'        """{METHODS[name]}"""'
+        found.append([*signature_lines(f"def {name}", arguments, result_type(module), 4), doc, *lines(body, names.__getitem__, 8)])
+    return found
 
 
 def positions_method(numbers: Numbers, reserved: Collection[str], helpers: set[str]) -> tuple[list[str], list[str]]:
@@ -252,7 +292,8 @@ def finish(
     inputs = tuple(w.inputs.values())
     statements = (*w.checks, *w.shape_statements(), *w.statements)
     plans, key = w.numbers.plans, w.numbers.plan.of.key
-    if not w.numbers.is_root and key not in plans.called_elsewhere:
+    goes_back = coupling_of(w.numbers.plan.first) is not None  # its inputs are those of its methods
+    if not w.numbers.is_root and key not in plans.called_elsewhere and not goes_back:
         fixed = {*w.masks, *w.maybe_none, *w.optional, *w.by_index}
         free = {w.inputs[v]: k for k, v in enumerate(w.module.inputs) if v not in fixed and v.type.dtype != "int"}
         statements, views = take_views(statements, free)

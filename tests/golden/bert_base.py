@@ -153,7 +153,7 @@ class BertBase(nn.Module):
         head_norm = self.head_norm(F.gelu(self.head(x)))
         if labels is not None:
             return biased_cross_entropy(head_norm.flatten(0, 1), labels.flatten(), self.embed.weight, self.bias)
-        return F.linear(head_norm[:, -logits_to_keep:], self.embed.weight) + self.bias
+        return F.linear(head_norm[:, -logits_to_keep:], self.embed.weight, self.bias)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, config: Config | None = None) -> BertBase:
