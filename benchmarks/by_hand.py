@@ -96,6 +96,34 @@ class Plain(nn.Module):
         return self.down(F.gelu(self.up(x), approximate="tanh"))
 
 
+@torch.library.custom_op("by_hand::by_expert", mutates_args=())
+def by_expert(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
+    """Rows sorted by expert [n, in] by weights [experts, out, in]; torch.compile traces torch's own in bfloat16 alone, and does not look inside."""
+    return F.grouped_mm(rows, weight.transpose(1, 2), offs=ends).contiguous()
+
+
+@torch.library.custom_op("by_hand::weights_by_expert", mutates_args=())
+def weights_by_expert(grad: Tensor, rows: Tensor, ends: Tensor) -> Tensor:
+    return F.grouped_mm(grad.t(), rows, offs=ends).contiguous()
+
+
+def back_by_expert(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    rows, weight, ends = ctx.saved_tensors
+    grad = grad.contiguous()
+    return by_expert(grad, weight.transpose(1, 2), ends), weights_by_expert(grad, rows, ends), None
+
+
+by_expert.register_fake(lambda rows, weight, ends: rows.new_empty(rows.shape[0], weight.shape[1]))
+weights_by_expert.register_fake(lambda grad, rows, ends: rows.new_empty(ends.shape[0], grad.shape[1], rows.shape[1]))
+by_expert.register_autograd(back_by_expert, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
+
+
+def grouped(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        return by_expert(rows, weight, ends)
+    return F.grouped_mm(rows, weight.transpose(1, 2), offs=ends)
+
+
 class Experts(nn.Module):
     def __init__(self, s: Shape) -> None:
         super().__init__()
@@ -112,8 +140,8 @@ class Experts(nn.Module):
             return (self.few(rows, expert) * weight[..., None]).sum(1).view_as(x)
         expert, order = expert.flatten().sort(stable=True)
         ends = torch.searchsorted(expert, torch.arange(s.experts, device=x.device), right=True).int()
-        gate, up = F.grouped_mm(rows[order // s.chosen], self.up.transpose(1, 2), offs=ends).chunk(2, -1)
-        y = F.grouped_mm(F.silu(gate) * up, self.down.transpose(1, 2), offs=ends)
+        gate, up = grouped(rows[order // s.chosen], self.up, ends).chunk(2, -1)
+        y = grouped(F.silu(gate) * up, self.down, ends)
         y = torch.empty_like(y).index_copy(0, order, y).view(*weight.shape, -1)
         return (y * weight[..., None]).sum(1).view_as(x)
 

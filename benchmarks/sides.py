@@ -159,13 +159,12 @@ class Generated(Side):
     def prompt(self) -> Callable[[], Tensor]:
         if not self.causal or self.last != "input_ids":
             return self.wrapped(lambda: self.logits(self.given))
-        if self.compiled:  # as Hugging Face's here: without a cache
-            return self.wrapped(lambda: self.logits(self.given, logits_to_keep=1)[:, -1])
         cache = self.model.init_cache(*self.ids.shape)
+        last = self.wrapped(lambda: self.logits(self.given, cache=cache, logits_to_keep=1)[:, -1])
 
         def run() -> Tensor:
             cache.position.fill_(0)
-            return self.logits(self.given, cache=cache, logits_to_keep=1)[:, -1]
+            return last()
 
         return run
 
