@@ -3,6 +3,7 @@
     python benchmarks/long.py                                          # the table of docs/performance.md
     python benchmarks/long.py --models windowed longformer --lengths 1024 4096
 
+Times and peaks are of each side alone; the ratio of times is the median over nine rounds in which both run, in turn, in one process.
 The slope is that of log time (and of log peak memory above the loaded model) over log length from 4,096 tokens on: 1 is linear, 2 quadratic.
 Where Hugging Face has such a model, it runs at the same sizes beside ours (its kernels of choice, `sdpa` where it has them); for others the
 well-known packages do (`pip install -c constraints.txt -e .[benchmarks]`)."""
@@ -17,6 +18,7 @@ import math
 import os
 import platform
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -207,6 +209,31 @@ def measure(name: str, side: str, lengths: Sequence[int], rounds: int) -> None:
         print(length, json.dumps({"seconds": min(seconds), "peak_mb": peak() - before}), flush=True)
 
 
+def alternate(name: str, side: str, lengths: Sequence[int], rounds: int) -> None:
+    """In one process, at each length: the median over rounds of our processor time over theirs in the same round."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    made = ours(name)
+    for length in lengths:
+        found = (hugging_face if side == "hugging_face" else packaged)(name, length)
+        assert found is not None
+        ids = torch.randint(0, VOCAB, (1, length))
+        both = [(model, inputs(ids)) for model, inputs in (made, found)]
+        ratios = []
+        with torch.no_grad():
+            for k in range(rounds + 1):
+                taken = [0.0, 0.0]
+                for which in (0, 1) if k % 2 else (1, 0):
+                    model, given = both[which]
+                    start = time.process_time()
+                    model(**given)
+                    taken[which] = time.process_time() - start
+                ratios.append(taken[0] / taken[1])
+        print(length, json.dumps({"ratio_seconds": round(statistics.median(ratios[1:]), 3)}), flush=True)
+
+
 def slope(lengths: Sequence[int], values: Sequence[float]) -> float:
     """Of log value over log length, by least squares, from 4,096 tokens on."""
     pairs = [(math.log(n), math.log(v)) for n, v in zip(lengths, values, strict=True) if n >= 4096]
@@ -221,10 +248,12 @@ def main() -> None:
     parser.add_argument("--theirs-up-to", type=int, default=16384, help="a dense mask of 32,768 tokens takes gigabytes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--name", default="long")
+    parser.add_argument("--turns", type=int, default=9, help="rounds of both sides in one process, for their ratio")
+    parser.add_argument("--both", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--one", nargs=2, metavar=("MODEL", "SIDE"), help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.one:
-        measure(a.one[0], a.one[1], a.lengths, a.rounds)
+        (alternate if a.both else measure)(a.one[0], a.one[1], a.lengths, a.rounds)
         return
     results: dict[str, dict[str, dict[str, Any]]] = {}
     for name in a.models:
@@ -239,6 +268,12 @@ def main() -> None:
                     rows.setdefault(length, {})[measured] = json.loads(found)[measured]
             rows |= {str(n): {"failed": done.stderr.strip().splitlines()[-1:]} for n in lengths if str(n) not in rows}
             there = [n for n in lengths if "failed" not in rows[str(n)]]
+            if side != "generated":
+                words = [sys.executable, __file__, "--both", "--one", name, side, "--rounds", str(a.turns)]
+                words += ["--lengths", *(str(n) for n in there if n <= 16384)]
+                done = subprocess.run(words, capture_output=True, text=True)
+                for length, ratio in (line.split(" ", 1) for line in done.stdout.splitlines() if line[:1].isdigit()):
+                    rows[length] |= json.loads(ratio)
             summary: dict[str, Any] = {"lengths": rows}
             if sum(n >= 4096 for n in there) > 1:
                 summary |= {f"slope_{k}": round(slope(there, [rows[str(n)][k] for n in there]), 3) for k in ("seconds", "peak_mb")}
