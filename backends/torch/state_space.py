@@ -245,16 +245,16 @@ HELPER = '''def state_space(decay: Tensor, u: Tensor, key: Tensor, query: Tensor
     return y.flatten(-3, -2)[..., :length, :], h'''
 
 SUMS = '''def outer_sums(u: Tensor, key: Tensor, query: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """y[t] = query[t] . h[t] with h[t] = h[t - 1] + key[t] u[t], and the last h [..., n, p], by chunks, a few thousand
-    tokens after the other: u [..., t, p], key and query [..., t, n]. A length that torch.export leaves open is one chunk."""
+    """y[t] = query[t] . h[t] with h[t] = h[t - 1] + key[t] u[t], and the last h [..., n, p], by chunks; without gradients 512
+    tokens after the other. u [..., t, p], key and query [..., t, n]. A length that torch.export leaves open is one chunk."""
     length = u.shape[-2]
     if length == 1:
         h = key.mT @ u + (0 if h is None else h)
         return query @ h, h
     known = isinstance(length, int)
-    if known and length > 4096 and not torch.compiler.is_compiling():
+    if known and length > 512 and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
         parts = []
-        for part in zip(*(x.split(4096, -2) for x in (u, key, query)), strict=True):
+        for part in zip(*(x.split(512, -2) for x in (u, key, query)), strict=True):
             y, h = outer_sums(*part, h)
             parts.append(y)
         return torch.cat(parts, -2), h
