@@ -108,7 +108,7 @@ def _between(var: Var, lives: Lives, names: Names, plain: _Plain) -> Iterator[st
         given = reader.value.args if isinstance(reader.value, Call) else ()
         yield from (plain(t.hint) for t, g in zip(reader.targets, given, strict=False) if g is var and t is not None and t.hint)
         return
-    target, made = reader.targets[0], lives.made.get(var, [])
+    target, made = next(iter(reader.targets), None), lives.made.get(var, [])
     if target is not None and target.hint and len(made) == 1:
         ended = (v for v in lives.read(made[0]) if lives.of[v].end == lives.of[var].start)
         yield from (plain(target.hint) for v in ended if names.get(v) == plain(target.hint))
