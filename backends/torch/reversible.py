@@ -108,10 +108,17 @@ class ReversedLayer(torch.autograd.Function):
         ctx.layer, ctx.before, ctx.after, ctx.given, ctx.count = layer, before, after, given, count
         kind = x.device.type
         ctx.autocast = {"device_type": kind, "enabled": torch.is_autocast_enabled(kind), "dtype": torch.get_autocast_dtype(kind)}
-        ctx.random = [random_states(x)]
-        y = y + layer.added_first(x, *given[:count])
-        ctx.random.append(random_states(x))
-        x = x + layer.added_second(y, *given[:count])
+        ctx.random = []
+        rest = [v if v is None else v.detach() for v in given[:count]]
+
+        def added(add: Callable[..., Tensor], read: Tensor) -> Tensor:
+            """With gradients, as on the way back: what is drawn at random, and how long sequences are cut, is the same."""
+            ctx.random.append(random_states(read))
+            with torch.enable_grad():
+                return add(read.detach(), *rest).detach()
+
+        y = y + added(layer.added_first, x)
+        x = x + added(layer.added_second, y)
         after.tensors = (y.detach(), x.detach())
         return y, x
 
