@@ -389,7 +389,8 @@ def by_blocks(w: BodyWriter, node: ir.Attend, mask: Given, q: Code, axes: Attend
     heads = tuple((label,) for label in axes.key_heads)
     k_layout, v_layout = ((*((label,) for label in axes.batch), *heads, (node.k_axis,), last) for last in ((node.feature,), axes.features))
     k, v = w.arranged(w.read(node.k), k_layout), w.arranged(w.read(node.v), v_layout)
-    q, k, v, keep = cut_by_blocks(w, (q, k, v), w.read(mask.value).code, not mask.causal_if_none)
+    operands = ((node.q, q), (node.k, k), (node.v, v), (mask.value, w.read(mask.value).code))
+    q, k, v, keep = cut_by_blocks(w, operands, not mask.causal_if_none)
     return q, Tensor(k, k_layout), Tensor(v, v_layout), keep
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...compiler.dims import ZERO
+from ...compiler.ir import Value
 from ..python.code import Assign, Code, Text, Var, call
 from ..python.layouts import Tensor, declared
 from ..python.prepare_masks import Window
@@ -31,12 +34,12 @@ def window_attention(w: BodyWriter, grouped: bool, both_sides: bool) -> str:
     return name
 
 
-def cut_by_blocks(w: BodyWriter, operands: tuple[Code, Code, Code], mask: Code, both_sides: bool) -> tuple[Var, Var, Var, Var]:
-    """`q, k, v, mask = cut_by_blocks(q, k, v, mask)`, blocks and batch in one dimension."""
+def cut_by_blocks(w: BodyWriter, operands: Sequence[tuple[Value, Code]], both_sides: bool) -> tuple[Var, ...]:
+    """`q, k, v, mask = cut_by_blocks(q, k, v, mask)`, blocks and batch in one dimension; each keeps its name."""
     w.helpers |= {"cut_by_blocks", "join_blocks"}
-    cut = (Var(hint="q"), Var(hint="k"), Var(hint="v"), Var(hint="mask"))
+    cut = tuple(Var(hint=value.hint, kind=kind) for (value, _), kind in zip(operands, ("q", "k", "v", "mask"), strict=True))
     named: dict[str, Code] = {"both_sides": Text("True")} if both_sides else {}
-    w.statements.append(Assign(cut, call("cut_by_blocks", *operands, mask, **named)))
+    w.statements.append(Assign(cut, call("cut_by_blocks", *(code for _, code in operands), **named)))
     return cut
 
 

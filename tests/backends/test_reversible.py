@@ -182,7 +182,7 @@ def held(model: Any, ids: Tensor) -> int:
     """Bytes of what a call keeps for the way back, whoever keeps it."""
 
     def tensors() -> dict[int, int]:
-        found = (x.untyped_storage() for x in gc.get_objects() if issubclass(type(x), Tensor))
+        found = (x.untyped_storage() for x in gc.get_objects() if type(x) in (Tensor, torch.nn.Parameter))
         return {s.data_ptr(): s.nbytes() for s in found}
 
     before = tensors()

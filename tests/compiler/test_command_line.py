@@ -216,7 +216,7 @@ def test_output_that_cannot_be_written(tiny: Path, tmp_path: Path) -> None:
 def test_check_says_what_prevents_decoding() -> None:
     done = xfc("check", "linformer")
     assert done.returncode == 0
-    assert "   no cache: it cannot be decoded a token at a time: the sum over `t`, at `einsum(k_proj(x), " in done.stdout
+    assert "   no cache: it cannot be decoded a token at a time: the sum over `t`, at `einsum(k_map[length = index(t)], " in done.stdout
     assert "(low_rank.xf:" in done.stdout
 
 
