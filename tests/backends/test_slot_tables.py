@@ -54,6 +54,15 @@ def model(module: ModuleType) -> torch.nn.Module:
     return made
 
 
+def decodes_a_token_at_a_time(source: str, name: str) -> None:
+    ids = torch.randint(11, (2, 6), generator=torch.Generator().manual_seed(0))
+    with loaded(source, name) as module, torch.no_grad():
+        m = model(module)
+        cache = m.init_cache(2, 8)
+        steps = [m(ids[:, a : a + 1], cache=cache) for a in range(6)]
+        torch.testing.assert_close(torch.cat(steps, 1), m(ids), rtol=1e-10, atol=1e-10)
+
+
 def test_given_positions_are_not_slots(tmp_path: Path) -> None:
     source = written(LM.format(attention=ROPE), tmp_path)
     assert "at_slots(cache.tables, slots, T)" in source
@@ -87,12 +96,7 @@ def test_tables_only_where_nothing_minds_one_row_for_all_sequences(how: str, kep
     """A sum over the batch counts its rows."""
     source = written(TURNED.format(how=how) + LM.format(attention="multi_head(heads = 2, rotate = turned)"), tmp_path)
     assert ("at_slots(cache.tables, slots, T)" in source) == kept
-    ids = torch.randint(11, (2, 6), generator=torch.Generator().manual_seed(0))
-    with loaded(source, "broadcast") as module, torch.no_grad():
-        m = model(module)
-        cache = m.init_cache(2, 8)
-        steps = [m(ids[:, a : a + 1], cache=cache) for a in range(6)]
-        torch.testing.assert_close(torch.cat(steps, 1), m(ids), rtol=1e-10, atol=1e-10)
+    decodes_a_token_at_a_time(source, "broadcast")
 
 
 def test_positions_that_something_else_reads_are_there_in_every_call(tmp_path: Path) -> None:
@@ -100,9 +104,4 @@ def test_positions_that_something_else_reads_are_there_in_every_call(tmp_path: P
     text = LM.format(attention=ROPE).replace("    decoder:", "    position = learned(size = 12)\n    decoder:")
     source = written(text, tmp_path)
     assert "at_slots" not in source
-    ids = torch.randint(11, (2, 6), generator=torch.Generator().manual_seed(0))
-    with loaded(source, "both") as module, torch.no_grad():
-        m = model(module)
-        cache = m.init_cache(2, 8)
-        steps = [m(ids[:, a : a + 1], cache=cache) for a in range(6)]
-        torch.testing.assert_close(torch.cat(steps, 1), m(ids), rtol=1e-10, atol=1e-10)
+    decodes_a_token_at_a_time(source, "both")
