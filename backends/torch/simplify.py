@@ -21,9 +21,9 @@ def simplifier(numbers: Collection[str], vectors: Collection[str] = ()) -> Calla
         if isinstance(code, Subscript) and code.items == NEW_LAST:
             return kept(code.value) or code
         match code:
-            case Binary("+", Call(Text("F.linear"), (x, weight), ()), Attribute(Text("self"), name) as bias) if name in vectors:
-                return Call(Text("F.linear"), (x, weight, bias))
-            case Binary("+", Attribute(Text("self"), name) as bias, Call(Text("F.linear"), (x, weight), ())) if name in vectors:
+            case Binary("+", Call(Text("F.linear"), (x, weight), ()), Attribute(Text("self"), name) as bias) | Binary(
+                "+", Attribute(Text("self"), name) as bias, Call(Text("F.linear"), (x, weight), ())
+            ) if name in vectors:
                 return Call(Text("F.linear"), (x, weight, bias))
             case _:
                 return code

@@ -45,7 +45,7 @@ from .flex import INDICES, writes_functions
 from .initial_weights import start_method
 from .lowerings import LOWERINGS
 from .moves import TorchMoves
-from .reversible import METHODS, coupling_of, reversible_layers
+from .reversible import METHODS, Coupling, coupling_of, reversible_layers
 from .routing import start_bank
 from .rows import is_for_long_sequences, widens_rows
 from .simplify import simplifier
@@ -241,10 +241,17 @@ def kind_of(value: ir.Value, w: BodyWriter, module: ir.Module) -> str:
     return f"Tensor{' | BlockMask' if value in w.by_index else ''}{' | None' if absent else ''}"
 
 
+def coupling_in(plan: Plan, plans: Plans) -> Coupling | None:
+    """How a class's layers can be gone back through, if all its uses are such layers."""
+    layers = reversible_layers(plans.program)
+    if plan.is_function or plan.of.bank is not None or not all(id(use) in layers for use in plan.of.uses):
+        return None
+    return coupling_of(plan.first)
+
+
 def stream_methods(plan: Plan, numbers: Numbers, masks: Masks, reserved: Collection[str], helpers: set[str]) -> list[list[str]]:
     """Of a layer that can be gone back through: what it adds to each of its streams, as methods."""
-    layers = reversible_layers(numbers.plans.program)
-    coupling = coupling_of(plan.first) if all(id(use) in layers for use in plan.of.uses) and plan.of.bank is None else None
+    coupling = coupling_in(plan, numbers.plans)
     if coupling is None:
         return []
     helpers.add("reversed_layer")
@@ -292,7 +299,7 @@ def finish(
     inputs = tuple(w.inputs.values())
     statements = (*w.checks, *w.shape_statements(), *w.statements)
     plans, key = w.numbers.plans, w.numbers.plan.of.key
-    goes_back = coupling_of(w.numbers.plan.first) is not None  # its inputs are those of its methods
+    goes_back = coupling_in(w.numbers.plan, plans) is not None  # its inputs are those of its methods
     if not w.numbers.is_root and key not in plans.called_elsewhere and not goes_back:
         fixed = {*w.masks, *w.maybe_none, *w.optional, *w.by_index}
         free = {w.inputs[v]: k for k, v in enumerate(w.module.inputs) if v not in fixed and v.type.dtype != "int"}

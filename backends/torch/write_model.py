@@ -252,7 +252,8 @@ def _default(model: RootWriter, given: ir.ModelInput, read: Collection[Value]) -
     body = (*w.statements, Assign((var,), code))
     w.statements = [*outer, Block(missing, "if", body)]
     w.ranges, w.known = ranges, known
-    w.optional -= {given.value} if needed else set()
+    if needed:
+        w.optional.discard(given.value)
 
 
 def _full_default(model: RootWriter, given: ir.ModelInput, value: Tensor) -> Code:

@@ -10,11 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from xfc.backends import torch as torch_backend
 from xfc.backends.verify_modules import loaded
-from xfc.compiler.diagnostics import Diagnostics
-from xfc.compiler.elaborate import elaborate_file
-from xfc.compiler.emit_with_cache import emit_with_cache
+
+from .test_recompute import generated
 
 MODEL = """
 component coupled(attention, ffn, norm, rate = 0.0)(y: [b, t, d], x: [b, t, d]) -> (y: [b, t, d], x: [b, t, d]):
@@ -53,14 +51,6 @@ model turning(d = 6, sets = 3)(x: [b, t, d]) -> (z):
 """
 
 
-def written(text: str, folder: Path) -> str:
-    (folder / "spec.xf").write_text(text)
-    diagnostics = Diagnostics()
-    program = elaborate_file(str(folder / "spec.xf"), [], diagnostics)
-    assert program is not None, diagnostics.found
-    return emit_with_cache(program, torch_backend.emit)[0]
-
-
 def spec(body: str = COUPLED, layers: int = 4, rate: float = 0.0) -> str:
     return MODEL.format(body=body, layers=layers, rate=rate)
 
@@ -80,7 +70,7 @@ def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("rate", [0.0, 0.3])
 def test_gradients_are_those_of_autograd(rate: float, tmp_path: Path) -> None:
-    with loaded(written(spec(rate=rate), tmp_path), "coupled_layers") as module:
+    with loaded(generated(spec(rate=rate), tmp_path), "coupled_layers") as module:
         torch.manual_seed(0)
         model = module.Model().double().train()
         ids = torch.randint(17, (2, 7))
@@ -115,7 +105,7 @@ model rows(d = 3)(x: [b, t, d]) -> (z):
 
 def test_what_is_dropped_is_the_same_on_both_ways(tmp_path: Path) -> None:
     """Also where long sequences go in parts if nobody asks for gradients."""
-    source = written(ROWS, tmp_path)
+    source = generated(ROWS, tmp_path)
     assert "@by_rows" in source
     with loaded(source, "long_rows") as module:
         torch.manual_seed(0)
@@ -128,7 +118,7 @@ def test_what_is_dropped_is_the_same_on_both_ways(tmp_path: Path) -> None:
 
 def test_what_else_layers_hand_on(tmp_path: Path) -> None:
     """A third value that each layer changes, and that takes gradients."""
-    with loaded(written(TURNING, tmp_path), "turning_layers") as module:
+    with loaded(generated(TURNING, tmp_path), "turning_layers") as module:
         torch.manual_seed(0)
         model = module.Model().double().train()
         x = torch.randn(2, 3, 6, dtype=torch.double, requires_grad=True)
@@ -141,7 +131,7 @@ def test_what_else_layers_hand_on(tmp_path: Path) -> None:
 
 
 def test_two_calls_before_the_way_back_and_frozen_weights(tmp_path: Path) -> None:
-    with loaded(written(spec(), tmp_path), "two_calls") as module:
+    with loaded(generated(spec(), tmp_path), "two_calls") as module:
         torch.manual_seed(0)
         model = module.Model().double().train()
         for name, p in model.named_parameters():
@@ -161,7 +151,7 @@ def test_two_calls_before_the_way_back_and_frozen_weights(tmp_path: Path) -> Non
 
 
 def test_nothing_changes_without_gradients_and_with_a_cache(tmp_path: Path) -> None:
-    with loaded(written(spec(), tmp_path), "calls") as module:
+    with loaded(generated(spec(), tmp_path), "calls") as module:
         torch.manual_seed(0)
         model = module.Model().double().eval()
         ids = torch.randint(17, (2, 6))
@@ -197,7 +187,7 @@ def held(model: Any, ids: Tensor) -> int:
 def test_memory_does_not_grow_with_depth(tmp_path: Path) -> None:
     sizes: dict[tuple[int, bool], int] = {}
     for layers in (2, 12):
-        with loaded(written(spec(layers=layers), tmp_path), f"depth_{layers}") as module:
+        with loaded(generated(spec(layers=layers), tmp_path), f"depth_{layers}") as module:
             model = module.Model().train()
             ids = torch.randint(17, (4, 1000))
             sizes[layers, False] = held(model, ids)
@@ -218,6 +208,6 @@ def test_memory_does_not_grow_with_depth(tmp_path: Path) -> None:
     ],
 )
 def test_not_offered_where_nothing_can_be_computed_back(body: str, tmp_path: Path) -> None:
-    source = written(spec(body), tmp_path)
+    source = generated(spec(body), tmp_path)
     assert "reverse_layers" not in source and "added_first" not in source
     assert "def recompute_layers" in source
