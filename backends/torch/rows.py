@@ -1,6 +1,6 @@
 """What acts on each position alone goes through long sequences a part at a time, where nothing else needs memory for all of them at once.
 
-Without gradients the hidden values of a part are freed before the next ("Reformer", arXiv:2001.04451, section 3: chunks of the feed-forward layer)."""
+Without gradients the hidden values of a part are freed before the next (arXiv:2001.04451, section 3: chunks of the feed-forward layer)."""
 
 from __future__ import annotations
 
