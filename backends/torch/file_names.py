@@ -14,7 +14,7 @@ COMPUTING = (
     "float32", "linear_recurrence", "grouped_attention", "shared_attention", "window_attention", "centred_attention", "window_blocks", "cut_by_blocks", "join_blocks",
     "GroupedLinear", "FusedLinear", "FusedGroupedLinear", "grouped_mm", "matmul_by_expert", "weight_gradient", "backward",
     "route", "pairwise", "stacked", "member", "feature_state_space", "kept_since", "kept_until_end", "recurrence_by_parts",
-    "state_space", "outer_sums", "by_rows", "cross_entropy", "LinearCrossEntropy", "linear_cross_entropy", "BiasedCrossEntropy", "biased_cross_entropy",
+    "state_space", "outer_sums", "by_rows", "computed_once", "cross_entropy", "LinearCrossEntropy", "linear_cross_entropy", "BiasedCrossEntropy", "biased_cross_entropy",
     "near_and_chosen_attention", "attention_of_chosen", "runs_flex", "flex", "LinearStatistics", "linear_statistics", "chunks", "capped",
     "Streams", "ReversedLayer", "random_states", "set_random_states", "reversed_layer",
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from .chosen_tokens import CHOSEN_QUERIES, NEAR_AND_CHOSEN
 from .chunk_losses import linear_cross_entropy
+from .computed_once import COMPUTED_ONCE
 from .flex import RUNS_FLEX
 from .loss_statistics import LINEAR_STATISTICS
 from .recurrences import RECURRENCE_BY_PARTS, linear_recurrence
@@ -28,6 +29,7 @@ HELPERS = {
     "state_space": STATE_SPACE,
     "outer_sums": OUTER_SUMS,
     "by_rows": BY_ROWS,
+    "computed_once": COMPUTED_ONCE,
     "feature_state_space": BY_FEATURE,
     "recurrence_by_parts": RECURRENCE_BY_PARTS,
     "linear_recurrence": linear_recurrence(starts=False),

@@ -33,6 +33,7 @@ from ..python.write_body import BodyWriter
 from .bank_inputs import state_inputs, training_inputs
 from .cache.nodes import end_scan, start_scan
 from .calls import cache_arguments
+from .computed_once import join_tables
 from .pointwise import dtype_code, on_device, training_mode
 from .recurrent_kernels import kernel_of, write_kernel
 
@@ -56,6 +57,7 @@ def lower_fold(w: BodyWriter, node: ir.Node) -> None:
     node = cast(ir.Fold, node)
     stack = w.module.child(node.target)
     assert isinstance(stack, ir.Stack)
+    join_tables(w, node)
     carried = _carried(w, node)
     lists = [Var(hint=f"{out.hint or 'result'}s") for out in node.outs[node.carried :]]
     for var in lists:

@@ -23,6 +23,7 @@ from ..python.code import (
     Subscript,
     Text,
     Var,
+    call,
     lines,
     method,
     wrap,
@@ -284,11 +285,16 @@ def positions_method(numbers: Numbers, reserved: Collection[str], helpers: set[s
     found_outs = [(w.read(v), v) for v in module.outputs]
     outs = [w.arranged(t, _out_layout(v)) for t, v in found_outs]
     outs = [Subscript(out, view) if view else out for out, view in zip(outs, result_views(found, numbers.plans), strict=True)]
-    w.statements.append(Return(outs[0] if len(outs) == 1 else Items(tuple(outs))))
+    once = len(outs) > 1 and len({(v.type.dtype, *(a.size for a in v.type.axes)) for v in module.outputs}) == 1
+    w.helpers |= {"computed_once"} if once else set()
+    w.statements.append(Return(call("computed_once", *outs) if once else outs[0] if len(outs) == 1 else Items(tuple(outs))))
     body, names = finish(w, reserved, {}, 8)
     helpers |= w.helpers
     arguments = ["self", *(f"{names[w.inputs[v]]}: Tensor" for v in module.inputs)]
-    method_lines = [*signature_lines(f"def {found.name}", arguments, result_type(module), 4), *lines(body, names.__getitem__, 8)]
+    method_lines = [
+        *signature_lines(f"def {found.name}", arguments, "tuple[Tensor, ...]" if once else result_type(module), 4),
+        *lines(body, names.__getitem__, 8),
+    ]
     return method_lines, [names.get(t.code, v.hint) if isinstance(t.code, Var) else v.hint for t, v in found_outs]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -105,3 +106,34 @@ def test_positions_that_something_else_reads_are_there_in_every_call(tmp_path: P
     source = written(text, tmp_path)
     assert "at_slots" not in source
     decodes_a_token_at_a_time(source, "both")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", [ROPE, ROPE.replace("theta", "pairing = interleaved, theta")])
+@pytest.mark.parametrize("training", [False, True])
+def test_compiled_layers_read_what_is_computed_once(attention: str, training: bool, tmp_path: Path) -> None:
+    """One kernel has a cosine and is called once, not one in each layer and on the way back."""
+    assert kernels_with_cosine(written(LM.format(attention=attention), tmp_path), 3, training) == 1
+
+
+def kernels_with_cosine(source: str, layers: int, training: bool) -> int:
+    """How many calls of kernels compute one."""
+    from torch._inductor.utils import run_and_get_code  # type: ignore[attr-defined]
+
+    def step() -> None:
+        y = compiled(ids, labels=ids)
+        if training:
+            y.backward()
+
+    ids = torch.arange(64)[None] % 11
+    torch.compiler.reset()
+    with loaded(source, "once") as module, torch.set_grad_enabled(training):
+        compiled = torch.compile(module.Model(module.Config(layers=layers)), fullgraph=True, dynamic=False)
+        _, sources = run_and_get_code(step)
+    kernels = [
+        (name, s)
+        for s in sources
+        for name, text in re.findall(r"^(\w+) = async_compile.*?\'\'\'(.*?)\'\'\'", s, re.M | re.S)
+        if "cos(" in text
+    ]
+    return sum(s.count(f" {name}(") for name, s in kernels)

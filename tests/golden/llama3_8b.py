@@ -45,6 +45,11 @@ def float32(x: Tensor, like: Tensor | None = None) -> Tensor:
     return x.to(torch.promote_types(x.dtype if like is None else like.dtype, torch.float32))
 
 
+def computed_once(*tables: Tensor) -> tuple[Tensor, ...]:
+    """What every layer reads, as parts of one tensor: torch.compile then computes it once, and not again in each of them."""
+    return torch.stack(tables).unbind()
+
+
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
     """q [b, t, heads, e] on k [b, kv_heads, s, e]; for one token, the heads of a group are as many queries: no key is repeated."""
     if q.shape[1] == 1:
@@ -165,7 +170,7 @@ class Transformer(nn.Module):
             x = layer(x, cosine, sine, mask, None if cache is None else cache.layers[i], slots)
         return self.norm(x)
 
-    def of_positions(self, position_ids: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    def of_positions(self, position_ids: Tensor, x: Tensor) -> tuple[Tensor, ...]:
         pair = float32(torch.arange(self.d_model // (2 * self.heads), device=position_ids.device), x)
         frequency = self.theta ** (-2 * pair / (self.d_model // self.heads))
         angle = float32(position_ids, x)[..., None] * frequency  # [b, t, head_dim // 2]
@@ -173,7 +178,7 @@ class Transformer(nn.Module):
         cosine = torch.cat((cosine, cosine), -1)
         sine = angle.sin().to(x.dtype)
         sine = torch.cat((-sine, sine), -1)
-        return cosine[:, :, None], sine[:, :, None]
+        return computed_once(cosine[:, :, None], sine[:, :, None])
 
     def init_cache(self, batch_size: int, max_length: int, like: Tensor) -> TransformerCache:
         return TransformerCache(

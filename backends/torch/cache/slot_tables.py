@@ -16,6 +16,7 @@ from ...python.copy_nodes import Copier
 from ...python.layouts import Tensor, sizes_of
 from ...python.plan_classes import Plans
 from ...python.write_body import BodyWriter, Kept
+from ..computed_once import view_of
 from .nodes import held
 from .parts import NONE, entry_of, fields_of, free_field, parts
 
@@ -240,22 +241,7 @@ def functions_of_positions(program: Program) -> set[int]:
 
 def result_views(found: OfPositions, plans: Plans) -> tuple[tuple[Code, ...], ...]:
     """For each result, the view that all layers read of it, empty if they read several."""
-    return tuple(_view(found.owner, n.out, plans) for n in found.kept)
-
-
-def _view(module: Module, value: Value, plans: Plans) -> tuple[Code, ...]:
-    found: set[tuple[Code, ...]] = set()
-    for node in module.body:
-        if value not in ir.operands(node):
-            continue
-        if not isinstance(node, ir.Fold):
-            return ()
-        stack = module.child(node.target)
-        assert isinstance(stack, ir.Stack)
-        for (slot, _), places in zip(stack.slots, node.inputs, strict=True):
-            views = plans.views.get(plans.of(slot).of.key, {})
-            found |= {views.get(k, ()) for k, p in enumerate(places) if node.args[p] is value}
-    return next(iter(found)) if len(found) == 1 and value not in module.outputs else ()
+    return tuple(view_of(found.owner, n.out, plans) for n in found.kept)
 
 
 def write_tables(w: BodyWriter, nodes: Sequence[Node], names: Sequence[str]) -> list[Node]:
