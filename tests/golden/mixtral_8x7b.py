@@ -77,7 +77,9 @@ class GroupedLinear(nn.Module):
         if isinstance(expert, list):
             own = expert[0]
             return F.linear(x, self.weight[own], None if self.bias is None else self.bias[own])
-        if ends is None:
+        if ends is None and torch.compiler.is_compiling():  # one kernel, which reads the weights where they are
+            y = (self.weight[expert].to(x.dtype) * x[:, None]).sum(-1, dtype=x.dtype)
+        elif ends is None:
             y = (x[:, None] @ self.weight[expert].to(x.dtype).mT).squeeze(1)
         else:
             y = grouped_mm(x, self.weight.to(x.dtype), ends)
