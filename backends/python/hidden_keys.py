@@ -9,6 +9,7 @@ from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import Label, Value
 from .attention_axes import attend_axes
+from .sinks import SinkSoftmax
 
 Hidden = Literal["lowest", "zero", "any"]
 """What a value is at keys that are hidden: minus infinity, 0, or not known (or it has no keys)."""
@@ -59,6 +60,8 @@ def _kind(node: ir.Node, found: Mapping[Value, Hidden], outer: set[Label], key: 
             return "zero" if (function, found[x]) == ("sum", "zero") else "any"
         case ir.Along(function="softmax", x=x, over=over) if over is key:
             return "zero" if found[x] == "lowest" else None
+        case SinkSoftmax(s=s):
+            return "zero" if found[s] == "lowest" else None
         case ir.Along(over=over) if over not in outer:
             return "any"
         case _:

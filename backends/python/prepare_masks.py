@@ -15,6 +15,7 @@ from .attention_axes import Causal, Predicate, attend_axes, has_score, is_native
 from .copy_nodes import Copier
 from .find_sites import Sites, find_sites
 from .mask_blocks import BLOCK, in_blocks, is_whole, lies_in_order
+from .sinks import has_kernel_with_sink
 
 Absent = Literal["all", "causal", "tensor"]
 
@@ -234,12 +235,12 @@ class _Preparation:
         always = [t for k, t in enumerate(terms) if k not in given]
         absent: Absent = "tensor"
         free_of_score = not has_score(node) or (self.for_kernels and not always)
-        if is_native(node) and free_of_score and (given or self.grows(node)) and not any(_reads(t, body, defaults) for t in always):
+        native = is_native(node) or has_kernel_with_sink(node)
+        if native and free_of_score and (given or self.grows(node)) and not any(_reads(t, body, defaults) for t in always):
             causal = len(always) == 1 and _is_causal(always[0], body, region) and self.ends_at_the_keys(node)
             absent = "all" if not always else "causal" if causal else "tensor"
         if absent == "tensor" and not always:
             given = frozenset()
-        native = is_native(node)
         recipe = _Recipe(
             query=region.params[0], key=region.params[1], body=body, terms=terms, given=given, absent=absent,
             causal=native and not has_score(node) and any(_is_causal(t, body, region) for t in terms),
@@ -344,7 +345,7 @@ def _blocked(recipe: _Recipe, node: ir.Attend) -> _Recipe:
     if found is None:
         return recipe
     batch = tuple(a for a in node.q.type.axes if a.label in attend_axes(node).batch and any(v.type.has(a.label) for v in found.terms))
-    form = Type((*batch, *(_ones(node, is_native(node)) if batch else ()), BLOCK, *found.slots), "bool")
+    form = Type((*batch, *(_ones(node, is_native(node) or has_kernel_with_sink(node)) if batch else ()), BLOCK, *found.slots), "bool")
     query, key = found.params
     one_side = band.after == ZERO  # said in the module as well: the keys around a block depend on it
     return replace(recipe, query=query, key=key, body=found.body, terms=found.terms, form=form, band=band, causal=one_side)

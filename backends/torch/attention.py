@@ -24,11 +24,13 @@ from ..python.attention_axes import (
 )  # fmt: skip
 from ..python.code import Assign, Attribute, Binary, Block, Choice, Code, Subscript, Text, Unary, Var, call, method, number
 from ..python.layouts import Dim, Layout, Tensor, flat, has, sizes_of
+from ..python.sinks import has_kernel_with_sink, sink_of
 from ..python.write_body import BodyWriter
 from .cache.parts import counts
 from .chosen_tokens import chosen_queries, near_and_chosen, write_near_and_chosen
 from .flex import write_score
 from .pointwise import on_device, to_dtype, training_mode
+from .sinks import lower_with_sink
 from .windows import cut_by_blocks, window_attention
 
 NONE = Text("None")
@@ -37,7 +39,7 @@ NONE = Text("None")
 def lower_attend(w: BodyWriter, node: ir.Node) -> None:
     node = cast(ir.Attend, node)
     axes = attend_axes(node)
-    plain = lower_native if is_native(node) else lower_written
+    plain = lower_native if is_native(node) else lower_with_sink if has_kernel_with_sink(node) else lower_written
     kind = mask_kind(node.mask)
     if isinstance(kind, Given) and kind.value in w.by_index and not w.few:
         lower_by_index(w, node, axes, kind.value, partial(plain, w, node, axes))
@@ -404,7 +406,8 @@ def _heads_apart(node: ir.Attend, axes: AttendAxes) -> Layout:
 
 def _weights(w: BodyWriter, node: ir.Attend, layout: Layout, scores: Tensor, keep: Code | None) -> Code:
     """Masked scores are lowest, masked weights 0, whatever the weights are; a softmax over rows that surely see a key makes them so itself."""
-    never_empty = isinstance(mask_kind(node.mask), Causal)
+    with_sink = sink_of(node) is not None  # it takes what no key does
+    never_empty = with_sink or isinstance(mask_kind(node.mask), Causal)
     softmax = node.weights is None or _reads_softmax(node.weights, node.key)
     code = scores.code
     if keep is not None:
@@ -428,7 +431,8 @@ def _weights(w: BodyWriter, node: ir.Attend, layout: Layout, scores: Tensor, kee
         w.write(node.weights.body)
         result = w.read(node.weights.result)
         weights = w.arranged(result, tuple(dim for dim in layout if any(label in flat(result.layout) for label in dim)))
-    if keep is not None and not (never_empty and (node.weights is None or dropout_rate(node.weights) is not None)):
+    zero_where_lowest = node.weights is None or with_sink or dropout_rate(node.weights) is not None
+    if keep is not None and not (never_empty and zero_where_lowest):
         weights = method(weights, "masked_fill", Unary("~", keep), number(0))
     return w.temporary(weights, "weights")
 

@@ -22,6 +22,7 @@ from ..python.numbers import expression
 from ..python.order_biases import order_biases
 from ..python.plan_classes import plan_classes
 from ..python.prepare_masks import prepare_masks
+from ..python.sinks import read_sinks
 from ..python.templates import template
 from ..python.write_body import Numbers
 from .cache.helpers import cache_helpers
@@ -50,7 +51,7 @@ def emit(program: ir.Program, *, flex: bool = False, fuse: bool = False) -> str:
 
     Raises SpecError (E601) where this backend cannot write an operation."""
     given = program
-    program, kept = prepare_cache(order_biases(keep_whole_axes(inline_functions(program))))
+    program, kept = prepare_cache(read_sinks(order_biases(keep_whole_axes(inline_functions(program)))))
     program, masks = prepare_masks(program, for_kernels=True, by_index=find_by_index(program) if flex else None)
     program = thread_slots(join_biases(program, masks.by_index))
     program = read_states_by_chunks(chunk_losses(read_statistics(name_parameters(keep_of_slots(remove_dead_nodes(program))))))

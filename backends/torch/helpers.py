@@ -8,6 +8,7 @@ from .loss_statistics import LINEAR_STATISTICS
 from .recurrences import RECURRENCE_BY_PARTS, linear_recurrence
 from .reversible import REVERSED_LAYER
 from .rows import BY_ROWS
+from .sinks import SOFTMAX_WITH_SINK, attention_with_sink
 from .state_space import BY_FEATURE
 from .state_space import HELPER as STATE_SPACE
 from .state_space import SUMS as OUTER_SUMS
@@ -47,6 +48,9 @@ HELPERS = {
     "window_blocks": WINDOW_BLOCKS,
     "cut_by_blocks": CUT_BY_BLOCKS,
     "join_blocks": JOIN_BLOCKS,
+    "softmax_with_sink": SOFTMAX_WITH_SINK,
+    "attention_with_sink": attention_with_sink(blocks=False),
+    "blocked_attention_with_sink": attention_with_sink(blocks=True),
     "near_and_chosen_attention": NEAR_AND_CHOSEN,
     "attention_of_chosen": CHOSEN_QUERIES,
     "window_attention": window_helper(grouped=False, both_sides=False),
@@ -209,4 +213,6 @@ def chosen_helpers(wanted: set[str], *, apart: bool = False) -> list[str]:
         names = names - {"grouped_linear"} | {"grouped_or_chosen_linear"}
     if "linear_recurrence_from" in names:
         names = names - {"linear_recurrence"}
+    if "blocked_attention_with_sink" in names:
+        names = names - {"attention_with_sink"}
     return [HELPERS[n] for n in HELPERS if n in names and (n in APART) == apart]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from ...compiler import ir
 from ..python.shapes import lower_flatten, lower_rename, lower_slice, lower_squeeze, lower_transpose, lower_unflatten
+from ..python.sinks import SinkSoftmax
 from ..python.write_body import BodyWriter
 from .attention import lower_attend
 from .cache.nodes import lower_cached_along, lower_cached_concat, lower_cached_pad, lower_keep
@@ -39,6 +40,7 @@ from .shapes import (
     lower_unfold,
     lower_unstack,
 )  # fmt: skip
+from .sinks import lower_sink_softmax
 from .stacks import lower_fold, lower_scan
 from .state_space import StateSpace, lower_state_space
 
@@ -78,6 +80,7 @@ LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     LinearStatistics: lower_linear_statistics,
     StateSpace: lower_state_space,
     MaskedBias: lower_masked_bias,
+    SinkSoftmax: lower_sink_softmax,
     ir.Call: lower_call,
     ir.Fold: lower_fold,
     ir.Scan: lower_scan,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ....compiler import ir
 from ....compiler.ir import Label, Region
 from ...python.attention_axes import dropout_rate
+from ...python.sinks import SinkSoftmax
 
 _OF_SEEN_KEYS = ("sum", "max", "logsumexp")
 """Reductions that do not depend on an order, nor on how many keys there are that nobody sees."""
@@ -44,7 +45,7 @@ def _treats_alike(node: ir.Node, key: Label, reductions: tuple[str, ...]) -> boo
             return node.over is not key
         case ir.Flatten():
             return key not in node.over
-        case ir.StackTensors():
+        case ir.StackTensors() | SinkSoftmax():
             return True
         case ir.Take():
             return key not in node.over
