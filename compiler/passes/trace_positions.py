@@ -318,10 +318,12 @@ class Tracer:
         return union((move(found, node.over, here, cause), move(found, node.over, wrapped, cause)))
 
     def take(self, node: ir.Take, env: Mapping[Value, Info]) -> Bounds:
-        found = _bounds(env, (node.x,))
+        own = {label: Label(label.name) for label in node.over}  # an index may run along an axis that is indexed too
+        found = tuple(b.each(lambda f: f.relabel(own)) for b in _bounds(env, (node.x,)))
         cause = Cause(f"indexing along `{_names(node.over)}`", node.span)
-        for label, index in zip(node.over, node.indices, strict=True):
-            axis = node.x.type.axis(label)
+        for outer, index in zip(node.over, node.indices, strict=True):
+            label = own[outer]
+            axis = Axis(label, node.x.type.axis(outer).size)
             if isinstance(index, Expr):
                 at = index if not positive(ZERO - index) else axis.size + index
                 found = move(found, label, number(at), cause)

@@ -116,6 +116,13 @@ NOT_CAUSAL = [
     ("z = rename(x, t = s)\nx = einsum(softmax(einsum(x, z, over = width), s), z, over = s)", "softmax", None),
     ("seen = index(s: t) <= index(t) + 1\nx = einsum(float(seen), rename(x, t = s), over = s)", "the sum over `s`", 1),
     ("x = x * x[t = -1]", "indexing", None),
+    ("first = index(width)\nx = x + x[t = first, width = first % 3]", "indexing", 7),
+    (
+        "q = unflatten(x, width = [h: 4, e: 2])\nc = mean(q, e)\nscore peek(s, h, i, j) = s + c[t = h, h = j % 2]\n"
+        "x = x + flatten(attend(q, q, q, causal, peek, over = t), [h, e], width)",
+        "indexing",
+        3,
+    ),
     ("x = where(x > 0, x[t = -1], x)", "indexing", None),
     ("x = where(x > 0, x, x[t = -1])", "indexing", None),
     ("order = argmax(x, width)\nx = x[t = order] + mean(x, t)", "mean", None),  # one way is unproved, the other refuted
