@@ -419,7 +419,7 @@ class _Verification:
         place = next((k for k, a in enumerate(value.type.axes) if a.size == size), None)
         if place is None or inputs[name].shape[axis] < 3:
             return None
-        readers = (self.interpret, *(lambda given, run=module: run(self.given(given)) for module in (self.torch, self.numpy)))
+        readers = (self.interpret, *(partial(self.read, module) for module in (self.torch, self.numpy)))
         whole = [read(inputs)[output] for read in readers]
         worst = 0.0
         for position in sorted({1, inputs[name].shape[axis] // 2}):  # near the start few heads, blocks or windows hide what reads too far
@@ -427,6 +427,10 @@ class _Verification:
             earlier = (*(slice(None),) * place, slice(position + 1))
             worst = max(worst, *(difference(read(changed)[output][earlier], a[earlier]) for read, a in zip(readers, whole, strict=True)))
         return worst
+
+    def read(self, module: TorchModule | NumpyModule, inputs: Inputs) -> Mapping[str, Array]:
+        """What a generated module gives for the interpreter's inputs."""
+        return module(self.given(inputs))
 
     # ------------------------------------------------ decoding
 
