@@ -419,7 +419,7 @@ class _Verification:
         place = next((k for k, a in enumerate(value.type.axes) if a.size == size), None)
         if place is None or inputs[name].shape[axis] < 3:
             return None
-        readers = (self.interpret, *(partial(self.read, module) for module in (self.torch, self.numpy)))
+        readers: tuple[Step, ...] = (self.interpret, *(partial(self.read, module) for module in (self.torch, self.numpy)))
         whole = [read(inputs)[output] for read in readers]
         worst = 0.0
         for position in sorted({1, inputs[name].shape[axis] // 2}):  # near the start few heads, blocks or windows hide what reads too far
