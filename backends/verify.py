@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compiler import ir
-from ..compiler.diagnostics import SpecError
+from ..compiler.diagnostics import Diagnostic, SpecError
 from ..compiler.dims import Sym
 from ..compiler.emit_with_cache import emit_with_cache
 from ..compiler.ir import Program
@@ -256,7 +256,11 @@ class _Verification:
     # ------------------------------------------------ outputs
 
     def interpret(self, inputs: Inputs, params: Mapping[str, Array] | None = None, dtype: str | None = None) -> dict[str, Array]:
-        return interpreter.run(self.program, params or self.params, inputs, dtype=dtype or self.dtype, under=self.under)
+        try:
+            return interpreter.run(self.program, params or self.params, inputs, dtype=dtype or self.dtype, under=self.under)
+        except interpreter.OutOfRangeError as error:
+            help = "keep it within 0 .. size - 1 (`clamp`), or make the axis longer; negative numbers count from the end"
+            raise SpecError([Diagnostic("E207", str(error), error.span, help=help)]) from error
 
     def outputs(self, name: str, inputs: Inputs) -> list[Row]:
         want = self.interpret(inputs)

@@ -3,6 +3,6 @@
 from .decode import Cache, init_cache
 from .execute import Trace, run
 from .parameters import Place, initial_params, layer_slots, places
-from .tensors import InterpreterError
+from .tensors import InterpreterError, OutOfRangeError
 
-__all__ = ["Cache", "InterpreterError", "Place", "Trace", "init_cache", "initial_params", "layer_slots", "places", "run"]
+__all__ = ["Cache", "InterpreterError", "OutOfRangeError", "Place", "Trace", "init_cache", "initial_params", "layer_slots", "places", "run"]

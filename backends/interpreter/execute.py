@@ -19,7 +19,7 @@ from ...grammar.frozen import frozen, mutable
 from . import decode, operations
 from .decode import Cache
 from .parameters import Assignment, layer_slots, places, whole
-from .tensors import Array, InterpreterError, Tensor
+from .tensors import Array, InterpreterError, OutOfRangeError, Tensor
 
 _Kind = TypeVar("_Kind", ir.Child, ir.Stack, ir.Bank)
 
@@ -135,6 +135,9 @@ class Frame:
                 continue
             try:
                 self.node(node)
+            except OutOfRangeError as error:
+                error.span = error.span or node.span
+                raise
             except (InterpreterError, ValueError, IndexError, KeyError) as error:
                 if isinstance(error, InterpreterError) and " at line " in str(error):
                     raise

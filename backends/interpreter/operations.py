@@ -14,7 +14,7 @@ from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import REST, Label, Operand, Value
 from . import functions
-from .tensors import Array, InterpreterError, Tensor, sizes, union
+from .tensors import Array, InterpreterError, OutOfRangeError, Tensor, sizes, union
 
 if TYPE_CHECKING:
     from .execute import Frame
@@ -207,7 +207,7 @@ def take(frame: Frame, node: ir.Take) -> Tensor:
 def _within(index: Array, size: int, label: Label) -> Array:
     """The index, counted from the end where it is negative."""
     if index.size and (index.min() < -size or index.max() >= size):
-        raise InterpreterError(f"the index {index.min()} .. {index.max()} lies outside the axis {label} of {size}")
+        raise OutOfRangeError(f"the index runs from {index.min()} to {index.max()}, and the axis `{label}` has {size} entries")
     return np.where(index < 0, index + size, index)
 
 

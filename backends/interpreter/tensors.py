@@ -8,12 +8,19 @@ from numpy.typing import NDArray
 
 from ...compiler.ir import Label
 from ...grammar.frozen import frozen
+from ...grammar.tree import Span
 
 Array = NDArray[Any]
 
 
 class InterpreterError(Exception):
     """The IR or what it was given is wrong: a shape that is not what the type says, a missing parameter, a size without a value."""
+
+
+class OutOfRangeError(InterpreterError):
+    """A spec reads an axis where it has no entry; `span` is where it says so, once a node has been blamed."""
+
+    span: Span | None = None
 
 
 @frozen

@@ -15,7 +15,7 @@ from xfc.backends.verify_inputs import changed_after, input_sets
 from xfc.backends.verify_report import Report, Row
 from xfc.backends.verify_shrink import shrink, unshrunk
 from xfc.compiler import ir
-from xfc.compiler.diagnostics import Diagnostics
+from xfc.compiler.diagnostics import Diagnostics, SpecError
 from xfc.compiler.elaborate import elaborate_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,3 +175,20 @@ model m(vocab = 11, d_model = 8)(input_ids: [b, t] int in vocab) -> (y: [b, t, d
     assert not report.ok
     assert all(np.isnan(row.error) for row in report.rows)
     assert [text.split(": ")[0] for text in report.parted] == [f"the definition gives NaN from `attend` in stack.0, {spec}:8"]
+
+
+def test_an_index_beyond_its_axis_is_said_where_the_spec_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "m.xf"
+    path.write_text(
+        "model m(vocab = 7, d = 4)(input_ids: [b, t] int in vocab) -> (y: [b, t, d]):\n"
+        "    embed = embedding(vocab, d)\n"
+        "    x = embed(input_ids)\n"
+        "    table = param([places: 4])\n"
+        "    score near(s, i, j) = s + table[places = i - j]\n"
+        "    return attend(x, x, x, causal, near, over = t)\n"
+    )
+    with pytest.raises(SpecError) as raised:
+        verify(elaborated(path), seed=1)
+    (found,) = raised.value.diagnostics
+    assert found.code == "E207" and found.span is not None and found.span.line_column()[0] == 5, found
+    assert "`places` has 4 entries" in found.message and found.help is not None and "clamp" in found.help
