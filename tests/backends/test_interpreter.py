@@ -222,7 +222,7 @@ def test_take_replaces_the_axis_and_aligns() -> None:
         lambda b, v, i, j: b.take(v, [T, D], [i, j], SPAN), (X, x), (value(K, dtype="int"), rows), (value(K, dtype="int"), columns)
     )
     np.testing.assert_array_equal(both, x[:, rows, columns])
-    with pytest.raises(InterpreterError, match="outside the axis"):
+    with pytest.raises(InterpreterError, match=r"the axis `\w+` has \d+ entries"):
         compute(lambda b, v, i: b.take(v, [D], [i], SPAN), (value(D, E), table), (value(B, T, dtype="int"), index + 3))
 
 
