@@ -194,16 +194,22 @@ class Bodies(Evaluator):
         places = [recipe.span, *(thunk.node.span for thunk in recipe.arguments.values())]
         return next((p for p in places if p is not None and not self.diagnostics.is_shipped(p)), span)
 
-    def bind_inputs(
-        self, component: tree.Component, frame: Frame, args: Sequence[Static], span: tree.Span, rests: list[tuple[ir.Axis, ...]] | None
-    ) -> None:
+    def count_inputs(self, component: tree.Component, args: Sequence[Static], span: tree.Span) -> None:
+        """As many arguments as there are inputs (E345)."""
         wanted = component.inputs
         required = sum(1 for i in wanted if i.default is None)
+        unapplied = f"without parentheses it is passed on: `{component.name.id}`" if component.kind == "fn" and not args else None
         if not required <= len(args) <= len(wanted):
             count = str(len(wanted)) if required == len(wanted) else f"{required} to {len(wanted)}"
             shown = ", ".join(i.name.id for i in wanted)
             raise self.error("E345", f"`{component.name.id}` is applied to {count} tensor{'s' if count != '1' else ''} ({shown}), found {len(args)}", span,
-                             Note("declared here", component.name.span), remedy=_two_lists(component))  # fmt: skip
+                             Note("declared here", component.name.span), remedy=_two_lists(component) or unapplied)  # fmt: skip
+
+    def bind_inputs(
+        self, component: tree.Component, frame: Frame, args: Sequence[Static], span: tree.Span, rests: list[tuple[ir.Axis, ...]] | None
+    ) -> None:
+        self.count_inputs(component, args, span)
+        wanted = component.inputs
         for declared, value in zip(wanted, args, strict=False):
             if isinstance(value, ir.Value) and declared.axes is not None:
                 value = self.bind_axes(component, declared.name, declared.axes, value, frame, span, rests)

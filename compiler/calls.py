@@ -63,7 +63,7 @@ class Calls(Applier):
     def call_recipe(self, node: tree.Call, recipe: Recipe, frame: Frame) -> Static:
         """Naming (hyperparameters) or applying (tensors): told apart by the first argument."""
         component = recipe.component
-        if component.kind == "fn" or (component.kind in INDEX_KINDS and not component.parameters):
+        if component.kind == "fn" or (component.kind in INDEX_KINDS and not component.parameters and node.arguments):
             if frame.builder is None:
                 return self.static_function(recipe, node, frame)
             args, named = self.arguments(node, frame)
@@ -81,6 +81,7 @@ class Calls(Applier):
         """A `fn` of numbers, in an argument."""
         inner = Frame(None, None, recipe.name)
         args, _ = self.arguments(node, frame)
+        self.count_inputs(recipe.component, args, node.span)
         for declared, value in zip(recipe.component.inputs, args, strict=False):
             inner.names[declared.name.id] = value
         found = self.execute(recipe.component.body, inner)
