@@ -116,7 +116,9 @@ def _attend(a: Args) -> Static:
     feature = q.type.axes[-1].label
     scores = scores_type(q.type, k.type, query, k_axis, fresh, feature)
     values = {name: a.e.evaluate(node, a.frame) if node is not None and name != "over" else NONE for name, node in nodes.items()}
-    scale: ir.Operand = const(1) if values["scale"] is NONE or nodes["scale"] is None else a.e.operand(nodes["scale"], a.frame)
+    scale: ir.Operand = const(1)
+    if nodes["scale"] is not None and values["scale"] is not NONE:
+        scale = a.e.operand_of(values["scale"], nodes["scale"], a.frame)
     named = {name: node.id if isinstance(node, tree.Name) else name for name, node in nodes.items()}
     score, mask, weights = values["score"], values["mask"], values["weights"]
     if isinstance(weights, Builtin) and weights.name == "softmax":

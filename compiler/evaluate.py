@@ -102,7 +102,10 @@ class Evaluator(Names):
                 raise self.error("E325", f"a tensor is needed here, found {describe(value)}", span)
 
     def operand(self, node: tree.Expr, frame: Frame) -> ir.Operand:
-        value = self.evaluate(node, frame)
+        return self.operand_of(self.evaluate(node, frame), node, frame)
+
+    def operand_of(self, value: Static, node: tree.Expr, frame: Frame) -> ir.Operand:
+        """What an expression was evaluated to, as a tensor or a number."""
         match value:
             case ir.Value() | Expr():
                 return value

@@ -9,6 +9,7 @@ from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.ir import Label, Value
 from .attention_axes import attend_axes
+from .blocks import is_by_blocks
 from .sinks import SinkSoftmax
 
 Hidden = Literal["lowest", "zero", "any"]
@@ -28,11 +29,10 @@ def _is_alike(node: ir.Attend, region: ir.Region | None, hidden: Hidden) -> bool
     found: dict[Value, Hidden] = {region.params[0]: hidden}
     for inner in region.body:
         read = list(ir.operands(inner))
-        if any(outer & set(v.type.labels) for v in read if v not in found):
+        moves = any(v in found for v in read)
+        if any(outer & set(v.type.labels) and not is_by_blocks(v) for v in (read if moves else inner.outs) if v not in found):
             return False
-        if not any(v in found for v in read):
-            if any(outer & set(v.type.labels) for v in inner.outs):
-                return False
+        if not moves:
             continue
         kind = _kind(inner, found, outer, node.key)
         if kind is None:

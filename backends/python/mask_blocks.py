@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...compiler import ir
-from ...compiler.dims import Expr, Sym, sym
-from ...compiler.ir import Axis, Label, Node, Type, Value
+from ...compiler.dims import Expr, sym
+from ...compiler.ir import Axis, Node, Type, Value
 from ...grammar.frozen import frozen
-from .attention_axes import attend_axes, has_score, is_native
+from .attention_axes import additive_bias, attend_axes, has_score, is_native
+from .blocks import BLOCK, SIZE, SPAN, is_by_blocks
 from .hidden_keys import may_leave_out
-
-BLOCK = Axis(Label("block"), sym(Sym(name="blocks")))
-SIZE, SPAN = sym(Sym(name="size")), sym(Sym(name="span"))
 
 
 @frozen(kw_only=True, eq=False)
@@ -28,11 +26,13 @@ class Blocked:
 
 def lies_in_order(node: ir.Attend, module: ir.Module, program: ir.Program) -> bool:
     """Whether each slot of a sequence attends to the slots of the same sequence, which are at hand or kept as they are, by scores that
-    know no slots."""
+    know no slots, or count them by blocks."""
     axes = attend_axes(node)
-    if len(axes.batch) != 1 or not axes.heads or not isinstance(node.scale, Expr):
+    if len(axes.batch) != 1 or not axes.heads:
         return False
-    if has_score(node) if is_native(node) else not may_leave_out(node):
+    if isinstance(node.scale, Value) and {*axes.batch, node.query, node.key, node.k_axis} & {*node.scale.type.labels}:
+        return False
+    if not (_adds_blocks(node) if is_native(node) else may_leave_out(node)):
         return False
     if any(node.k.type.has(label) != node.v.type.has(label) for label in axes.heads):
         return False
@@ -46,6 +46,12 @@ def lies_in_order(node: ir.Attend, module: ir.Module, program: ir.Program) -> bo
         return False
     made = {out: n for n in module.body for out in n.outs}
     return all(isinstance(kept := made.get(v), ir.Keep) and kept.window is not None for v in (node.k, node.v))
+
+
+def _adds_blocks(node: ir.Attend) -> bool:
+    """Whether a kernel's scores are as they are, or get something that is counted by blocks."""
+    added = additive_bias(node.score) if node.score is not None and has_score(node) else None
+    return not has_score(node) or (added is not None and is_by_blocks(added[0]))
 
 
 def is_whole(size: Expr) -> bool:

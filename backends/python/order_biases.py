@@ -100,9 +100,12 @@ def _of_bias(node: ir.Attend) -> tuple[Value, tuple[Label, ...]] | None:
 def _turned_inside(node: ir.Attend, bias: Value, labels: tuple[Label, ...]) -> ir.Attend:
     """The same where the score itself makes what it adds."""
     assert node.score is not None
-    mapping = {bias: Value(_ordered(bias.type, labels), bias.hint, bias.span)}
-    if not any(bias in n.outs and isinstance(n, ANY_ORDER) for n in node.score.body):
+    made: dict[Value, ir.Node] = {n.out: n for n in node.score.body if isinstance(n, ANY_ORDER)}
+    if bias not in made:
         return node
+    wanted = {bias: labels}
+    _pass_back(wanted, {*made}, made)
+    mapping = {old: Value(_ordered(old.type, order), old.hint, old.span) for old, order in wanted.items()}
     score = ir.replace_region(node.score, mapping)
     return replace(node, score=replace(score, body=tuple(replace(n, outs=tuple(mapping.get(v, v) for v in n.outs)) for n in score.body)))
 

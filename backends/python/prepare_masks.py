@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Literal
 
@@ -12,12 +12,15 @@ from ...compiler.dims import ONE, ZERO, Expr, Sym, sym
 from ...compiler.ir import REST, Axis, Label, Type, Value
 from ...grammar.frozen import frozen, mutable
 from .attention_axes import Causal, Predicate, attend_axes, has_score, is_native, mask_kind
+from .blocks import BLOCK
 from .copy_nodes import Copier
 from .find_sites import Sites, find_sites
-from .mask_blocks import BLOCK, in_blocks, is_whole, lies_in_order
+from .mask_blocks import in_blocks, is_whole, lies_in_order
 from .sinks import has_kernel_with_sink
 
 Absent = Literal["all", "causal", "tensor"]
+Extent = tuple[Band, Expr | None, Expr]
+"""Of a window by blocks: its band, the window of the ring that keys lie in after a first call, and how many queries there are."""
 
 
 @frozen(kw_only=True, eq=False)
@@ -44,6 +47,10 @@ class Window:
     band: Band
     ring: Expr | None
     rows: Expr
+
+    @property
+    def extent(self) -> Extent:
+        return self.band, self.ring, self.rows
 
 
 @mutable
@@ -89,17 +96,31 @@ def can_hoist(program: ir.Program) -> Callable[[ir.Attend, ir.Module], bool]:
     return lambda node, module: node.mask is not None and preparation.recipe(node, module) is not None
 
 
+def read_blocks(program: ir.Program, sites: Sites) -> Callable[[ir.Attend, ir.Module], Extent | None]:
+    """Over which blocks the mask of an Attend, in its module, will be made; none if it will not."""
+    preparation = _Preparation(program, sites, for_kernels=True)
+
+    def read(node: ir.Attend, module: ir.Module) -> Extent | None:
+        recipe = preparation.recipe(node, module) if node.mask is not None and preparation.is_made_outside(node) else None
+        return None if recipe is None or recipe.band is None else (recipe.band, recipe.window, recipe.rows)
+
+    return read
+
+
 Choose = Callable[[ir.Attend, ir.Module], bool]
 
 
-def prepare_masks(program: ir.Program, for_kernels: bool = False, by_index: Choose | None = None) -> tuple[ir.Program, Masks]:
+def prepare_masks(
+    program: ir.Program, for_kernels: bool = False, by_index: Choose | None = None, windows: Sequence[Window] = ()
+) -> tuple[ir.Program, Masks]:
     """Move masks out to the model.
 
     Requires: a verified program. Ensures: each Attend has no mask, exactly the causal one, a tensor from outside (which may be none where
     `maybe_none` says so), or a predicate that reads what its layer makes. `for_kernels`: a mask that hides what is outside a
     band is made over blocks of queries and the keys around each (`blocked`), and one beside a bias may be none too.
-    `by_index`: whether a mask and a score can be functions of indices. Leaves alone: what the masks mean."""
-    return _Preparation(program, find_sites(program.root), for_kernels, by_index).run()
+    `by_index`: whether a mask and a score can be functions of indices; `windows`: slots by blocks that something else than masks reads.
+    Leaves alone: what the masks mean."""
+    return _Preparation(program, find_sites(program.root), for_kernels, by_index, {w.extent: w for w in windows}).run()
 
 
 @mutable
@@ -108,12 +129,15 @@ class _Preparation:
     sites: Sites
     for_kernels: bool = False
     by_index: Choose | None = None
+    windows: Mapping[Extent, Window] = field(default_factory=dict)
     masks: Masks = field(default_factory=Masks)
     wanted: dict[int, list[tuple[Value, _Recipe]]] = field(default_factory=dict)  # by id of a rewritten module: its new inputs
     done: dict[int, ir.Module] = field(default_factory=dict)
 
     def run(self) -> tuple[ir.Program, Masks]:
         root = self.visit(self.program.root)
+        counted = [n for window in self.windows.values() for n in self.count(window)]
+        root = replace(root, body=(*counted, *root.body)) if counted else root
         self._collect_exclusive(root)
         return replace(self.program, root=root), self.masks
 
@@ -228,7 +252,7 @@ class _Preparation:
             return None
         if not self.shown_sizes(free) >= {s for a in region.result.type.axes for s in a.size.symbols if s.value is None}:
             return None
-        window = _ring(node, original)
+        window = ring_of(node, original)
         body, terms = conjunction(region, window is not None)
         defaults = {v: d for v in free if (d := self.default(original, v)) is not None}
         given = frozenset(k for k, t in enumerate(terms) if _reads(t, body, defaults) and _constant(t, body, defaults) is True)
@@ -305,8 +329,12 @@ class _Preparation:
         assert span is not None
         slots: list[ir.Node] = [ir.Index(outs=(v,), span=span, slot=True) for v in (recipe.query, recipe.key)]
         if recipe.band is not None:
-            window = Window(query=recipe.query, key=recipe.key, band=recipe.band, ring=recipe.window, rows=recipe.rows)
-            self.masks.windows |= {recipe.query: window, recipe.key: window}
+            own = Window(query=recipe.query, key=recipe.key, band=recipe.band, ring=recipe.window, rows=recipe.rows)
+            window = self.windows.get(own.extent, own)
+            slots = self.count(window)
+            if window is not own:
+                pairs = ((window.query, own.query), (window.key, own.key))
+                slots += [ir.Rename(outs=(b,), span=span, x=a, old=a.type.labels[1:], new=b.type.labels[1:]) for a, b in pairs]
         elif recipe.window is not None:
             self.masks.rings[recipe.key] = recipe.window
         nodes = (*slots, *recipe.body)
@@ -324,6 +352,13 @@ class _Preparation:
         )  # fmt: skip
         last = ir.Elementwise(outs=(value,), span=span, function="and", args=recipe.terms)
         return [*nodes, last]
+
+    def count(self, window: Window) -> list[ir.Node]:
+        """The slots of a window, for the writer to make."""
+        self.masks.windows |= {window.query: window, window.key: window}
+        span = window.query.span
+        assert span is not None
+        return [ir.Index(outs=(v,), span=span, slot=True) for v in (window.query, window.key)]
 
     def _collect_exclusive(self, root: ir.Module) -> None:
         inside = {n for plan in self.masks.made.values() for n in plan.nodes} | {n for n in root.body if n.outs[0] in self.masks.made}
@@ -351,7 +386,7 @@ def _blocked(recipe: _Recipe, node: ir.Attend) -> _Recipe:
     return replace(recipe, query=query, key=key, body=found.body, terms=found.terms, form=form, band=band, causal=one_side)
 
 
-def _ring(node: ir.Attend, module: ir.Module) -> Expr | None:
+def ring_of(node: ir.Attend, module: ir.Module) -> Expr | None:
     """The window of the ring that keys lie in, if they do: keys are made of what is kept, one for one."""
     made = _made(module.body)
     value: Value | None = node.k

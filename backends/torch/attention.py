@@ -22,6 +22,7 @@ from ..python.attention_axes import (
     is_native,
     mask_kind,
 )  # fmt: skip
+from ..python.blocks import BLOCK, beside_scores, is_by_blocks
 from ..python.code import Assign, Attribute, Binary, Block, Choice, Code, Subscript, Text, Unary, Var, call, method, number
 from ..python.layouts import Dim, Layout, Tensor, flat, has, sizes_of
 from ..python.sinks import has_kernel_with_sink, sink_of
@@ -93,9 +94,10 @@ def lower_native(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
     sparse = near_and_chosen(node, axes)
     condition = None if sparse is not None else chosen_queries(w, node, axes)
     shared = not axes.key_heads and bool(axes.heads) and len(batch) == 1 and _grows(w, node)
-    shared = shared and (_plain_bias(node) or (w.few and _is_plain(node)))
-    grouped = axes.grouped and _grows(w, node) and not drops
-    grouped = grouped and not shared and sparse is None and condition is None and (blocked or (len(batch) == 1 and not has_score(node)))
+    biased = has_score(node) or (isinstance(kind, Given) and kind.value.type.dtype != "bool")
+    shared = shared and not (blocked and biased) and (_plain_bias(node) or (w.few and _is_plain(node)))
+    grouped = axes.grouped and _grows(w, node) and not drops and not biased
+    grouped = grouped and not shared and sparse is None and condition is None and (blocked or len(batch) == 1)
     before = (*batch, (node.query,), *_dims(axes.heads)) if grouped else (*batch, *_dims(axes.heads), (node.query,))
     rows, layout = (*before, (node.feature,)), (*before, axes.features)
     early = scales_early(node, rows)
@@ -183,7 +185,8 @@ def added_bias(w: BodyWriter, node: ir.Attend, score: ir.Region, layout: Layout)
     value, negative = added
     t = w.read(value)
     bias = across(w, t, layout)
-    if len(layout) == 4 and not has(t.layout, layout[0][0]) and any(has(t.layout, x) for x in layout[1]):
+    by_blocks = has(layout, BLOCK.label)
+    if (by_blocks or len(layout) == 4) and not has(t.layout, layout[0][0]) and any(has(t.layout, x) for x in layout[1]):
         bias = Subscript(bias, (Text("None"),))  # the fused kernels take two axes or four
     return to_dtype(w, Unary("-", bias) if negative else bias, value.type.dtype, node.q.type.dtype)
 
@@ -252,8 +255,9 @@ def across(w: BodyWriter, t: Tensor, layout: Layout) -> Code:
 
 
 def mask_arguments(w: BodyWriter, node: ir.Attend, axes: AttendAxes, batch: Layout) -> dict[str, Code]:
-    layout = (*batch, *_dims(axes.heads), (node.query,), (node.key,))
     kind = mask_kind(node.mask)
+    blocks = ((BLOCK.label,),) if isinstance(kind, Given) and kind.value in w.blocked else ()
+    layout = (*batch, *_dims(axes.heads), *blocks, (node.query,), (node.key,))
     if node.score is not None and has_score(node) and additive_bias(node.score) is not None:
         return {"attn_mask": bias_with_mask(w, node, node.score, layout)}
     match kind:
@@ -377,13 +381,29 @@ def lower_written(w: BodyWriter, node: ir.Attend, axes: AttendAxes) -> None:
         score_inputs(w, node, node.score)
         w.see(node.score.params[0])
         w.env[node.score.params[0]] = scores
-        w.write(node.score.body)
+        write_score_body(w, node.score, layout, q)
         scores = Tensor(w.spread(w.read(node.score.result), layout), layout)
     weights = _weights(w, node, layout, scores, mask_tensor(w, node, layout) if keep is None else keep)
     code: Code = Binary("@", to_dtype(w, weights, "float32", node.v.type.dtype), v)
     if keep is not None:
         code = call("join_blocks", code, w.number(node.q.type.axis(node.query).size))
     w.define(node.out, code, (*batch, (node.query,), axes.features))
+
+
+def write_score_body(w: BodyWriter, score: ir.Region, layout: Layout, q: Code) -> None:
+    """What a score does; what it reads beside the scores, where that is counted by blocks, is first cut as the scores are."""
+    counted = [v for v in beside_scores(score) if is_by_blocks(v)]
+    first = ir.made_by(score.body, counted)
+    w.write([n for n in score.body if n in first])
+    for value in counted:
+        w.helpers.add("blocks_of_bias")
+        whole = (*layout[:-2], (BLOCK.label,), *layout[-2:])
+        t = w.read(value)
+        code = across(w, t, whole)
+        missing = next(k for k, dim in enumerate(whole) if any(has(t.layout, label) for label in dim))
+        code = Subscript(code, (NONE,) * missing) if missing else code
+        w.env[value] = Tensor(w.temporary(call("blocks_of_bias", code, call("len", q)), "bias", hint=value.hint), layout)
+    w.write([n for n in score.body if n not in first])
 
 
 def by_blocks(w: BodyWriter, node: ir.Attend, mask: Given, q: Code, axes: AttendAxes) -> tuple[Code, Tensor, Tensor, Code]:

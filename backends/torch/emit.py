@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from ...compiler import ir
 from ...compiler.dims import Expr
 from ...compiler.passes.remove_dead_nodes import remove_dead_nodes
+from ..python.block_biases import block_biases
 from ..python.checkpoint_table import checkpoint_view, write_checkpoint
 from ..python.code import Code, Text, number, render
 from ..python.count_parameters import count_layers, count_parameters, readable_count, widths
@@ -51,9 +52,10 @@ def emit(program: ir.Program, *, flex: bool = False, fuse: bool = False) -> str:
 
     Raises SpecError (E601) where this backend cannot write an operation."""
     given = program
-    program, kept = prepare_cache(read_sinks(order_biases(keep_whole_axes(inline_functions(program)))))
-    program, masks = prepare_masks(program, for_kernels=True, by_index=find_by_index(program) if flex else None)
-    program = thread_slots(join_biases(program, masks.by_index))
+    program, kept = prepare_cache(read_sinks(order_biases(keep_whole_axes(inline_functions(program)))), by_blocks=not flex)
+    program, windows = (program, ()) if flex else block_biases(program)
+    program, masks = prepare_masks(program, for_kernels=True, by_index=find_by_index(program) if flex else None, windows=windows)
+    program = thread_slots(join_biases(program, masks))
     program = read_states_by_chunks(chunk_losses(read_statistics(name_parameters(keep_of_slots(remove_dead_nodes(program))))))
     program, fused = fuse_linear_maps(program) if fuse else (program, {})
     program, merged = merge_heads(program)

@@ -11,7 +11,7 @@ IMPORTED = (
 )  # fmt: skip
 MODEL = ("Config", "Model", "Output", "init_weights", "check_choice", "choose")
 COMPUTING = (
-    "float32", "linear_recurrence", "grouped_attention", "shared_attention", "window_attention", "centred_attention", "window_blocks", "cut_by_blocks", "join_blocks",
+    "float32", "linear_recurrence", "grouped_attention", "shared_attention", "window_attention", "centred_attention", "window_blocks", "cut_by_blocks", "blocks_of_bias", "join_blocks",
     "GroupedLinear", "FusedLinear", "FusedGroupedLinear", "grouped_mm", "matmul_by_expert", "weight_gradient", "backward",
     "route", "pairwise", "stacked", "member", "feature_state_space", "kept_since", "kept_until_end", "recurrence_by_parts",
     "state_space", "outer_sums", "by_rows", "computed_once", "cross_entropy", "LinearCrossEntropy", "linear_cross_entropy", "BiasedCrossEntropy", "biased_cross_entropy",

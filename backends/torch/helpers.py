@@ -12,7 +12,7 @@ from .sinks import SOFTMAX_WITH_SINK, attention_with_sink
 from .state_space import BY_FEATURE
 from .state_space import HELPER as STATE_SPACE
 from .state_space import SUMS as OUTER_SUMS
-from .windows import CUT_BY_BLOCKS, JOIN_BLOCKS, WINDOW_BLOCKS, window_helper
+from .windows import BLOCKS_OF_BIAS, CUT_BY_BLOCKS, JOIN_BLOCKS, WINDOW_BLOCKS, window_helper
 
 HELPERS = {
     "float32": '''def float32(x: Tensor) -> Tensor:
@@ -47,6 +47,7 @@ HELPERS = {
     return y.transpose(1, 2)''',
     "window_blocks": WINDOW_BLOCKS,
     "cut_by_blocks": CUT_BY_BLOCKS,
+    "blocks_of_bias": BLOCKS_OF_BIAS,
     "join_blocks": JOIN_BLOCKS,
     "softmax_with_sink": SOFTMAX_WITH_SINK,
     "attention_with_sink": attention_with_sink(blocks=False),

@@ -9,11 +9,14 @@ from typing import cast
 from ...compiler import ir
 from ...compiler.dims import ONE
 from ...compiler.ir import REST, Axis, Label, Module, Node, Program, Type, Value
+from ...compiler.operations_base import product
 from ...grammar.frozen import frozen
 from ..python.attention_axes import AttendAxes, Given, additive_bias, attend_axes, has_score, is_native, mask_kind
+from ..python.blocks import BLOCK, is_by_blocks
 from ..python.code import Binary, Choice, Code, Subscript, Text, Unary, Var, method, number
 from ..python.copy_nodes import Copier
-from ..python.layouts import Layout
+from ..python.layouts import Layout, declared
+from ..python.prepare_masks import Masks
 from ..python.write_body import BodyWriter
 from .pointwise import to_dtype
 
@@ -42,18 +45,18 @@ class _Wanted:
         return (last.bias, last.mask, last.negative) if len(self.nodes) == 1 else self
 
 
-def join_biases(program: Program, apart: Collection[Value] = ()) -> Program:
+def join_biases(program: Program, masks: Masks) -> Program:
     """Requires: masks that the model can make are made. Ensures: where a kernel's score adds a tensor and its mask is a tensor, both the same
-    for all layers of a stack, the layers are given the sum of both. Leaves alone: everything else, masks that stay `apart`, and inputs that
-    nothing reads any more."""
+    for all layers of a stack, the layers are given the sum of both; by blocks it is a mask (`masks`) of numbers, and there is no score. Leaves
+    alone: everything else, masks that may be functions of indices, and inputs that nothing reads any more."""
     if not any(isinstance(n, ir.Attend) and n.score is not None for m in ir.walk(program.root) for n in m.body):
         return program
-    return replace(program, root=_Joining(program.root, apart).visit(program.root))
+    return replace(program, root=_Joining(program.root, masks).visit(program.root))
 
 
 class _Joining:
-    def __init__(self, root: Module, apart: Collection[Value]) -> None:
-        self.root, self.apart = root, apart
+    def __init__(self, root: Module, masks: Masks) -> None:
+        self.root, self.masks = root, masks
         self.sites: dict[int, list[tuple[Module, Node, int]]] = {}  # where a module is applied: by whom, how, as which slot
         for owner in ir.walk(root):
             for node in owner.body:
@@ -103,7 +106,9 @@ class _Joining:
 
         def given(want: _Wanted) -> Value:
             """The input for this; the same for what is the same."""
-            return wanted.setdefault(want.key(), (want, Value(want.result.type, "bias", want.result.span)))[1]
+            _, value = wanted.setdefault(want.key(), (want, Value(want.result.type, "bias", want.result.span)))
+            self.masks.blocked |= {want.result, value} if is_by_blocks(value) else set()
+            return value
 
         for node in module.body:
             match node:
@@ -144,11 +149,16 @@ class _Joining:
     def joined(self, node: ir.Attend, module: Module) -> _Wanted | None:
         """The nodes that make one tensor of bias and mask, if these are the same for all layers."""
         kind, score = mask_kind(node.mask), node.score
-        if not isinstance(kind, Given) or kind.value in self.apart or score is None or not has_score(node) or not is_native(node):
+        if not isinstance(kind, Given) or kind.value in self.masks.by_index or score is None or not has_score(node) or not is_native(node):
             return None
         found = additive_bias(score)
         axes = attend_axes(node)
-        if found is None or not axes.key_heads or not {*axes.heads} & {*found[0].type.labels} or not self.is_invariant(module, kind.value):
+        if (
+            found is None
+            or (not axes.key_heads and not is_by_blocks(found[0]))
+            or not {*axes.heads} & {*found[0].type.labels}
+            or not self.is_invariant(module, kind.value)
+        ):
             return None
         inside = {v for n in score.body for v in n.outs}
         nodes = [n for n in score.body if n.out is not score.result]
@@ -181,6 +191,11 @@ def _masked(node: ir.Attend, found: tuple[Value, bool], mask: Value) -> MaskedBi
     there = {*bias.type.labels, *mask.type.labels}
     sizes = {a.label: a.size for v in (node.q, node.k) for a in v.type.axes}
     sizes[node.key] = node.k.type.axis(node.k_axis).size
+    if is_by_blocks(bias):
+        heads = Axis(Label("heads"), product(a for a in node.q.type.axes if a.label in axes.heads))
+        batch = tuple(Axis(x, sizes[x] if x in there else ONE) for x in axes.batch)
+        kind = Type((*batch, heads, *mask.type.axes[mask.type.labels.index(BLOCK.label) :]), node.q.type.dtype)
+        return MaskedBias(outs=(Value(kind, "bias", node.span),), span=node.span, bias=bias, negative=negative, mask=mask, heads=axes.heads)
     order = (*axes.batch, *axes.heads, node.query, node.key)
     always = (*whole_batch(axes, there), node.query, node.key)
     kind = Type(tuple(Axis(x, sizes[x] if x in there else ONE) for x in order if x in there or x in always), node.q.type.dtype)
@@ -193,8 +208,12 @@ def whole_batch(axes: AttendAxes, there: Collection[Label]) -> tuple[Label, ...]
 
 
 def _with_bias(node: ir.Attend, bias: Value) -> ir.Attend:
-    """The same attention, whose score adds the bias alone."""
+    """The same attention, whose score adds the bias alone; by blocks, whose mask is the bias."""
     assert node.score is not None
+    if is_by_blocks(bias) and node.mask is not None:
+        kind = mask_kind(node.mask)
+        assert isinstance(kind, Given)
+        return replace(node, mask=ir.replace_region(node.mask, {kind.value: bias}), score=None)
     s, last = node.score.params[0], node.score.result
     add = ir.Elementwise(outs=(Value(last.type, "", node.span),), span=node.span, function="add", args=(s, bias))
     return replace(node, mask=None, score=ir.Region(params=node.score.params, body=(add,), result=add.out))
@@ -214,6 +233,15 @@ def lower_masked_bias(w: BodyWriter, node: ir.Node) -> None:
 
     joined = cast(MaskedBias, node)
     labels = joined.out.type.labels
+    if is_by_blocks(joined.out):
+        order = (labels[:1], joined.heads, *((label,) for label in labels[2:]))
+        bias = across(w, w.read(joined.bias), order)
+        bias = to_dtype(w, Unary("-", bias) if joined.negative else bias, joined.bias.type.dtype, joined.out.type.dtype)
+        if not joined.bias.type.has(labels[0]):
+            bias = Subscript(bias, (Text("None"),))
+        code: Code = method(bias, "masked_fill", Unary("~", w.read(joined.mask).code), number(float("-inf")))
+        w.define(joined.out, code, declared(joined.out.type), kind="bias")
+        return
     heads = tuple(x for x in labels if x in joined.heads)
     at = labels.index(heads[0])
     layout: Layout = (*((x,) for x in labels[:at]), heads, *((x,) for x in labels[at + len(heads) :]))
@@ -223,7 +251,7 @@ def lower_masked_bias(w: BodyWriter, node: ir.Node) -> None:
     if lead := at - sum(x in joined.bias.type.labels for x in labels[:at]):
         bias = Subscript(bias, (Text("None"),) * lead)  # heads are told apart by their place, and the fused kernels want all four
     bias = w.temporary(bias, "bias", hint="bias") if joined.mask in w.maybe_none and not isinstance(bias, Var) else bias
-    code: Code = method(bias, "masked_fill", Unary("~", mask), number(float("-inf")))
+    code = method(bias, "masked_fill", Unary("~", mask), number(float("-inf")))
     if joined.mask in w.maybe_none:
         code = Choice(Binary("is", mask, Text("None")), bias, code)
     w.define(joined.out, code, layout, kind="bias")

@@ -75,8 +75,60 @@ model small(d = 8)(input_ids: [b, t] int in 17, attention_mask: [b, t] int = 1) 
     layers = 2 of heads_mixed
     return layers(embed(input_ids))
 """
+ALIBI = DECODER.replace("rotate = rope)", "score = alibi(heads = 4))")
+OWN_TABLES = DECODER.replace(
+    "rotate = rope)", "score = bucketed_bias(heads = 4, max_distance = 9, buckets = 8, bidirectional = false, gain = 0.5))"
+)
+SHARED_TABLE = """
+mask near(width)(i, j) = abs(i - j) <= width
+
+component layer(distance)(x: [b, t, d]) -> [b, t, d]:
+    inner = grouped_query(heads = 4, kv_heads = 2, mask = {mask} and padding, score = distance)
+    return x + inner(x)
+
+component stacked(distance)(x: [b, t, d]) -> [b, t, d]:
+    shared distance = distance
+    layers = 2 of layer(distance)
+    return layers(x)
+
+model small(d = 8)(input_ids: [b, t] int in 17, attention_mask: [b, t] int = 1) -> (y):
+    embed = embedding(17, d)
+    layers = stacked(bucketed_bias(heads = 4, max_distance = 9, buckets = 8, bidirectional = {both}))
+    return layers(embed(input_ids))
+"""
+LATER_TABLE = SHARED_TABLE.format(mask="sliding(5)", both="false")
+CENTRED_TABLE = SHARED_TABLE.format(mask="near(4)", both="true")
+SLOPES = """
+score slopes(heads)(s, h, i, j):
+    given positions: [b, t]
+    slope = param([heads], init = normal(0.3))
+    return 2.0 * tanh((s + slope[heads = h] * (positions[t = i] - positions[t = j])) / 2.0)
+"""
+LEARNED = SLOPES + DECODER.replace("rotate = rope)", "score = slopes(heads = 4))")
+BIASED_SINKS = DECODER.replace("rotate = rope)", "score = alibi(heads = 4), weights = softmax_sinks)")
 BOTH_SIDES = "near(width)(i, j) = abs(i - j) <= width"
 IN_BLOCKS = "near(width)(i, j) = i // width == j // width"
+SCALED = """
+component scaled(mask = causal and padding, score = none)(x: [b, t, d]) -> [b, t, d]:
+    q_proj = linear([kv: 2, group: 2, e: 2])
+    k_proj = linear([kv, e])
+    v_proj = linear([kv, e])
+    o_proj = linear(d, over = [kv, group, e])
+    gain = param([kv, group], init = normal(0.5))
+    return o_proj(attend(q_proj(x), k_proj(x), v_proj(x), mask, score, exp(gain), over = t))
+""" + DECODER.replace("grouped_query(heads = 4, kv_heads = 2, rotate = rope)", "scaled{score}")
+BIASED = {
+    "scaled": SCALED.format(score=""),
+    "scaled_alibi": SCALED.format(score="(score = alibi(heads = 4))"),
+    "scaled_caps": SCALED.format(score="(score = soft_cap(3.0))"),
+    "alibi": ALIBI,
+    "own_tables": OWN_TABLES,
+    "later_table": LATER_TABLE,
+    "centred_table": CENTRED_TABLE,
+    "learned": LEARNED,
+    "biased_sinks": BIASED_SINKS,
+}
+DECODED = {name: text for name, text in BIASED.items() if name != "centred_table"}
 LENGTHS = (1, 140, 200)
 
 
@@ -111,8 +163,8 @@ def dense(module: ModuleType, model: torch.nn.Module, inputs: dict[str, torch.Te
 
 @pytest.mark.parametrize(
     "text",
-    [DECODER, ENCODER.format(mask=BOTH_SIDES), ENCODER.format(mask=IN_BLOCKS), PARTS, CAPPED, SINKS, MIXED],
-    ids=["decoder", "both_sides", "in_blocks", "parts", "capped", "sinks", "mixed"],
+    [DECODER, ENCODER.format(mask=BOTH_SIDES), ENCODER.format(mask=IN_BLOCKS), PARTS, CAPPED, SINKS, MIXED, *BIASED.values()],
+    ids=["decoder", "both_sides", "in_blocks", "parts", "capped", "sinks", "mixed", *BIASED],
 )
 def test_blocks_mean_what_the_interpreter_says(text: str, tmp_path: Path) -> None:
     program = program_of(text, tmp_path)
@@ -141,7 +193,7 @@ def test_blocks_mean_what_the_interpreter_says(text: str, tmp_path: Path) -> Non
                     torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("text", [DECODER, CAPPED, SINKS], ids=["decoder", "capped", "sinks"])
+@pytest.mark.parametrize("text", [DECODER, CAPPED, SINKS, *DECODED.values()], ids=["decoder", "capped", "sinks", *DECODED])
 def test_a_prompt_of_several_blocks_fills_the_rings(text: str, tmp_path: Path) -> None:
     code, _ = emit_with_cache(program_of(text, tmp_path), torch_backend.emit)
     with loaded(code, "rings") as module, torch.no_grad():
@@ -155,7 +207,7 @@ def test_a_prompt_of_several_blocks_fills_the_rings(text: str, tmp_path: Path) -
             torch.testing.assert_close(torch.cat(found, 1), whole, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("text", [CAPPED, SINKS], ids=["capped", "sinks"])
+@pytest.mark.parametrize("text", [CAPPED, SINKS, OWN_TABLES, BIASED_SINKS], ids=["capped", "sinks", "own_tables", "biased_sinks"])
 def test_scores_of_blocks_are_in_float32(text: str, tmp_path: Path) -> None:
     code, _ = emit_with_cache(program_of(text, tmp_path), torch_backend.emit)
     with loaded(code, "half") as module:
@@ -166,7 +218,7 @@ def test_scores_of_blocks_are_in_float32(text: str, tmp_path: Path) -> None:
         assert all((a - b).norm() <= 0.02 * b.norm() for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("text", [DECODER, SINKS], ids=["decoder", "sinks"])
+@pytest.mark.parametrize("text", [DECODER, SINKS, ALIBI, OWN_TABLES], ids=["decoder", "sinks", "alibi", "own_tables"])
 def test_compiled_for_any_length(text: str, tmp_path: Path) -> None:
     code, _ = emit_with_cache(program_of(text.replace("layers = 3", "layers = 1"), tmp_path), torch_backend.emit)
     with loaded(code, "compiled_windows") as module, torch.no_grad():
@@ -179,7 +231,8 @@ def test_compiled_for_any_length(text: str, tmp_path: Path) -> None:
 
 def test_no_blocks_where_a_mask_is_open_or_scores_count(tmp_path: Path) -> None:
     opened = DECODER.replace("sliding(5) and padding", "causal and padding")
-    scored = DECODER.replace("padding)", "padding, score = alibi(heads = 4))")
+    summed = "\nscore summed(s: [b, kv, g, t, j], h, i, j):\n    return s + cumsum(float(i - j), over = j)\n"
+    scored = summed + ALIBI.replace("alibi(heads = 4)", "summed")
     along_keys = (MIXED.replace("soft_cap(3.0)", "beside"), MIXED.replace("sigmoid(s - 1)", "(s - mean(s, j))"))
     beside = "score beside(s: [b, h, t, j]) -> [b, h, t, j]:\n    return s - max(s, j)\n"
     for text in (opened, scored, *(beside + text for text in along_keys)):

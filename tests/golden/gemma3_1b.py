@@ -78,19 +78,20 @@ def window_blocks(slots: Tensor, before: int, after: int = 0) -> tuple[Tensor, T
 def cut_by_blocks(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor, both_sides: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Queries [b, .., t, e] by the blocks of a mask [(b, 1, ..,) n, size, span] as [b * n, .., size, e], the keys and values
-    around each, and the mask of each; a single block, or one of all queries and keys, [(b, 1, ..,) t, t], as it is."""
+    """Queries [b, .., t, e] by the blocks of a mask, of truths or of numbers to add, [(b, 1 or heads, ..,) n, size, span], as
+    [b * n, .., size, e], the keys and values around each, and the mask of each; a single block, or one of all queries and
+    keys, [(b, 1 or heads, ..,) t, t], as it is."""
     if mask.dim() in (2, q.dim()):
         return q, k, v, mask
     n, size, span = mask.shape[-3:]
     if n == 1:
         return q, k, v, mask.squeeze(-3)
     batch, length, before = len(q), q.shape[-2], (span - size) // 2 if both_sides else span - size
-    rest, ones = n * size - length, (1,) * (q.dim() - 3)
+    rest, heads = n * size - length, mask.shape[1:-3] or (1,) * (q.dim() - 3)
     q = F.pad(q, (0, 0, 0, rest)).unflatten(-2, (n, size)).movedim(-3, 1).flatten(0, 1)
     k, v = (F.pad(x, (0, 0, before, rest + span - size - before)).unfold(-2, span, size) for x in (k, v))
     k, v = (x.movedim(-3, 1).transpose(-2, -1).flatten(0, 1) for x in (k, v))  # [b * n, .., span, e]
-    return q, k, v, mask.expand(batch, *ones, n, size, span).movedim(-3, 1).flatten(0, 1)
+    return q, k, v, mask.expand(batch, *heads, n, size, span).movedim(-3, 1).flatten(0, 1)
 
 
 def join_blocks(y: Tensor, length: int) -> Tensor:
@@ -103,7 +104,7 @@ def join_blocks(y: Tensor, length: int) -> Tensor:
 
 def window_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
     """q [b, t, heads, e] on k [b, kv_heads, t, e], by blocks of queries, each on the keys around it, where the
-    mask says so: [(b, 1,) n, size, span], an axis more than one of all queries and keys, [(b, 1,) t, t]."""
+    mask says so: [(b, 1 or heads,) n, size, span], an axis more than one of all queries and keys, [.., t, t]."""
     if mask is not None and mask.dim() % 2 and mask.shape[-3] == 1:  # a single block
         mask = mask.squeeze(-3)
     if mask is None or mask.dim() % 2 == 0:

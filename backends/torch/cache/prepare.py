@@ -9,6 +9,7 @@ from ....compiler import ir
 from ....compiler.dims import Expr
 from ....compiler.ir import Module, Program, Value
 from ....grammar.frozen import mutable
+from ...python.block_biases import can_count
 from ...python.prepare_masks import can_hoist
 from .key_order import minds_order
 from .parts import entry_fields, entry_of, fields_of, free_field
@@ -28,13 +29,14 @@ class KeptInputs:
     whole: set[Value] = field(default_factory=set)
 
 
-def prepare_cache(program: Program) -> tuple[Program, KeptInputs]:
+def prepare_cache(program: Program, by_blocks: bool = True) -> tuple[Program, KeptInputs]:
     """Requires: a program before its masks are made; functions that keep something stand where they are called. Ensures: a window is left only
-    on what can be a ring; optional inputs that are kept have the type of what is kept. Leaves alone: programs without a decoding."""
+    on what can be a ring; optional inputs that are kept have the type of what is kept. `by_blocks`: whether scores that count slots are to
+    be counted by the blocks of their masks. Leaves alone: programs without a decoding."""
     kept = KeptInputs()
     if program.decoding is None:
         return program, kept
-    return _lift_inputs(_choose_rings(_name_fields(program)), kept), kept
+    return _lift_inputs(_choose_rings(_name_fields(program), by_blocks), kept), kept
 
 
 # ---------------------------------------------------------------- names
@@ -62,13 +64,14 @@ def _name_fields(program: Program) -> Program:
 # ---------------------------------------------------------------- rings
 
 
-def _choose_rings(program: Program) -> Program:
-    """Only what attention alone reads can be a ring, if the mask can be made for the slots in a ring's order; in one module all rings are of one length."""
-    test = can_hoist(program)
+def _choose_rings(program: Program, by_blocks: bool) -> Program:
+    """Only what attention alone reads can be a ring, if the mask and what the score reads of slots can be made for those in a ring's order; in one
+    module all rings are of one length."""
+    hoists, counts = can_hoist(program), can_count(program) if by_blocks else None
     cleared: set[ir.Node] = set()
     for module in ir.walk(program.root):
         keeps = [n for n in module.body if isinstance(n, ir.Keep) and n.window is not None]
-        fit = {n: _fits(n, module, test) for n in keeps}
+        fit = {n: _fits(n, module, hoists, counts) for n in keeps}
         same = len({n.window for n in keeps if fit[n]}) == 1
         cleared.update(n for n in keeps if not (fit[n] and same))
     if not cleared:
@@ -78,10 +81,14 @@ def _choose_rings(program: Program) -> Program:
         body = tuple(replace(n, window=None) if isinstance(n, ir.Keep) and n in cleared else n for n in module.body)
         return replace(module, body=body) if cleared & set(module.body) else module
 
-    return replace(program, root=ir.rewrite(program.root, change))
+    # what counts slots in one of two rings cannot where the other is none
+    return _choose_rings(replace(program, root=ir.rewrite(program.root, change)), by_blocks)
 
 
-def _fits(keep: ir.Keep, module: Module, hoists: Callable[[ir.Attend, Module], bool]) -> bool:
+_Test = Callable[[ir.Attend, Module], bool]
+
+
+def _fits(keep: ir.Keep, module: Module, hoists: _Test, counts: _Test | None) -> bool:
     if keep.x.type.dtype in ("int", "bool"):
         return False
     reached, attends = {keep.out}, 0
@@ -90,7 +97,9 @@ def _fits(keep: ir.Keep, module: Module, hoists: Callable[[ir.Attend, Module], b
             continue
         if isinstance(node, ir.Attend):
             free = {v for r in ir.regions(node) for v in ir.free_values(r)}
-            if node.q in reached or free & reached or not hoists(node, module) or minds_order(node):
+            if node.q in reached or free & reached or not hoists(node, module):
+                return False
+            if minds_order(node) and (counts is None or minds_order(replace(node, score=None)) or not counts(node, module)):
                 return False
             attends += 1
         elif isinstance(node, ir.Fold | ir.Keep) or any(True for _ in ir.regions(node)):
