@@ -23,8 +23,8 @@ SMALLEST = 16
 """Features that a head must have: the kernel multiplies tiles of that."""
 
 RUNS_FLEX = '''def runs_flex(x: Tensor) -> bool:
-    """Whether FlexAttention has a kernel for such tensors, with gradients."""
-    return x.is_cuda and x.dtype != torch.float64
+    """Whether FlexAttention has a kernel for such tensors, with gradients; before torch 2.8, not for heads of any size."""
+    return x.is_cuda and x.dtype != torch.float64 and torch.__version__ >= "2.8"
 
 
 @torch.compile

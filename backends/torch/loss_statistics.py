@@ -204,7 +204,7 @@ class LinearStatistics(torch.autograd.Function):
             grad = grad.to(x.dtype)
             grad_x[rows] = grad @ weight
             grad_weight += grad.t() @ x[rows]
-        return grad_x, None, grad_weight.to(weight.dtype), None if bias is None else grad_bias.to(bias.dtype), None
+        return grad_x, None, grad_weight.to(weight.dtype), None if grad_bias is None else grad_bias.to(bias.dtype), None
 
 
 def chunks(x: Tensor, weight: Tensor) -> Iterator[slice]:
