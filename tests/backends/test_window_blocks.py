@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -205,6 +206,26 @@ def test_a_prompt_of_several_blocks_fills_the_rings(text: str, tmp_path: Path) -
             for part in ids.split(list(parts), 1):
                 found.append(model(part, cache=cache))
             torch.testing.assert_close(torch.cat(found, 1), whole, rtol=1e-9, atol=1e-11)
+
+
+def test_no_slot_is_read_that_is_not_there(tmp_path: Path) -> None:
+    """The last block of 140 tokens has room for 192: a table of 140 distances has all that any pair of tokens asks for."""
+    score = "score far(heads)(s, h, i, j):\n    table = param([places: 140, heads], init = normal(0.5))\n    return s + table[places = abs(i - j), heads = h]\n"
+    code, _ = emit_with_cache(program_of(score + ALIBI.replace("alibi", "far"), tmp_path), torch_backend.emit)
+    with loaded(code, "tables") as module, torch.no_grad():
+        model, inputs = module.Model().double(), inputs_of(140, True)
+        torch.testing.assert_close(model(**inputs), dense(module, model, inputs), rtol=1e-9, atol=1e-11)
+
+
+def test_keys_of_a_biased_window_lie_in_a_ring_unless_a_kernel_takes_functions_of_indices(tmp_path: Path) -> None:
+    program = program_of(OWN_TABLES, tmp_path)
+    code, flex = (emit_with_cache(program, partial(torch_backend.emit, flex=on))[0] for on in (False, True))
+    assert "k=Ring(" in code and "class Ring(" not in flex and "window_blocks" not in flex
+    with loaded(code, "ring") as one, loaded(flex, "rows") as other, torch.no_grad():
+        models = [module.Model().double() for module in (one, other)]
+        models[1].load_state_dict(models[0].state_dict())
+        inputs = inputs_of(140, True)
+        torch.testing.assert_close(models[0](**inputs), models[1](**inputs), rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("text", [CAPPED, SINKS, OWN_TABLES, BIASED_SINKS], ids=["capped", "sinks", "own_tables", "biased_sinks"])
