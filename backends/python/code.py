@@ -27,6 +27,10 @@ class Var:
     serial: int = field(default_factory=lambda: next(_serial))
 
 
+AT, COUNT = "at", "count"
+"""Kinds of variables that are no tensors: a tuple of indices, a number."""
+
+
 @frozen
 class Text:
     """A name, a literal, or ready-made source that binds tightest unless `rank` says otherwise."""

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from .broadcast_once import broadcast_once
 from .code import (
+    AT,
+    COUNT,
     WIDTH,
     Assign,
     Attribute,
@@ -301,13 +303,34 @@ def break_long(statements: tuple[Statement, ...], indent: int) -> tuple[Statemen
         if isinstance(s, Assign | Return):
             before: list[Statement] = []
             while (part := _too_long(s, indent)) is not None:
-                var = Var(kind="y")
+                var = Var(kind=_kind_of(part))
                 before.insert(0, Assign((var,), part))
                 s = with_value(s, _replace_part(s.value, part, var))
                 assert isinstance(s, Assign | Return)
             found += break_long(tuple(before), indent) if before else []
         found.append(s)
     return tuple(found)
+
+
+def _kind_of(part: Code) -> str:
+    """What a part that gets a line of its own is called: a tuple of indices, a number, or a tensor as any other."""
+    if isinstance(part, Items):
+        return AT
+    return COUNT if _is_number(part) else "y"
+
+
+def _is_number(code: Code) -> bool:
+    """Whether it is made of numbers and sizes alone."""
+    match code:
+        case Binary(_, left, right):
+            return _is_number(left) and _is_number(right)
+        case Var(hint=hint):
+            return hint.isupper()
+        case Attribute(value, _):
+            return value == Text("self")
+        case Text(text):
+            return text.lstrip("-").replace(".", "", 1).isdecimal()
+    return False
 
 
 def _too_long(s: Assign | Return, indent: int) -> Code | None:

@@ -10,7 +10,7 @@ import keyword
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from ...grammar.frozen import frozen
-from .code import Attribute, Call, Code, Statement, Text, Var, parts, variables
+from .code import AT, COUNT, Attribute, Call, Code, Statement, Text, Var, parts, variables
 from .variable_lives import Life, Lives, TakenNames, Together, measure_lives
 
 Names = Mapping[Var, str]
@@ -34,6 +34,7 @@ def name_variables(statements: tuple[Statement, ...], inputs: Mapping[Var, str],
     words = {*inputs.values(), *wanted}
     apart = _told_apart(lives, inputs, plain)
     taken = TakenNames([(lives.of[v], name) for v, name in inputs.items()])
+    kinds: dict[str, str] = dict.fromkeys(inputs.values(), "")
     for var in sorted((v for v in lives.of if v not in inputs), key=lambda v: (lives.of[v].start, v.serial)):
         life = lives.of[var]
         taken.move_to(life.start)
@@ -42,13 +43,20 @@ def name_variables(statements: tuple[Statement, ...], inputs: Mapping[Var, str],
                 name
                 for name, derived in _candidates(var, lives, names, apart, plain)
                 if name not in taken
+                and kinds.get(name, _type_of(var)) == _type_of(var)
                 and (var.hint or name not in wanted or not wanted[name].overlap(life))
                 and (var.hint or derived or name not in words)
             ),
             "",
         ) or taken.numbered(plain(var.hint or var.kind), {*reserved} if var.hint else {*reserved, *words})
         taken.take(life, names[var])
+        kinds.setdefault(names[var], _type_of(var))
     return names
+
+
+def _type_of(var: Var) -> str:
+    """What a name keeps, for whoever checks types: a tuple's name is its own."""
+    return f"{AT} {var.serial}" if var.kind == AT else COUNT if var.kind == COUNT else ""
 
 
 @frozen

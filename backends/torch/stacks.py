@@ -62,7 +62,8 @@ def lower_fold(w: BodyWriter, node: ir.Node) -> None:
     lists = [Var(hint=f"{out.hint or 'result'}s") for out in node.outs[node.carried :]]
     for var in lists:
         w.statements.append(Assign((var,), Items((), square=True), pure=False))
-    layer, i = Var(hint="layer"), Var(hint="i")
+    named = {t.hint for s in w.statements if isinstance(s, Assign) for t in s.targets if t is not None}
+    layer, i = Var(hint="layer"), Var(hint="k" if "i" in named else "i")
     slots: list[tuple[Code, ...]] = []
     for s, (module, _) in enumerate(stack.slots):
         args = _slot_arguments(w, node, s, module, carried)
