@@ -99,14 +99,15 @@ class Stacks(Instances):
 
     def check_carried(self, recipe: Recipe, outs: tuple[ir.Value, ...], values: Sequence[ir.Value], span: tree.Span) -> None:
         for k, out in enumerate(outs):
-            if (
-                k >= len(values)
-                or out.type.labels != values[k].type.labels
-                or any(not self.equal(a.size, b.size) for a, b in zip(out.type.axes, values[k].type.axes, strict=True))
-            ):
+            if k >= len(values) or not self.alike(out.type, values[k].type):
                 found = f"{values[k].type!r}" if k < len(values) else "nothing"
+                remedy = _other_dtype(values[k].type, out.type) if k < len(values) else None
                 raise self.error("E341", f"a layer's result must be like its input: `{recipe.name}` takes {found} and gives {out.type!r}", span,
-                                 Note("the layer", recipe.component.name.span))  # fmt: skip
+                                 Note("the layer", recipe.component.name.span), remedy=remedy)  # fmt: skip
+
+    def alike(self, a: ir.Type, b: ir.Type) -> bool:
+        """Whether two types have the same axes, of the same sizes, and one dtype."""
+        return a.labels == b.labels and a.dtype == b.dtype and all(self.equal(x.size, y.size) for x, y in zip(a.axes, b.axes, strict=True))
 
     def apply_scan(
         self, target: Static, name: str, args: Sequence[ir.Value], over: ir.Label, reverse: bool, span: tree.Span, frame: Frame
@@ -140,14 +141,13 @@ class Stacks(Instances):
             )
         carried = min(sliced.index(True), len(outs))
         for out, start in zip(outs[:carried], args, strict=False):
-            if out.type.labels != start.type.labels or any(
-                not self.equal(x.size, y.size) for x, y in zip(out.type.axes, start.type.axes, strict=True)
-            ):
+            if not self.alike(out.type, start.type):
                 raise self.error(
                     "E391",
                     f"what is carried must stay alike: it starts as {start.type!r} and becomes {out.type!r}",
                     span,
                     Note("the component", target.recipe.component.name.span),
+                    remedy=_other_dtype(start.type, out.type) or _not_carried(over),
                 )
         module = builder.finish(outs, names)
         if ir.has_effects(module):
@@ -265,3 +265,14 @@ def layers_with(pattern: Pattern, has: Sequence[bool]) -> Expr:
             total = total + rounds * n + apply("minimum", apply("maximum", left - before, const(0)), n)
         before = before + n
     return total
+
+
+def _other_dtype(start: ir.Type, result: ir.Type) -> str | None:
+    """What to write where only the dtype changes from one application to the next."""
+    if start.labels != result.labels or start.dtype == result.dtype:
+        return None
+    return f"start it as `{result.dtype}(...)`, or give it back as it came: `like(new, old)`"
+
+
+def _not_carried(over: ir.Label) -> str:
+    return f"what stands before the first input with the axis `{over}` is carried, as far as there are results: what stays the same stands behind"
