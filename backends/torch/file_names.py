@@ -13,7 +13,8 @@ MODEL = ("Config", "Model", "Output", "init_weights", "check_choice", "choose")
 COMPUTING = (
     "float32", "linear_recurrence", "grouped_attention", "shared_attention", "window_attention", "centred_attention", "window_blocks", "cut_by_blocks", "blocks_of_bias", "join_blocks",
     "GroupedLinear", "FusedLinear", "FusedGroupedLinear", "grouped_mm", "matmul_by_expert", "weight_gradient", "backward",
-    "route", "pairwise", "stacked", "member", "feature_state_space", "kept_since", "kept_until_end", "recurrence_by_parts",
+    "route", "pairwise", "stacked", "member", "feature_state_space", "kept_since", "kept_until_end", "recurrence_by_parts", "RecurrenceBySteps", "write_steps",
+    "states_by_parts", "softmax_with_sink", "attention_with_sink",
     "state_space", "outer_sums", "by_rows", "computed_once", "cross_entropy", "LinearCrossEntropy", "linear_cross_entropy", "BiasedCrossEntropy", "biased_cross_entropy",
     "near_and_chosen_attention", "attention_of_chosen", "runs_flex", "flex", "LinearStatistics", "linear_statistics", "chunks", "capped",
     "Streams", "ReversedLayer", "random_states", "set_random_states", "reversed_layer",

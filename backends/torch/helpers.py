@@ -5,7 +5,7 @@ from .chunk_losses import linear_cross_entropy
 from .computed_once import COMPUTED_ONCE
 from .flex import RUNS_FLEX
 from .loss_statistics import LINEAR_STATISTICS
-from .recurrences import RECURRENCE_BY_PARTS, linear_recurrence
+from .recurrences import RECURRENCE_BY_PARTS, RECURRENCE_BY_STEPS, linear_recurrence
 from .reversible import REVERSED_LAYER
 from .rows import BY_ROWS
 from .sinks import SOFTMAX_WITH_SINK, attention_with_sink
@@ -33,6 +33,7 @@ HELPERS = {
     "computed_once": COMPUTED_ONCE,
     "feature_state_space": BY_FEATURE,
     "recurrence_by_parts": RECURRENCE_BY_PARTS,
+    "recurrence_by_steps": RECURRENCE_BY_STEPS,
     "linear_recurrence": linear_recurrence(starts=False),
     "linear_recurrence_from": linear_recurrence(starts=True),
     "runs_flex": RUNS_FLEX,
@@ -194,8 +195,8 @@ NEEDS = {
     "route": ("grouped_mm",),
     "pairwise": ("grouped_mm",),
     "grouped_linear": ("grouped_mm",),
-    "linear_recurrence": ("recurrence_by_parts",),
-    "linear_recurrence_from": ("recurrence_by_parts",),
+    "linear_recurrence": ("recurrence_by_parts", "recurrence_by_steps"),
+    "linear_recurrence_from": ("recurrence_by_parts", "recurrence_by_steps"),
 }
 
 FUSED_CLASSES = (("fused_linear", "FusedLinear"), ("fused_grouped_linear", "FusedGroupedLinear"))

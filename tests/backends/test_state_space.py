@@ -98,15 +98,15 @@ def test_strong_factors_by_feature_in_float32(factor: float) -> None:
         torch.testing.assert_close(a.double(), b, rtol=0, atol=1e-5 * float(b.detach().abs().max()))
 
 
-@pytest.mark.parametrize("length", [0, 1, 2, 8, 9, 64, 65, 150])
-def test_parts_are_steps(length: int) -> None:
-    """Factors of both signs, none, and such as are the same for all columns."""
+@pytest.mark.parametrize(("length", "width"), [*((n, 3) for n in (0, 1, 2, 8, 9, 64, 65, 150)), (2, 300), (30, 300)])
+def test_parts_are_steps(length: int, width: int) -> None:
+    """Factors of both signs, none, and such as are the same for all columns; from 512 numbers on each step is written in its place."""
     space: dict[str, Any] = {"torch": torch, "Tensor": Tensor, "F": torch.nn.functional}
     exec("from __future__ import annotations\n" + "\n".join(chosen_helpers({"linear_recurrence_from"})), space)
     torch.manual_seed(length)
     a = torch.randn(2, length, 1, dtype=torch.float64)
     a[:, ::5] = 0.0
-    b, start = torch.randn(2, length, 3, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
+    b, start = torch.randn(2, length, width, dtype=torch.float64), torch.randn(2, width, dtype=torch.float64)
     inputs = [x.requires_grad_() for x in (a, b, start)]
     for first in (start if length else None, None):
         h, steps = torch.zeros_like(start) if first is None else first, []
