@@ -12,6 +12,7 @@ reference's in the same round. Sides are first checked against each other. The C
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import platform
 import statistics
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -26,6 +28,7 @@ import torch._inductor.config
 from families import FAMILIES, SIZES, inputs
 from sides import Side, make
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 RESULTS = Path(__file__).parent / "results"
 WORK = ("prompt", "decode", "train")
@@ -51,7 +54,7 @@ def arguments() -> argparse.Namespace:
         metavar="SETTING",
         help="settings of torch._inductor.config to switch on, for all compiled sides",
     )
-    p.add_argument("--memory", action="store_true", help="also the peak of resident memory, each side alone in a process")
+    p.add_argument("--memory", action="store_true", help="also peaks of memory, each side alone in a process")
     p.add_argument("--name", help="of the file in benchmarks/results; by default from the families, the size and the work")
     p.add_argument("--alone", help=argparse.SUPPRESS)
     return p.parse_args()
@@ -95,7 +98,7 @@ def compare(family: str, work: str, a: argparse.Namespace) -> dict[str, dict[str
         ratios = [x / y for x, y in zip(own, samples[order[0]], strict=True)]
         found[name] |= {"seconds": statistics.median(own), "ratio": statistics.median(ratios), "samples": own}
         if a.memory:
-            found[name]["peak_mb"] = peak(family, work, name, a)
+            found[name] |= peaks(family, work, name, a)
     return found
 
 
@@ -107,11 +110,13 @@ def masked_difference(x: Tensor, y: Tensor, given: dict[str, Tensor]) -> float:
     return apart.max().item()
 
 
-def peak(family: str, work: str, name: str, a: argparse.Namespace) -> float:
-    """Megabytes above the loaded model at the peak of a run: the median of five processes, which differ by a tenth in what the allocator keeps."""
+def peaks(family: str, work: str, name: str, a: argparse.Namespace) -> dict[str, float]:
+    """Megabytes above the loaded model at the peak of a run: of the process, the median of five, which differ by a tenth in what the allocator
+    keeps; and of the tensors that live."""
     words = ["--families", family, "--work", work, "--alone", name, "--size", a.size, "--batch", str(a.batch), "--tokens", str(a.tokens)]
-    found = (subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=True).stdout for _ in range(5))
-    return statistics.median(float(text.splitlines()[-1]) for text in found)
+    found = [subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=True).stdout for _ in range(5)]
+    rows = [json.loads(text.splitlines()[-1]) for text in found]
+    return {key: statistics.median(row[key] for row in rows) for key in ("peak_mb", "live_mb")}
 
 
 def resident(field: str) -> float:
@@ -127,7 +132,19 @@ def alone(a: argparse.Namespace) -> None:
     run(), run()
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
     run(), run()
-    print(resident("VmHWM") - before)
+    print(json.dumps({"peak_mb": resident("VmHWM") - before, "live_mb": live(side, run) / 2**20}))
+
+
+def live(side: Side, run: Callable[[], Tensor]) -> float:
+    """Bytes of tensors besides the model's at the peak of a run: what it adds to the two moments of each gradient, which training holds before."""
+    held = 2 * sum(p.nbytes for p in side.model.parameters() if p.grad is not None)
+    side.model.zero_grad(set_to_none=True)
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        run()
+    events = found.profiler.kineto_results.events()
+    changes = [bytes_ for _, bytes_ in sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")]
+    return held + max(accumulate(changes), default=0)
 
 
 def main() -> None:
@@ -155,7 +172,7 @@ def main() -> None:
             path.write_text(json.dumps(report, indent=1) + "\n")
             print(f"\n{family}, {work}")
             for name, row in rows.items():
-                memory = f"{row['peak_mb']:9.0f} MB" if "peak_mb" in row else ""
+                memory = f"{row['peak_mb']:9.0f} MB{row['live_mb']:9.0f} MB of tensors" if "peak_mb" in row else ""
                 print(
                     f"  {name:20}{1e3 * row['seconds']:10.2f} ms{row['ratio']:8.3f}{memory}   off by {row['largest_difference']:.0e}",
                     flush=True,
