@@ -79,7 +79,7 @@ def _call_native(w: BodyWriter, node: ir.Call, name: str, module: ir.Module) -> 
             layout = (*renamed(rest, labels, outs), outside)
             if len(outside) > 1:
                 made = Tensor(call(Attribute(Text("self"), name), code, *grouped_by), layout, sizes_of(node.out.type))
-                layout = (*layout[:-1], *_head_dims(w, outside))
+                layout = (*layout[:-1], *_head_dims(w, node.out, outside))
                 w.define(node.out, w.arranged(made, layout), layout, kind=name)
                 return True
         case Embedding():
@@ -106,7 +106,8 @@ def _call_fused(w: BodyWriter, node: ir.Call, name: str, fused: Fused) -> None:
     rest = renamed(rest, labels, node.out.type.labels)
     made: Code = call(Attribute(Text("self"), name), code, *grouped_by)
     axes = [out.type.axes[len(out.type.axes) - len(part.outside) :] for out, part in zip(node.outs, fused.parts.values(), strict=True)]
-    dims = [_head_dims(w, tuple(a.label for a in each)) if len(each) > 1 else (tuple(a.label for a in each),) for each in axes]
+    labels_of = [tuple(a.label for a in each) for each in axes]
+    dims = [_head_dims(w, out, each) if len(each) > 1 else (each,) for out, each in zip(node.outs, labels_of, strict=True)]
     widths = {_size(each, d[-1]) for each, d in zip(axes, dims, strict=True)}
     by_heads = len(widths) == 1 and all(len(d) > 1 for d in dims)
     sizes = [_size(each, flat(d[:-1] if by_heads else d)) for each, d in zip(axes, dims, strict=True)]
@@ -136,8 +137,12 @@ def _size(axes: Sequence[ir.Axis], labels: Sequence[Label]) -> Expr:
     return size
 
 
-def _head_dims(w: BodyWriter, outside: tuple[Label, ...]) -> Layout:
-    """The axes that a projection gives, those apart that a reader takes apart: head axes that attention reads as one stay one."""
+def _head_dims(w: BodyWriter, out: ir.Value, outside: tuple[Label, ...]) -> Layout:
+    """The axes that a projection gives, those apart that a reader takes apart: head axes that attention reads as one stay one, and so do
+    all of them where nothing reads them otherwise."""
+    readers = [n for n in w.module.body if out in ir.operands(n)]
+    if out not in ir.results(w.module) and readers and all(isinstance(n, ir.Flatten) and n.over == outside for n in readers):
+        return (outside,)
     dims: list[Dim] = []
     left = outside
     runs = sorted(dict.fromkeys(attend_axes(n).heads for n in w.module.body if isinstance(n, ir.Attend)), key=len, reverse=True)

@@ -214,3 +214,16 @@ def test_banks_of_what_sees_other_tokens(tmp_path: Path) -> None:
         assert not model.many.v.weight.any() and (model.many.gain[0] != model.many.gain[1]).all()
         with torch.device("meta"):
             assert module.Model().state_dict().keys() == model.state_dict().keys()
+
+
+def test_heads_that_are_read_as_one_stay_one(tmp_path: Path) -> None:
+    (tmp_path / "m.xf").write_text(
+        "model m(d = 8, n = 2, e = 4)(x: [b, t, d]) -> (y: [b, t, n, e]):\n"
+        "    one = linear([n, e])\n"
+        "    two = linear([n, e])\n"
+        "    turned = tanh(flatten(one(x), [n, e], all))\n"
+        "    return unflatten(turned, all = [n, e]) * two(x)\n"
+    )
+    text = written(program_of(str(tmp_path / "m.xf")))
+    assert text.count("unflatten(") == 2 and "flatten(2)" not in text, text
+    assert verify(program_of(str(tmp_path / "m.xf")), seed=1).ok
