@@ -153,8 +153,17 @@ def _captured(statements: tuple[Statement, ...]) -> set[Var]:
     found: set[Var] = set()
     for s in statements:
         if isinstance(s, Block):
-            own = {t for inner in s.body if isinstance(inner, Assign) for t in inner.targets}
-            found |= {*s.binds, *_touched(s.body)} - own if s.keyword == "def" else _captured(s.body)
+            found |= {*s.binds, *_touched(s.body)} - _assigned(s.body) if s.keyword == "def" else _captured(s.body)
+    return found
+
+
+def _assigned(statements: tuple[Statement, ...]) -> set[Var | None]:
+    found: set[Var | None] = set()
+    for s in statements:
+        if isinstance(s, Assign):
+            found.update(s.targets)
+        elif isinstance(s, Block):
+            found |= _assigned(s.body)
     return found
 
 

@@ -40,6 +40,7 @@ from .initial_weights import init_rules
 from .join_biases import join_biases
 from .loss_statistics import read_statistics
 from .state_space import read_states_by_chunks
+from .states_by_parts import read_states_by_parts
 from .write_class import ClassView, write_class
 from .write_model import write_model
 
@@ -57,6 +58,7 @@ def emit(program: ir.Program, *, flex: bool = False, fuse: bool = False) -> str:
     program, masks = prepare_masks(program, for_kernels=True, by_index=find_by_index(program) if flex else None, windows=windows)
     program = thread_slots(join_biases(program, masks))
     program = read_states_by_chunks(chunk_losses(read_statistics(name_parameters(keep_of_slots(remove_dead_nodes(program))))))
+    program = read_states_by_parts(program)
     program, fused = fuse_linear_maps(program) if fuse else (program, {})
     program, merged = merge_heads(program)
     masks.maybe_none |= left_out(program)

@@ -12,6 +12,7 @@ from .sinks import SOFTMAX_WITH_SINK, attention_with_sink
 from .state_space import BY_FEATURE
 from .state_space import HELPER as STATE_SPACE
 from .state_space import SUMS as OUTER_SUMS
+from .states_by_parts import BY_PARTS as STATES_BY_PARTS
 from .windows import BLOCKS_OF_BIAS, CUT_BY_BLOCKS, JOIN_BLOCKS, WINDOW_BLOCKS, window_helper
 
 HELPERS = {
@@ -36,6 +37,7 @@ HELPERS = {
     "recurrence_by_steps": RECURRENCE_BY_STEPS,
     "linear_recurrence": linear_recurrence(starts=False),
     "linear_recurrence_from": linear_recurrence(starts=True),
+    "states_by_parts": STATES_BY_PARTS,
     "runs_flex": RUNS_FLEX,
     "grouped_attention": '''def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
     """q [b, t, heads, e] on k [b, kv_heads, s, e]; for one token, the heads of a group are as many queries: no key is repeated."""

@@ -43,6 +43,7 @@ from .shapes import (
 from .sinks import lower_sink_softmax
 from .stacks import lower_fold, lower_scan
 from .state_space import StateSpace, lower_state_space
+from .states_by_parts import StatesByParts, lower_states_by_parts
 
 LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     ir.ChildParam: lower_child_param,
@@ -79,6 +80,7 @@ LOWERINGS: Mapping[type, Callable[[BodyWriter, ir.Node], None]] = {
     LinearCrossEntropy: lower_linear_cross_entropy,
     LinearStatistics: lower_linear_statistics,
     StateSpace: lower_state_space,
+    StatesByParts: lower_states_by_parts,
     MaskedBias: lower_masked_bias,
     SinkSoftmax: lower_sink_softmax,
     ir.Call: lower_call,

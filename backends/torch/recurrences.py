@@ -1,7 +1,7 @@
 """Linear recurrences whose states are all read: step by step in parts of 4 tokens, in all of them at once, and what enters each part likewise.
 
 Without gradients a long sequence is taken 1,024 tokens after the other: what is between is freed before the next, and the states alone stay.
-On a CPU, where an operation costs little once it has some hundred numbers to do, each step is written in its place, and gradients come back
+On a CPU, where an operation costs little once it has a thousand numbers to do, each step is written in its place, and gradients come back
 step by step as well: factors and states are all that is remembered."""
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ def write_steps(a: Sequence[Tensor], b: Sequence[Tensor], h: Sequence[Tensor], s
 
 def linear_recurrence(*, starts: bool) -> str:
     """The function of both operands in one shape; `starts`: it takes a state to go on from."""
-    given, what = (", start: Tensor | None", " from h[-1] = start") if starts else ("", "")
+    given, what = (", start: Tensor | None = None", " from h[-1] = start") if starts else ("", "")
     first = "start" if starts else "start: Tensor | None"
     begin = "" if starts else f"        {first} = None\n"
     zeros = "torch.zeros_like(b[0])"
     state = f"        start = {zeros} if start is None else start.expand_as(b[:1])[0].to(b.dtype)\n" if starts else ""
     return f'''def linear_recurrence(a: Tensor, b: Tensor, dim: int{given}) -> Tensor:
-    """h[t] = a[t] * h[t - 1] + b[t] along `dim`{what}: on the CPU step by step, where a step has 512 numbers or more;
+    """h[t] = a[t] * h[t - 1] + b[t] along `dim`{what}: on the CPU step by step, where a step has 1,024 numbers or more;
     else in parts, without gradients 1,024 steps after the other."""
     b = b.expand(torch.broadcast_shapes(a.shape, b.shape)).movedim(dim, 0)
     a = a.movedim(dim, 0)
     if torch.compiler.is_compiling():
         return recurrence_by_parts(a, b{", start" if starts else ""}).movedim(0, dim)
-    if b.is_cpu and len(b) > 1 and b[0].numel() >= 512:
+    if b.is_cpu and len(b) > 1 and b[0].numel() >= 1024:
         a, b = (x.expand_as(b).to(torch.result_type(a, b)) for x in (a, b))
 {state}        return RecurrenceBySteps.apply(a, b, {"start" if starts else zeros}).movedim(0, dim)
     if not torch.is_grad_enabled() and len(b) > 1024:

@@ -51,6 +51,7 @@ from .routing import start_bank
 from .rows import is_for_long_sequences, widens_rows
 from .simplify import simplifier
 from .states import state_methods
+from .states_by_parts import given_to_parts
 
 
 @frozen(kw_only=True)
@@ -173,7 +174,7 @@ def write_class(plan: Plan, plans: Plans, masks: Masks, reserved: Collection[str
     w.statements.append(Return(outs[0] if len(outs) == 1 else Items(tuple(outs))))
     helpers |= w.helpers
     taken = {*reserved, *BANK_INPUTS} if plan.of.bank is not None or "member" in w.helpers else reserved
-    taken = {*taken, *cache_inputs(module, plans.program), *(INDICES if writes_functions(w) else ())}
+    taken = {*taken, *cache_inputs(module, plans.program), *(INDICES if writes_functions(w) else ()), *given_to_parts(module)}
     body, names = finish(w, taken, {}, 4 if plan.is_function else 8, cache_inputs(module, plans.program))
     indent = 4 if plan.is_function else 8
     arguments = [f"{names[w.inputs[v]]}: {kind_of(v, w, module)}" for v in module.inputs]

@@ -52,6 +52,7 @@ from .lowerings import LOWERINGS
 from .moves import TorchMoves
 from .pointwise import device, dtype_code
 from .states import model_state_methods, path_lines
+from .states_by_parts import given_to_parts
 from .windows import count_by_blocks
 from .write_class import ClassView, apart, buffers_of, finish, only_updates, read_states, signature_lines, write_effects
 from .write_masks import RootWriter, write_early_masks, write_mask
@@ -118,7 +119,7 @@ def write_model(
     _write_return(model, outputs)
     helpers |= w.helpers
     reserved = {*reserved, "logits_to_keep", "state", "cache", *(["expert"] if "member" in w.helpers else [])}
-    reserved |= {*INDICES} if masks.by_index else set()
+    reserved |= {*(INDICES if masks.by_index else ()), *given_to_parts(program.root)}
     body, names = finish(w, reserved, {w.inputs[i.value]: i.name for i in program.inputs}, 8)
     arguments = _arguments(model)
     if program.decoding is not None:

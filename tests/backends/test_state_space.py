@@ -98,9 +98,9 @@ def test_strong_factors_by_feature_in_float32(factor: float) -> None:
         torch.testing.assert_close(a.double(), b, rtol=0, atol=1e-5 * float(b.detach().abs().max()))
 
 
-@pytest.mark.parametrize(("length", "width"), [*((n, 3) for n in (0, 1, 2, 8, 9, 64, 65, 150)), (2, 300), (30, 300)])
+@pytest.mark.parametrize(("length", "width"), [*((n, 3) for n in (0, 1, 2, 8, 9, 64, 65, 150)), (2, 600), (30, 600)])
 def test_parts_are_steps(length: int, width: int) -> None:
-    """Factors of both signs, none, and such as are the same for all columns; from 512 numbers on each step is written in its place."""
+    """Factors of both signs, none, and such as are the same for all columns; from 1,024 numbers on each step is written in its place."""
     space: dict[str, Any] = {"torch": torch, "Tensor": Tensor, "F": torch.nn.functional}
     exec("from __future__ import annotations\n" + "\n".join(chosen_helpers({"linear_recurrence_from"})), space)
     torch.manual_seed(length)
