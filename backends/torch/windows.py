@@ -45,9 +45,10 @@ def cut_by_blocks(w: BodyWriter, operands: Sequence[tuple[Value, Code]], both_si
 
 WINDOW_BLOCKS = '''def window_blocks(slots: Tensor, before: int, after: int = 0) -> tuple[Tensor, Tensor]:
     """Slots of queries by blocks [n, size], and of the keys around each [n, span]: from `before`, to `after`;
-    -before - 1, which no query sees, where there is none. A short sequence is one block with all keys."""
+    -before - 1, which no query sees, where there is none. A short sequence, or an exported one of any length, is one block
+    with all keys."""
     length, size = slots.shape[0], max(64, (before + after) // 8)
-    if length < before + after + 2 * size:
+    if not isinstance(length, int) or length < before + after + 2 * size:
         return slots[None], slots[None]
     start = torch.arange(0, length, size, device=slots.device)[:, None]
     keys = start + torch.arange(-before, size + after, device=slots.device)

@@ -244,10 +244,29 @@ def test_compiled_for_any_length(text: str, tmp_path: Path) -> None:
     code, _ = emit_with_cache(program_of(text.replace("layers = 3", "layers = 1"), tmp_path), torch_backend.emit)
     with loaded(code, "compiled_windows") as module, torch.no_grad():
         model = module.Model().double()
-        compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
+        graphs: list[str] = []
+
+        def backend(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+            graphs.append(graph.code)
+            return graph
+
+        compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=backend)
         for length in (150, 201):
             inputs = inputs_of(length, False)
             torch.testing.assert_close(compiled(**inputs), model(**inputs), rtol=1e-9, atol=1e-11)
+        assert len(graphs) == 1 and "unfold" in graphs[0]
+
+
+@pytest.mark.parametrize("text", [DECODER, CAPPED, LATER_TABLE], ids=["decoder", "capped", "later_table"])
+def test_exported_for_any_length(text: str, tmp_path: Path) -> None:
+    code, _ = emit_with_cache(program_of(text, tmp_path), torch_backend.emit)
+    with loaded(code, "exported_windows") as module, torch.no_grad():
+        model = module.Model().double()
+        shapes = {"input_ids": {1: torch.export.Dim("t", max=4096)}}
+        exported = torch.export.export(model, (), inputs_of(160, False), dynamic_shapes=shapes, strict=False).module()
+        for length in (9, 160, 201):
+            inputs = inputs_of(length, False)
+            torch.testing.assert_close(exported(**inputs), model(**inputs), rtol=1e-9, atol=1e-11)
 
 
 def test_no_blocks_where_a_mask_is_open_or_scores_count(tmp_path: Path) -> None:
