@@ -62,6 +62,9 @@ def _unary(name: str) -> Operation:
             return a.e.finite(lambda: apply(STATIC[name], value), a.node)
         if isinstance(value, Expr) and name == "rsqrt":
             return a.e.finite(lambda: apply("pow", value, const(-0.5)), a.node)
+        if name == "ceil":
+            below = a.body.elementwise("neg", [a.e.as_tensor(value, node.span, a.frame)], a.span)
+            return a.body.elementwise("neg", [a.body.elementwise("floor", [below], a.span)], a.span)
         return a.body.elementwise(name, [a.e.as_tensor(value, node.span, a.frame)], a.span)
 
     return run

@@ -65,8 +65,8 @@ SOFTMAX_WITH_SINK = '''def softmax_with_sink(scores: Tensor, sink: Tensor) -> Te
 
 def attention_with_sink(blocks: bool) -> str:
     """Its source; `blocks`: where masks may be made by blocks."""
-    more = ", is_causal: bool = False" + (", both_sides: bool = False" if blocks else "")
-    options = f"q: Tensor, k: Tensor, v: Tensor, sink: Tensor, mask: Tensor | None, scale: float{more}"
+    given = ["q: Tensor", "k: Tensor", "v: Tensor", "sink: Tensor", "mask: Tensor | None", "scale: float", "is_causal: bool = False"]
+    options = ",\n    ".join([*given, "both_sides: bool = False,"]) if blocks else ", ".join(given)
     by_blocks = """
     if mask is not None and mask.dim() % 2:  # by blocks
         length = q.shape[2]

@@ -227,3 +227,8 @@ def test_heads_that_are_read_as_one_stay_one(tmp_path: Path) -> None:
     text = written(program_of(str(tmp_path / "m.xf")))
     assert text.count("unflatten(") == 2 and "flatten(2)" not in text, text
     assert verify(program_of(str(tmp_path / "m.xf")), seed=1).ok
+
+
+def test_ceil_of_a_tensor(tmp_path: Path) -> None:
+    (tmp_path / "m.xf").write_text("model m(d = 4)(x: [b, t, d]) -> (y: [b, t, d]):\n    return ceil(3 * x) + ceil(d / 8.0)\n")
+    assert verify(program_of(str(tmp_path / "m.xf")), seed=1).ok
