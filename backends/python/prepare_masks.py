@@ -16,6 +16,7 @@ from .blocks import BLOCK
 from .copy_nodes import Copier
 from .find_sites import Sites, find_sites
 from .mask_blocks import in_blocks, is_whole, lies_in_order
+from .mask_terms import conjunction, constant_of, is_causal, made_in, reads
 from .sinks import has_kernel_with_sink
 
 Absent = Literal["all", "causal", "tensor"]
@@ -255,19 +256,19 @@ class _Preparation:
         window = ring_of(node, original)
         body, terms = conjunction(region, window is not None)
         defaults = {v: d for v in free if (d := self.default(original, v)) is not None}
-        given = frozenset(k for k, t in enumerate(terms) if _reads(t, body, defaults) and _constant(t, body, defaults) is True)
+        given = frozenset(k for k, t in enumerate(terms) if reads(t, body, defaults) and constant_of(t, body, defaults) is True)
         always = [t for k, t in enumerate(terms) if k not in given]
         absent: Absent = "tensor"
         free_of_score = not has_score(node) or (self.for_kernels and not always)
         native = is_native(node) or has_kernel_with_sink(node)
-        if native and free_of_score and (given or self.grows(node)) and not any(_reads(t, body, defaults) for t in always):
-            causal = len(always) == 1 and _is_causal(always[0], body, region) and self.ends_at_the_keys(node)
+        if native and free_of_score and (given or self.grows(node)) and not any(reads(t, body, defaults) for t in always):
+            causal = len(always) == 1 and is_causal(always[0], body, region) and self.ends_at_the_keys(node)
             absent = "all" if not always else "causal" if causal else "tensor"
         if absent == "tensor" and not always:
             given = frozenset()
         recipe = _Recipe(
             query=region.params[0], key=region.params[1], body=body, terms=terms, given=given, absent=absent,
-            causal=native and not has_score(node) and any(_is_causal(t, body, region) for t in terms),
+            causal=native and not has_score(node) and any(is_causal(t, body, region) for t in terms),
             form=_form(node, labels, native), hint=_hint(labels, node, body, terms, region), window=window, band=None, rows=node.q.type.axis(node.query).size,
         )  # fmt: skip
         if absent == "tensor" and self.by_index is not None and self.by_index(node, original):
@@ -388,7 +389,7 @@ def _blocked(recipe: _Recipe, node: ir.Attend) -> _Recipe:
 
 def ring_of(node: ir.Attend, module: ir.Module) -> Expr | None:
     """The window of the ring that keys lie in, if they do: keys are made of what is kept, one for one."""
-    made = _made(module.body)
+    made = made_in(module.body)
     value: Value | None = node.k
     while value is not None:
         match made.get(value):
@@ -401,128 +402,10 @@ def ring_of(node: ir.Attend, module: ir.Module) -> Expr | None:
     return None
 
 
-def conjunction(region: ir.Region, ring: bool) -> tuple[tuple[ir.Node, ...], tuple[Value, ...]]:
-    """The nodes that the terms need, and the terms; an index over all keys is a renaming, unless they lie in a ring."""
-    nodes: dict[Value, ir.Node] = {}
-    body: list[ir.Node] = []
-    for node in region.body:
-        if ring and isinstance(node, ir.Take) and any(i in region.params for i in node.indices):
-            node = _written_take(node, region, body)
-        elif not ring:
-            node = _whole_take(node, region)
-        body.append(node)
-        nodes.update((o, node) for o in node.outs)
-    terms: list[Value] = []
-    todo = [region.result]
-    joins: set[ir.Node] = set()
-    while todo:
-        value = todo.pop(0)
-        made = nodes.get(value)
-        if isinstance(made, ir.Elementwise) and made.function == "and":
-            todo = [a for a in made.args if isinstance(a, Value)] + todo
-            joins.add(made)
-        elif isinstance(made, ir.Transpose) and len(terms) == 0:
-            todo = [made.x, *todo]
-            joins.add(made)
-        else:
-            terms.append(value)
-    return tuple(n for n in body if n not in joins), tuple(dict.fromkeys(terms))
-
-
-def _whole_take(node: ir.Node, region: ir.Region) -> ir.Node:
-    """`mask[s = j]` for all j of the axis is the same tensor with another label."""
-    if isinstance(node, ir.Take) and len(node.over) == 1 and node.indices[0] in region.params:
-        index = node.indices[0]
-        assert isinstance(index, Value)
-        axis = node.x.type.axis(node.over[0])
-        label = index.type.axes[0].label
-        if axis.size == index.type.axes[0].size and (label is node.over[0] or not node.x.type.has(label)):
-            return ir.Rename(outs=node.outs, span=node.span, x=node.x, old=node.over, new=index.type.labels)
-    return node
-
-
-def _written_take(node: ir.Take, region: ir.Region, body: list[ir.Node]) -> ir.Take:
-    """Where a ring holds nothing yet, its slots are negative; the mask hides what is read there."""
-    indices: list[ir.Operand] = []
-    for index in node.indices:
-        if isinstance(index, Value) and index is region.params[1]:
-            held = Value(index.type, "", node.span)
-            body.append(ir.Elementwise(outs=(held,), span=node.span, function="maximum", args=(index, ZERO)))
-            index = held
-        indices.append(index)
-    return replace(node, indices=tuple(indices))
-
-
-def _made(body: Sequence[ir.Node]) -> dict[Value, ir.Node]:
-    return {o: n for n in body for o in n.outs}
-
-
-def _reads(value: Value, body: Sequence[ir.Node], targets: dict[Value, Expr]) -> bool:
-    if value in targets:
-        return True
-    node = _made(body).get(value)
-    return node is not None and any(_reads(v, body, targets) for v in ir.operands(node))
-
-
-def _constant(value: Value, body: Sequence[ir.Node], defaults: dict[Value, Expr]) -> float | bool | None:
-    """The one number that a value is full of under the defaults, if it is."""
-    if value in defaults:
-        return defaults[value].value()
-    match _made(body).get(value):
-        case ir.Rename(x=x) | ir.Transpose(x=x) | ir.Expand(x=x) | ir.Cast(x=x) | ir.Take(x=x):
-            return _constant(x, body, defaults)
-        case ir.Full(value=number):
-            return number.value()
-        case ir.Elementwise() as node:
-            args = [a.value() if isinstance(a, Expr) else _constant(a, body, defaults) for a in node.args]
-            return _apply(node.function, args)
-        case _:
-            return None
-
-
-def _apply(function: str, args: list[float | bool | None]) -> float | bool | None:
-    known = [a for a in args if a is not None]
-    if function == "or" and any(a is True for a in known):
-        return True
-    if function == "and" and any(a is False for a in known):
-        return False
-    if len(known) != len(args):
-        return None
-    match function:
-        case "eq":
-            return known[0] == known[1]
-        case "ne":
-            return known[0] != known[1]
-        case "gt":
-            return known[0] > known[1]
-        case "ge":
-            return known[0] >= known[1]
-        case "lt":
-            return known[0] < known[1]
-        case "le":
-            return known[0] <= known[1]
-        case "not":
-            return not known[0]
-        case "and":
-            return bool(known[0]) and bool(known[1])
-        case "or":
-            return bool(known[0]) or bool(known[1])
-        case _:
-            return None
-
-
-def _is_causal(term: Value, body: Sequence[ir.Node], region: ir.Region) -> bool:
-    node = _made(body).get(term)
-    i, j = region.params
-    return isinstance(node, ir.Elementwise) and (
-        (node.function == "le" and node.args == (j, i)) or (node.function == "ge" and node.args == (i, j))
-    )
-
-
 def _hint(labels: set[Label], node: ir.Attend, body: Sequence[ir.Node], terms: Sequence[Value], region: ir.Region) -> str:
     if node.query not in labels:
         return "key_mask"
-    if any(_is_causal(t, body, region) for t in terms):
+    if any(is_causal(t, body, region) for t in terms):
         compared = sum(isinstance(n, ir.Elementwise) and n.function in ("lt", "le", "gt", "ge") for n in body)
         return "causal_mask" if compared == 1 else "window_mask"
     return "mask"

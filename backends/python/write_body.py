@@ -149,6 +149,7 @@ class BodyWriter:
     masks: Collection[Value] = ()  # those of the model: ready to broadcast, so that no sizes are read from them
     maybe_none: Collection[Value] = ()  # masks that are none where all is seen
     by_index: Collection[Value] = ()  # masks that may be functions of indices
+    joined: set[Var] = field(default_factory=set)  # parts of one tensor that all layers of some loop read
     kept: dict[str, Kept] = field(default_factory=dict)
     checks: list[Statement] = field(default_factory=list)  # before shapes are read
     defaulted: set[Value] = field(default_factory=set)  # optional inputs of the model

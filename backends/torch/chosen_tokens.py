@@ -9,7 +9,7 @@ from ...grammar.frozen import frozen
 from ..python.attention_axes import AttendAxes, Given, NoMask, Predicate, has_score, mask_kind
 from ..python.code import Binary, Code
 from ..python.layouts import Layout
-from ..python.prepare_masks import conjunction
+from ..python.mask_terms import conjunction
 from ..python.write_body import BodyWriter
 
 

@@ -25,7 +25,7 @@ def join_tables(w: BodyWriter, node: ir.Fold) -> None:
     costly = _of_indices(w.module)
     alike: dict[tuple[object, ...], list[Value]] = defaultdict(list)
     for value in dict.fromkeys(node.args[node.carried :]):
-        if costly.get(value) and value.type.dtype in ("float", "float32"):
+        if costly.get(value) and value.type.dtype in ("float", "float32") and w.read(value).code not in w.joined:
             alike[value.type.dtype, *(a.size for a in value.type.axes)].append(value)
     for values in alike.values():
         if len(values) < 2:
@@ -38,6 +38,7 @@ def join_tables(w: BodyWriter, node: ir.Fold) -> None:
         w.statements.append(Assign(targets, call("computed_once", *(Subscript(x, view) if view else x for x in found))))
         for value, var in zip(values, targets, strict=True):
             w.env[value] = Tensor(var, tuple((label,) for label in value.type.labels), sizes_of(value.type))
+        w.joined |= set(targets)
         w.numbers.plans.viewed |= set(targets) if view else set()
 
 

@@ -116,6 +116,26 @@ def test_compiled_layers_read_what_is_computed_once(attention: str, training: bo
     assert kernels_with_cosine(written(LM.format(attention=attention), tmp_path), 3, training) == 1
 
 
+def test_two_stacks_that_read_the_same_are_given_it_once(tmp_path: Path) -> None:
+    text = """
+component two(x: [b, t, d]) -> [b, t, d]:
+    let layer = pre_norm(multi_head(heads = 2, rotate = rope), gated(hidden = 8), rms_norm)
+    low = 2 of layer
+    high = 2 of layer
+    return high(tanh(low(x)))
+
+model small(d = 8)(input_ids: [b, t] int in 11) -> (y):
+    embed = embedding(11, d)
+    positions = expand(index(t), b)
+    two = two()
+    return two(embed(input_ids))
+"""
+    source = written(text, tmp_path)
+    assert source.count("= computed_once(") == 1
+    with loaded(source, "two") as module, torch.no_grad():
+        assert module.Model()(torch.arange(6)[None] % 11).shape == (1, 6, 8)
+
+
 def kernels_with_cosine(source: str, layers: int, training: bool) -> int:
     """How many calls of kernels compute one."""
     from torch._inductor.utils import run_and_get_code  # type: ignore[attr-defined]
