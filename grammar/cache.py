@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import sys
 from contextlib import suppress
@@ -13,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from . import tree
+from .digest import digest
 from .keep import keep, keep_ahead, places, recall
 from .load import parse_source, read_source
 from .problem import Problem
@@ -55,15 +55,15 @@ def cached_load(path: str | Path) -> tuple[tree.File | None, list[Problem]]:
 
 @cache
 def _grammar() -> bytes:
-    digest = hashlib.sha256()
+    found = digest(digest_size=32)
     for part in _PARTS:
-        digest.update(Path(__file__).with_name(part).read_bytes())
-    return digest.digest()
+        found.update(Path(__file__).with_name(part).read_bytes())
+    return found.digest()
 
 
 def _digest(source: tree.Source) -> bytes:
     """Of all that a tree depends on."""
-    return hashlib.sha256(b"\0".join([_grammar(), source.path.encode("utf-8", "surrogateescape"), source.text.encode()])).digest()
+    return digest(b"\0".join([_grammar(), source.path.encode("utf-8", "surrogateescape"), source.text.encode()]), digest_size=32).digest()
 
 
 def main() -> None:

@@ -6,12 +6,12 @@ What was made of a user's files is kept under `$XDG_CACHE_HOME/xfc` (else `~/.ca
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from .digest import digest
 from .replace_file import replace_file
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
@@ -27,7 +27,7 @@ def cache_folder(kind: str) -> Path:
 
 def places(origin: str, kind: str) -> list[str]:
     """Where what was made of the file `origin` may be kept, the best place first."""
-    name = hashlib.sha256(origin.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    name = digest(origin.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
     users = str(cache_folder(kind) / name)
     if not origin.startswith(_OWN):
         return [users]

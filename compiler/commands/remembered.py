@@ -6,13 +6,13 @@ a file without imports, whose text is all that it depends on. A cache that canno
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from ...grammar.digest import digest
 from ...grammar.keep import PACKAGE, cache_folder, keep, recall
 from ..diagnostics import Diagnostics
 
@@ -50,22 +50,22 @@ def _key(words: Sequence[str], spec: str) -> str | None:
                 text = file.read(LARGEST_SPEC)
         if len(text) == LARGEST_SPEC or b"import" in text:
             return None
-        digest = hashlib.blake2b(digest_size=16)
+        found = digest(digest_size=16)
         for part in (sys.version, *words, spec):
-            digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
-        digest.update(text + b"\0" + _package())
+            found.update(part.encode("utf-8", "surrogateescape") + b"\0")
+        found.update(text + b"\0" + _package())
     except (OSError, ValueError):
         return None
-    return digest.hexdigest()
+    return found.hexdigest()
 
 
 def _package() -> bytes:
     """A digest of this package: names and contents of its files."""
-    digest = hashlib.blake2b(digest_size=16)
+    found = digest(digest_size=16)
     for part in PARTS:
         for folder, below, names in os.walk(os.path.join(PACKAGE, part)):
             below[:] = sorted(name for name in below if name != "__pycache__")
             for name in sorted(names):
                 with open(os.path.join(folder, name), "rb") as file:
-                    digest.update(name.encode() + b"\0" + file.read() + b"\0")
-    return digest.digest()
+                    found.update(name.encode() + b"\0" + file.read() + b"\0")
+    return found.digest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +79,8 @@ def guarded(diagnostics: Diagnostics) -> Iterator[None]:
 
 def internal_error(error: Exception) -> Diagnostic:
     """A fault of the compiler's own: where it happened in its source, and what to do."""
+    import traceback
+
     frame = traceback.extract_tb(error.__traceback__)[-1:]
     where = f" at {os.path.basename(frame[0].filename)}:{frame[0].lineno}" if frame else ""
     detail = f": {error}" if str(error) else ""
@@ -90,6 +91,8 @@ def internal_error(error: Exception) -> Diagnostic:
 def debug() -> None:
     """Show the traceback of the error being handled, if it was asked for."""
     if os.environ.get("XFC_DEBUG") == "1":
+        import traceback
+
         traceback.print_exc()
 
 
