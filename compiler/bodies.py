@@ -17,6 +17,7 @@ from .library import suggest
 from .operations import Poison
 from .scope import Frame, Thunk
 from .trace_axis import report_result
+from .unmentioned import unchanged, unmentioned
 from .values import NONE, POISON, ListValue, Recipe, Static
 
 INDEX_KINDS = ("mask", "score", "weights")
@@ -38,6 +39,7 @@ class Bodies(Evaluator):
 
     givens: list[Givens] = field(default_factory=list)
     entered: list[tuple[tree.Component, tree.Span]] = field(default_factory=list)
+    mentions_checked: set[int] = field(default_factory=set)
 
     def equal(self, a: Expr, b: Expr) -> bool:
         return a == b or (a.value() is not None and a.value() == b.value())
@@ -116,10 +118,22 @@ class Bodies(Evaluator):
                 found = self.execute(component.body, frame)
         except Poison:
             return self.stand_in(component, signature, span)
+        self.check_mentions(component)
         self.note_locals(builder, frame)
         if found is None:
             raise self.error("E344", f"`{component.name.id}` returns nothing", component.name.span, help="end the body with `return ...`")
         return self.check_outputs(component, found, frame, span)
+
+    def check_mentions(self, component: tree.Component) -> None:
+        """Report, once, what a body declares and never says again."""
+        if id(component) in self.mentions_checked:
+            return
+        self.mentions_checked.add(id(component))
+        for name in unmentioned(component):
+            self.error("E318", f"`{name.id}` is declared and never used", name.span, help="use it, or delete it")
+        for name in unchanged(component) if component.kind == "component" else ():
+            self.error("E390", f"the state `{name.id}` has no next value: it would stay as it starts", name.span,
+                       help=f"say what it becomes: `next {name.id} = ...`")  # fmt: skip
 
     def stand_in(self, component: tree.Component, signature: Frame, span: tree.Span) -> Static:
         """Tensors of the declared types in place of a body that is wrong, so that one mistake does not hide the next."""

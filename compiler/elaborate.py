@@ -50,6 +50,7 @@ class Elaborator(Statements):
         found = self.execute(component.body, frame)
         if found is None:
             raise self.error("E344", f"`{component.name.id}` returns nothing", component.name.span, help="end the body with `return ...`")
+        self.check_mentions(component)
         result = self.check_outputs(component, found, frame, component.span)
         outs = tuple(self.as_tensor(o, component.span, frame) for o in (result if isinstance(result, tuple) else (result,)))
         names = tuple(o.name.id if o.name else f"output{k}" for k, o in enumerate(component.outputs))

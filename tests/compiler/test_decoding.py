@@ -366,6 +366,7 @@ def test_what_indices_and_scores_read_of_padding_is_told(values: str, chosen: st
         if chosen == "fading" or "total" in values
         else "\n".join(line for line in text.split("\n") if "total" not in line and "gate" not in line)
     )
+    text = text if chosen == "fading" else "\n".join(line for line in text.split("\n") if "score fading" not in line)
     text = text if chosen == "mixed" else text.partition("component")[1] + text.partition("component")[2]
     moved = find_moved_by_padding(derived(written(tmp_path, text)))
     assert (moved.what if moved else None) == what
