@@ -30,7 +30,7 @@ RECURRENCE_BY_PARTS = '''def recurrence_by_parts(a: Tensor, b: Tensor, start: Te
 
 
 RECURRENCE_BY_STEPS = '''class RecurrenceBySteps(torch.autograd.Function):
-    """h[t] = a[t] * h[t - 1] + b[t] from h[-1] = start, each step written in its place; gradients come back in the same way."""
+    """h[t] = a[t] * h[t - 1] + b[t] from h[-1] = start, each step written in its place; gradients likewise."""
 
     @staticmethod
     def forward(ctx, a, b, start):  # type: ignore[no-untyped-def]
@@ -64,8 +64,8 @@ def linear_recurrence(*, starts: bool) -> str:
     zeros = "torch.zeros_like(b[0])"
     state = f"        start = {zeros} if start is None else start.expand_as(b[:1])[0].to(b.dtype)\n" if starts else ""
     return f'''def linear_recurrence(a: Tensor, b: Tensor, dim: int{given}) -> Tensor:
-    """h[t] = a[t] * h[t - 1] + b[t] along `dim`{what}: on the CPU step by step, where a step has 1,024 numbers or more;
-    else in parts, without gradients 1,024 steps after the other."""
+    """h[t] = a[t] * h[t - 1] + b[t] along `dim`{what}: on the CPU step by step, where a step has
+    1,024 numbers or more; else in parts, without gradients 1,024 steps after the other."""
     b = b.expand(torch.broadcast_shapes(a.shape, b.shape)).movedim(dim, 0)
     a = a.movedim(dim, 0)
     if torch.compiler.is_compiling():

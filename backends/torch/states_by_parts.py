@@ -95,7 +95,7 @@ def lower_states_by_parts(w: BodyWriter, node: ir.Node) -> None:
     """A function of some steps, which a helper applies to one part after the other; written plainly where it would ask how many steps there are."""
     space = cast(StatesByParts, node)
     for value in dict.fromkeys(v for n in space.region.body for v in ir.operands(n)):
-        if value in w.env:
+        if value in w.env and isinstance(var := w.read(value).code, Var) and var.kind in ("x", "y"):
             w.suggest(value, "each" if value in space.given else "fixed")
     tensors = [w.apart(w.read(v), space.over) for v in space.given]
     layouts = [t.layout for t in tensors]
@@ -171,14 +171,15 @@ BY_PARTS = '''def states_by_parts(
     dim: int,
     start: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """What `read` gives for some steps along `dim` of the values, from the state before them, and the last state: 256 steps
-    after the other (on a GPU 1,024), so that there are states of these alone; on the way back they are computed again."""
+    """What `read` gives for some steps along `dim` of the values, from the state before them, and the last state: 256
+    steps after the other (on a GPU 1,024), so that there are states of these alone; on the way back they are computed again."""
     size = 1024 if values[0].is_cuda else 256
     if torch.compiler.is_compiling() or values[0].shape[dim] <= size:
         return read(values, start)
-    again = partial(checkpoint, read, use_reentrant=False, preserve_rng_state=False) if torch.is_grad_enabled() else read
+    if torch.is_grad_enabled():
+        read = partial(checkpoint, read, use_reentrant=False, preserve_rng_state=False)
     found = []
     for part in zip(*(x.split(size, dim) for x in values), strict=True):
-        y, start = again(part, start)
+        y, start = read(part, start)
         found.append(y)
     return torch.cat(found, dim), start'''
