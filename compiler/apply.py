@@ -118,7 +118,9 @@ class Applier(Stacks):
     def arity(self, function: Static, kind: str, allowed: tuple[int, ...], span: tree.Span) -> int:
         recipe = function.recipe if isinstance(function, Instance) else function
         if not isinstance(recipe, Recipe):
-            place = "in `attend(q, k, v, mask, score)` the mask comes fourth; what comes later is named" if kind == "mask" else None
+            place = (
+                f"in `attend(q, k, v, mask, score)` the {kind} comes {'fourth' if kind == 'mask' else 'fifth'}; what comes later is named"
+            )
             raise self.error("E352", f"a {kind} is needed here, found {describe(function)}", span, help=place)
         count = len(recipe.component.inputs)
         if count not in allowed:

@@ -131,7 +131,7 @@ class Bodies(Evaluator):
         self.mentions_checked.add(id(component))
         for name in unmentioned(component):
             self.error("E318", f"`{name.id}` is declared and never used", name.span, help="use it, or delete it")
-        for name in unchanged(component) if component.kind == "component" else ():
+        for name in unchanged(component) if component.kind not in (*INDEX_KINDS, "fn") else ():
             self.error("E390", f"the state `{name.id}` has no next value: it would stay as it starts", name.span,
                        help=f"say what it becomes: `next {name.id} = ...`")  # fmt: skip
 

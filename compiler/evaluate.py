@@ -98,6 +98,9 @@ class Evaluator(Names):
                 return value[0]
             case Instance() | Recipe():
                 raise self.error("E325", f"a tensor is needed here, found {describe(value)}", span, help="apply it: `name(x)`")
+            case Builtin():
+                help = f"apply it: `{value.name}(...)`"
+                raise self.error("E325", f"a tensor is needed here, found {describe(value)}", span, help=help)
             case _:
                 raise self.error("E325", f"a tensor is needed here, found {describe(value)}", span)
 

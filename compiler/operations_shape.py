@@ -25,8 +25,8 @@ class Shapes(Pointwise):
             self.whole(size, "the size of a piece", span)
             total = total + size
         if not self.same(total, axis.size, span):
-            pieces = " + ".join(show_size(s) for s in sizes)
-            message = f"the pieces of `{over.name}` add up to {pieces} = {show_size(total)}, but {name_of(x)} has {show_size(axis.size)}"
+            pieces = " = ".join(dict.fromkeys((" + ".join(show_size(s) for s in sizes), show_size(total))))
+            message = f"the pieces of `{over.name}` add up to {pieces}, but {name_of(x)} has {show_size(axis.size)}"
             self.fail("E205", message, span, x)
         outs = []
         for k, (size, label) in enumerate(zip(sizes, labels, strict=True)):
