@@ -214,7 +214,7 @@ class Drawn:
             except Grown:
                 smaller /= 4
             except interpreter.InterpreterError as error:
-                if not run.static or "lies outside" not in str(error):
+                if not run.static or not isinstance(error, interpreter.OutOfRangeError):
                     raise
                 others = False  # two numbers that the spec gives apart, and of which one counts what the other chooses
             except Disagreement:
