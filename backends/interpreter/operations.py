@@ -119,7 +119,7 @@ def split(frame: Frame, node: ir.Split) -> list[Tensor]:
 
 def _part(x: Tensor, over: Label, start: int, stop: int) -> Tensor:
     if not 0 <= start <= stop <= x.size(over):
-        raise InterpreterError(f"the range {start} .. {stop} lies outside the axis {over} of {x.size(over)}")
+        raise OutOfRangeError(f"the range {start} .. {stop} lies outside the axis `{over}`, which has {x.size(over)} entries")
     return Tensor(x.array[(slice(None),) * x.position(over) + (slice(start, stop),)], x.labels)
 
 
