@@ -201,7 +201,8 @@ class Statements(Calls):
     def unroll(self, node: tree.For, frame: Frame) -> Static | None:
         values = self.evaluate(node.values, frame)
         if not isinstance(values, ListValue):
-            raise self.error("E384", f"`for` runs over a list, found {describe(values)}", node.values.span)
+            help = "write the rounds out, `for n in [0, 1, 2]:`, or let the list be a hyperparameter" if isinstance(values, Expr) else None
+            raise self.error("E384", f"`for` runs over a list, found {describe(values)}", node.values.span, help=help)
         outer = frame.rounds
         for number, item in enumerate(values.node.items):
             parts = item.items if isinstance(item, tree.List | tree.Tuple) else (item,)
