@@ -23,8 +23,8 @@ def lower_einsum(w: BodyWriter, node: ir.Node) -> None:
     inner = w.statements
     w.statements = outer
     if node.out.type.dtype == "float32" and node.over and all(isinstance(s, Assign) for s in inner):
-        kind = Attribute(Attribute(reference(w, floating=False), "device"), "type")
-        inner = [Block(call("torch.autocast", kind, enabled=Text("False")), "with", tuple(inner))]
+        w.helpers.add("without_autocast")
+        inner = [Block(call("without_autocast", reference(w, floating=False)), "with", tuple(inner))]
     w.statements += inner
 
 

@@ -171,6 +171,8 @@ IMPORTS = (
     ("collections.abc", "Collection", "Collection["),
     ("collections.abc", "Iterator", "Iterator["),
     ("collections.abc", "Sequence", "Sequence["),
+    ("contextlib", "AbstractContextManager", "AbstractContextManager["),
+    ("contextlib", "nullcontext", "nullcontext("),
     ("dataclasses", "dataclass", "@dataclass"),
     ("dataclasses", "field", "field(init="),
     ("dataclasses", "fields", "fields(part)"),

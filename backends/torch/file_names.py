@@ -6,12 +6,12 @@ import builtins
 
 IMPORTED = (
     "annotations", "json", "math", "operator", "re", "Callable", "Collection", "Iterator", "Sequence", "dataclass", "field", "fields",
-    "is_dataclass", "fnmatch", "partial", "accumulate", "checkpoint", "create_selective_checkpoint_contexts", "Path", "NamedTuple", "torch", "F", "Tensor", "nn",
+    "is_dataclass", "AbstractContextManager", "nullcontext", "fnmatch", "partial", "accumulate", "checkpoint", "create_selective_checkpoint_contexts", "Path", "NamedTuple", "torch", "F", "Tensor", "nn",
     "BlockMask", "create_block_mask", "flex_attention",
 )  # fmt: skip
 MODEL = ("Config", "Model", "Output", "init_weights", "check_choice", "choose")
 COMPUTING = (
-    "float32", "linear_recurrence", "grouped_attention", "shared_attention", "window_attention", "centred_attention", "window_blocks", "cut_by_blocks", "blocks_of_bias", "join_blocks",
+    "float32", "without_autocast", "linear_recurrence", "grouped_attention", "shared_attention", "window_attention", "centred_attention", "window_blocks", "cut_by_blocks", "blocks_of_bias", "join_blocks",
     "GroupedLinear", "FusedLinear", "FusedGroupedLinear", "grouped_mm", "matmul_by_expert", "weight_gradient", "backward",
     "route", "pairwise", "stacked", "member", "feature_state_space", "kept_since", "kept_until_end", "recurrence_by_parts", "RecurrenceBySteps", "write_steps",
     "states_by_parts", "softmax_with_sink", "attention_with_sink",

@@ -22,6 +22,9 @@ HELPERS = {
     "float32_like": '''def float32(x: Tensor, like: Tensor | None = None) -> Tensor:
     """At least float32: float64 stays, and integers become it where `like` is it."""
     return x.to(torch.promote_types(x.dtype if like is None else like.dtype, torch.float32))''',
+    "without_autocast": '''def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """Where types stay as they are on x's device, or on meta, for which there is no autocast."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)''',
     "cross_entropy": '''def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """The mean over the targets that are not -100; 0 where there are none."""
     return F.cross_entropy(logits, target, reduction="sum") / (target != -100).sum().clamp(min=1)''',
@@ -117,7 +120,7 @@ HELPERS = {
     "grouped_mm": '''def grouped_mm(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     """x [n, in] by weight [experts, out, in]: expert e takes the rows before ends[e] that no expert took yet."""
     traced = torch.compiler.is_compiling()
-    native = x.dtype == torch.bfloat16 or (x.dtype == torch.float32 and not traced)
+    native = x.dtype == torch.bfloat16 or (x.dtype == torch.float32 and not traced and not x.is_meta)
     if not native or not hasattr(F, "grouped_mm") or weight.shape[1] % 8 or weight.shape[2] % 8:
         return matmul_by_expert(x, weight, ends)
     y = F.grouped_mm(x, weight.transpose(1, 2), offs=ends)
@@ -197,6 +200,9 @@ NEEDS = {
     "route": ("grouped_mm",),
     "pairwise": ("grouped_mm",),
     "grouped_linear": ("grouped_mm",),
+    "state_space": ("without_autocast",),
+    "outer_sums": ("without_autocast",),
+    "feature_state_space": ("without_autocast",),
     "linear_recurrence": ("recurrence_by_parts", "recurrence_by_steps"),
     "linear_recurrence_from": ("recurrence_by_parts", "recurrence_by_steps"),
 }

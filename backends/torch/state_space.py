@@ -225,7 +225,7 @@ HELPER = '''def state_space(decay: Tensor, u: Tensor, key: Tensor, query: Tensor
         return query @ h, h
     size = min(64 if key.shape[-1] * u.shape[-1] < 2**14 else 128, length)  # the larger the states, the fewer
     rest = -length % size
-    with torch.autocast(u.device.type, enabled=False):
+    with without_autocast(u):
         steps = decay.clamp(min=torch.finfo(decay.dtype).tiny).log()
         if rest:
             steps, u, key, query = F.pad(steps, (0, rest)), *(F.pad(x, (0, 0, 0, rest)) for x in (u, key, query))
@@ -259,7 +259,7 @@ SUMS = '''def outer_sums(u: Tensor, key: Tensor, query: Tensor, h: Tensor | None
             parts.append(y)
         return torch.cat(parts, -2), h
     size = min(64, length) if known else length
-    with torch.autocast(u.device.type, enabled=False):
+    with without_autocast(u):
         if rest := -length % size:
             u, key, query = (F.pad(x, (0, 0, 0, rest)) for x in (u, key, query))
         u, key, query = (x.unflatten(-2, (-1, size)).contiguous() for x in (u, key, query))
@@ -280,7 +280,7 @@ BY_FEATURE = '''def feature_state_space(decay: Tensor, u: Tensor, key: Tensor, q
     size = 2
     while size < min(64, length):
         size *= 2
-    with torch.autocast(u.device.type, enabled=False):
+    with without_autocast(u):
         steps = decay.clamp(min=torch.finfo(decay.dtype).tiny).log()
         if rest := -length % size:
             steps, u, key, query = (F.pad(x, (0, 0, 0, rest)) for x in (steps, u, key, query))

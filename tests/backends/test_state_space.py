@@ -13,7 +13,6 @@ from torch import Tensor
 from xfc.backends import interpreter
 from xfc.backends import torch as torch_backend
 from xfc.backends.torch.helpers import chosen_helpers
-from xfc.backends.torch.state_space import BY_FEATURE, HELPER, SUMS
 from xfc.backends.verify_modules import loaded
 from xfc.compiler.diagnostics import Diagnostics
 from xfc.compiler.elaborate import elaborate_file
@@ -42,7 +41,7 @@ def by_steps(decay: Tensor, u: Tensor, key: Tensor, query: Tensor, h: Tensor) ->
 
 def by_chunks(*inputs: Tensor) -> tuple[Tensor, Tensor]:
     space: dict[str, Any] = {"torch": torch, "Tensor": Tensor, "F": torch.nn.functional}
-    exec("from __future__ import annotations\n" + HELPER + "\n" + BY_FEATURE, space)
+    exec("from __future__ import annotations\n" + "\n".join(chosen_helpers({"state_space", "feature_state_space"})), space)
     found: tuple[Tensor, Tensor] = space["feature_state_space" if inputs[0].ndim == inputs[1].ndim else "state_space"](*inputs)
     return found
 
@@ -64,7 +63,7 @@ def test_chunks_are_steps(length: int, by_feature: bool) -> None:
 def test_sums_are_steps_that_keep_all(length: int) -> None:
     """Without a state before and with one; without gradients 1,100 tokens are three parts."""
     space: dict[str, Any] = {"torch": torch, "Tensor": Tensor, "F": torch.nn.functional}
-    exec("from __future__ import annotations\n" + SUMS, space)
+    exec("from __future__ import annotations\n" + "\n".join(chosen_helpers({"outer_sums"})), space)
     torch.manual_seed(length)
     u, key, query = (torch.randn(1, length, 2, n, dtype=torch.float64).transpose(1, 2).requires_grad_() for n in (5, 4, 4))
     for start in (None, torch.randn(1, 2, 4, 5, dtype=torch.float64)):

@@ -89,7 +89,7 @@ class GroupedLinear(nn.Module):
 def grouped_mm(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     """x [n, in] by weight [experts, out, in]: expert e takes the rows before ends[e] that no expert took yet."""
     traced = torch.compiler.is_compiling()
-    native = x.dtype == torch.bfloat16 or (x.dtype == torch.float32 and not traced)
+    native = x.dtype == torch.bfloat16 or (x.dtype == torch.float32 and not traced and not x.is_meta)
     if not native or not hasattr(F, "grouped_mm") or weight.shape[1] % 8 or weight.shape[2] % 8:
         return matmul_by_expert(x, weight, ends)
     y = F.grouped_mm(x, weight.transpose(1, 2), offs=ends)
