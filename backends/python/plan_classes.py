@@ -251,7 +251,7 @@ def _names(classes: Sequence[Class], program: ir.Program, reserved: Collection[s
             styled = str if is_function else camel
             wanted = [name] if len(group) == 1 else _distinct(c, group, name, slots, base)
             wanted += [f"{program.name}_{name}", *(f"{name}{k}" for k in range(2, len(classes) + 3))]
-            found[c.key] = next(n for n in map(styled, wanted) if n not in taken)
+            found[c.key] = next(n for n in map(styled, wanted) if not {n, f"{n}Cache"} & taken)
             taken |= {found[c.key], f"{found[c.key]}Cache"}
     return found
 
