@@ -12,7 +12,7 @@ import click
 from ..diagnostics import Diagnostics
 from ..render_diagnostics import Line, Piece, print_lines
 from .remembered import remembered
-from .reporting import finish, format_option, guarded, set_option
+from .reporting import at_place, finish, format_option, guarded, set_option
 
 if TYPE_CHECKING:
     from ...grammar.tree import Span
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 NOTHING: dict[str, object] = {"spec": None, "model": None, "ok": False, "flow": [], "decoding": None, "assumptions": []}
 """The record of a spec that has errors."""
-LONGEST_WORDS = 72
-"""Of a construct that is shown beside its place."""
 
 
 @click.command("check")
@@ -71,10 +69,10 @@ def _lines(spec: str, sets: Sequence[str], diagnostics: Diagnostics) -> list[Lin
     lines += _flow(found)
     derived = _derived(found)
     if isinstance(derived, Refusal):
-        what = f" it cannot be decoded a token at a time: {derived.what}, {_at(derived.span)}"
+        what = f" it cannot be decoded a token at a time: {derived.what}, {at_place(derived.span)}"
         lines.append((Piece("   no cache:", "warning"), Piece(what)))
     elif derived is not None and (moved := find_moved_by_padding(derived)) is not None:
-        what = f" tokens where `{moved.mask}` is 0 still reach later ones by {moved.what}, {_at(moved.span)}"
+        what = f" tokens where `{moved.mask}` is 0 still reach later ones by {moved.what}, {at_place(moved.span)}"
         lines.append((Piece("   padding:", "warning"), Piece(what)))
     lines += [(Piece("   assumed", "warning"), Piece(f" {a.property}: {a.reason}")) for a in found.program.assumptions]
     return lines
@@ -103,17 +101,6 @@ def _derived(found: Checked) -> Program | Refusal | None:
     from ..passes.derive_decoding import derive_decoding
 
     return None if found.flow.decoded is None else derive_decoding(found.program, found.flow)
-
-
-def _at(span: Span) -> str:
-    """A construct, unless it is long, and its place."""
-    words = span.source.text[span.start : span.end].partition("\n")[0].strip()
-    place = f"{_file(span)}:{span.line_column()[0]}"
-    return f"at `{words}` ({place})" if len(words) <= LONGEST_WORDS else f"at {place}"
-
-
-def _file(span: Span) -> str:
-    return span.source.path.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _decoding(found: Checked) -> dict[str, object]:

@@ -11,7 +11,7 @@ import click
 from ..diagnostics import Diagnostics
 from ..write_whole import write_whole
 from .remembered import remembered
-from .reporting import finish, format_option, guarded, output_option, set_option
+from .reporting import at_place, finish, format_option, guarded, output_option, set_option
 
 if TYPE_CHECKING:
     from ..ir import Program
@@ -86,7 +86,7 @@ def _derived(checked: Checked) -> str:
 
     derived = derive_decoding(checked.program, checked.flow)
     if isinstance(derived, Refusal):
-        return f"\nno decoding: {derived.what}\n"
+        return f"\nno decoding: {derived.what}, {at_place(derived.span)}\n"
     return f"\n{print_decoding(run(derived))}"
 
 

@@ -11,7 +11,7 @@ import click
 from ..diagnostics import Diagnostics
 from ..render_diagnostics import Line, Piece, print_lines
 from .check_program import check_program
-from .reporting import finish, format_option, guarded, set_option
+from .reporting import at_place, finish, format_option, guarded, set_option
 
 if TYPE_CHECKING:
     from ..count import Counts
@@ -46,25 +46,29 @@ def command(spec: str, length: int, sets: tuple[str, ...], form: Format) -> None
         if checked is not None:
             counts = count(checked.program)
             memory = {name: whole(counts.parameters) * size for name, size in BYTES.items()}
-            held = _held(checked)
+            held, why = _held(checked)
             cache = {"cache_bytes_per_token": None} if held is None else held.json(length)
             document = {"model": checked.program.name, **counts.json(length), "memory_bytes": memory, **cache}
-            lines = _lines(checked.program.name, checked.program.paper, counts, length, memory, held)
+            lines = _lines(checked.program.name, checked.program.paper, counts, length, memory, held, why)
     if form != "json":
         print_lines(lines, sys.stdout)
     finish(diagnostics, form, document=document)
 
 
-def _held(checked: Checked) -> CacheCounts | None:
-    """What the model remembers when it decodes; none if it cannot."""
+def _held(checked: Checked) -> tuple[CacheCounts | None, str]:
+    """What the model remembers when it decodes; none if it cannot, and why a model of tokens cannot."""
     from ..count_cache import count_cache
     from ..passes.derive_decoding import Refusal, derive_decoding
 
     derived = derive_decoding(checked.program, checked.flow)
-    return None if isinstance(derived, Refusal) else count_cache(derived)
+    if isinstance(derived, Refusal):
+        return None, f"none: {derived.what}, {at_place(derived.span)}" if checked.flow.decoded is not None else ""
+    return count_cache(derived), ""
 
 
-def _lines(name: str, paper: str | None, counts: Counts, length: int, memory: Mapping[str, int], held: CacheCounts | None) -> list[Line]:
+def _lines(
+    name: str, paper: str | None, counts: Counts, length: int, memory: Mapping[str, int], held: CacheCounts | None, why: str
+) -> list[Line]:
     from ..count import at_length, whole
 
     flops = at_length(counts.flops_per_token, length)
@@ -74,7 +78,7 @@ def _lines(name: str, paper: str | None, counts: Counts, length: int, memory: Ma
         ("FLOPs per token", f"{_short(flops).rstrip()} ({flops:,}) at length {length:,}"),
         ("weights", ", ".join(f"{_short(size)}B in {dtype}" for dtype, size in memory.items())),
     ]
-    facts += _cache_facts(held, length) if held is not None else []
+    facts += _cache_facts(held, length) if held is not None else [("cache", why)] if why else []
     lines: list[Line] = [(Piece(name, "strong"), Piece(f": {paper}" if paper else ""))]
     lines += [(Piece(f"  {what:<18}", "gutter"), Piece(text)) for what, text in facts]
     table = [

@@ -7,12 +7,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, ParamSpec, TextIO, TypeVar
+from typing import TYPE_CHECKING, NoReturn, ParamSpec, TextIO, TypeVar
 
 import click
 
 from ..diagnostics import Diagnostic, Diagnostics, SpecError
 from ..render_diagnostics import Format, json_document, print_diagnostics
+
+if TYPE_CHECKING:
+    from ...grammar.tree import Span
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -112,3 +115,15 @@ def finish(
     else:
         print_diagnostics(diagnostics.found, form, stream or sys.stderr)
     raise click.exceptions.Exit(exit_code(diagnostics))
+
+
+LONGEST_WORDS = 72
+"""Of a construct that is shown beside its place."""
+
+
+def at_place(span: Span) -> str:
+    """A construct, unless it is long, and its place: ``at `flip(x, t)` (model.xf:3)``."""
+    words = span.source.text[span.start : span.end].partition("\n")[0].strip()
+    file = span.source.path.replace("\\", "/").rsplit("/", 1)[-1]
+    place = f"{file}:{span.line_column()[0]}"
+    return f"at `{words}` ({place})" if len(words) <= LONGEST_WORDS else f"at {place}"

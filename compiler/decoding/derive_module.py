@@ -6,7 +6,7 @@ further input where the caller can keep it for all who read it. Shifts, windows 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import field, replace
 
 from ...grammar.frozen import mutable
@@ -49,8 +49,9 @@ class Deriver:
         outs = module.outputs
         needed = frozenset(k for k, g in enumerate(given) if g.kind is Kind.ONCE and module.inputs[k] in self.running)
         no = tuple(tuple(False for _ in v.type.axes) for v in (*module.inputs, *outs))
+        none = tuple(None for _ in no)
         cut = len(module.inputs)
-        return Derived(module, (), needed, tuple(kind for _ in outs), no[:cut], no[cut:], tuple(None for _ in outs))
+        return Derived(module, (), needed, tuple(kind for _ in outs), no[:cut], no[cut:], none[:cut], none[cut:])
 
 
 class ModuleDeriver(NodeDeriver):
@@ -64,9 +65,10 @@ class ModuleDeriver(NodeDeriver):
         module = self.module
         for value, given in zip(module.inputs, self.given, strict=True):
             self.kinds[value] = given.kind
-            for axis, whole in zip(value.type.axes, given.whole, strict=True):
+            for at, (axis, whole) in enumerate(zip(value.type.axes, given.whole, strict=True)):
                 if whole and axis.label is not REST:
-                    self.whole[axis.label] = Cause(f"the whole of `{axis.label.name}`", module.span)
+                    cause = given.causes[at] if given.causes else None
+                    self.whole[axis.label] = cause or Cause(f"the whole of `{axis.label.name}`", module.span)
         for node in self.steps:
             self.classify(node)
         self.spread()
@@ -104,12 +106,16 @@ class ModuleDeriver(NodeDeriver):
 
     def described(self, made: Module, wanted: tuple[Wanted, ...]) -> Derived:
         module = self.module
-        causes = tuple(next((self.whole[a.label] for a in v.type.axes if self.is_whole(a)), None) for v in module.outputs)
         kinds = tuple(self.kinds.get(v, Kind.FIXED) for v in module.outputs)
-        return Derived(made, wanted, frozenset(self.needed), kinds, self.marks(module.inputs), self.marks(module.outputs), causes)
+        ins, outs = module.inputs, module.outputs
+        return Derived(made, wanted, frozenset(self.needed), kinds, self.marks(ins), self.marks(outs), self.causes(ins), self.causes(outs))
 
     def marks(self, values: Sequence[Value]) -> tuple[tuple[bool, ...], ...]:
         return tuple(tuple(v in self.running and self.is_whole(a) for a in v.type.axes) for v in values)
+
+    def causes(self, values: Sequence[Value]) -> tuple[Cause | None, ...]:
+        """What made a whole axis of each of them whole."""
+        return tuple(next((self.whole[a.label] for a in v.type.axes if self.is_whole(a)), None) for v in values)
 
     # ------------------------------------------------ what depends on what
 
@@ -147,14 +153,13 @@ class ModuleDeriver(NodeDeriver):
 
     def spread_to(self, args: Sequence[Value], found: Derived) -> None:
         """Of an argument that has the tokens twice (a mask of rows by keys), the axis that is wanted whole must be made whole."""
-        for arg, inner, marks in zip(args, found.module.inputs, found.whole_inputs, strict=False):
+        for arg, inner, marks, cause in zip(args, found.module.inputs, found.whole_inputs, found.input_causes, strict=False):
             if sum(map(self.length.runs, arg.type.axes)) < 2:
                 continue
             for at, there in paired(inner.type, arg.type):
                 if marks[at] and self.length.runs(arg.type.axes[there]):
-                    self.whole.setdefault(
-                        arg.type.axes[there].label, Cause(f"the whole of `{inner.type.labels[at].name}`", found.module.span)
-                    )
+                    own = Cause(f"the whole of `{inner.type.labels[at].name}`", found.module.span)
+                    self.whole.setdefault(arg.type.axes[there].label, cause or own)
 
     def applications(self, node: Node) -> list[tuple[Module, tuple[Value, ...], tuple[Value | None, ...], tuple[bool, ...]]]:
         """The modules that a node applies, with arguments and results (none: collected), and whether an argument can have one beside it."""
@@ -205,12 +210,14 @@ class ModuleDeriver(NodeDeriver):
             places = dict(paired(inner.type, arg.type)) if len(arg.type.axes) >= len(inner.type.axes) - 1 else {}
             kind = self.kinds.get(arg, Kind.FIXED)
             marks: list[bool] = []
+            causes: list[Cause | None] = []
             for at, axis in enumerate(inner.type.axes):
                 outer = arg.type.axes[places[at]] if at in places and places[at] < len(arg.type.axes) else None
                 marks.append(outer is not None and self.is_whole(outer))
+                causes.append(self.whole[outer.label] if outer is not None and self.is_whole(outer) else None)
                 if outer is not None and kind is Kind.ROWS and self.length.runs(outer) and not self.length.runs(axis):
                     raise Refused(f"`{target.name}`, which serves another length as well", target.span)
-            found.append(Given(kind, tuple(marks), may))
+            found.append(Given(kind, tuple(marks), may, tuple(causes)))
         return tuple(found)
 
     # ------------------------------------------------ nodes
@@ -350,7 +357,7 @@ class ModuleDeriver(NodeDeriver):
             read = {*range(node.carried), *(c.outputs[at] for c, runs in further if runs)}
             whole = [c for k, c in enumerate(found.causes) if k in read and c is not None]
             if whole:
-                raise Refused(whole[0].what, node.span)
+                raise Refused(whole[0].what, whole[0].span)
             inputs.append((*places, *more))
             slots.append((found.module, copies))
         final = tuple(given.get(k, v) for k, v in enumerate(args))
@@ -366,7 +373,9 @@ class ModuleDeriver(NodeDeriver):
         given = tuple(replace(g, kind=max(g.kind, Kind.ROWS)) for g in self.givens(target, args, open_))
         found = self.inert(target, node) if isinstance(node, ir.Pairwise) else self.owner.module(target, given)
         if found.module is not target or any(any(m) for m in found.whole_inputs):
-            raise Refused(f"`{target.name}`, applied to parts of the tokens", node.span)
+            inside = [c.span for c, g in zip(found.input_causes, given, strict=True) if c is not None and not any(g.whole)]
+            inside += [] if any(any(g.whole) for g in given) else [n.span for n in _remembering(found.module)]
+            raise Refused(f"`{target.name}`, applied to parts of the tokens", (*inside, node.span)[0])
         if isinstance(node.target, str):
             self.version(node.target, target, node)
         starts = set(node.args[: node.carried]) if isinstance(node, ir.Scan) else set()
@@ -414,6 +423,15 @@ class ModuleDeriver(NodeDeriver):
 
 def _resized(kind: Type, over: Label, size: Expr) -> Type:
     return Type(tuple(Axis(a.label, size) if a.label is over else a for a in kind.axes), kind.dtype)
+
+
+def _remembering(module: Module) -> Iterator[Node]:
+    """What looks at other tokens than its own, in a module and those below it."""
+    for part in ir.walk(module):
+        for node in part.body:
+            goes_on = isinstance(node, ir.Pad | ir.Concat | ir.Along | ir.LinearRecurrence | ir.Scan) and node.entry
+            if goes_on or isinstance(node, ir.Keep | ir.Once):
+                yield node
 
 
 def _given_more(node: ir.Call | ir.Fold, wanted: Sequence[tuple[Wanted, ...]]) -> Node:

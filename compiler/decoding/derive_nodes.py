@@ -10,6 +10,7 @@ from ..dims import ZERO, Expr, sym
 from ..ir import Axis, Label, Node, Region, Type, Value
 from .choose_kept import choose_kept
 from .common import Kind, Refused
+from .find_whole_axes import across
 from .module_values import ModuleValues
 from .read_added_keys import moved_by_added_keys
 from .read_window import read_window
@@ -55,8 +56,8 @@ class NodeDeriver(ModuleValues):
         looked = [a for v in ir.operands(node) for a in v.type.axes if self.is_whole(a)] if summed else []
         gone = [a for a in looked if not any(v.type.has(a.label) for v in node.outs)]
         if gone and not any(self.length.runs(a) and not self.is_whole(a) for v in node.outs for a in v.type.axes):
-            cause = self.whole[gone[0].label]
-            raise Refused(cause.what, node.span)
+            own = next((f"{what} `{label.name}`" for label, what in across(node) if label is gone[0].label), self.whole[gone[0].label].what)
+            raise Refused(own, node.span)
 
     def check_entry(self, node: Node) -> None:
         """Refuse what would go on, along the tokens, from an entry that is itself as long as all tokens so far, and grows."""

@@ -16,7 +16,7 @@ def find_whole_axes(module: Module, kinds: Mapping[Value, Kind], length: Length)
     """Labels that operations of a body (calls apart) look across, with the operation. The keys of an attend are found by `keys_of`."""
     found: dict[Label, Cause] = {}
     for node in _nodes(module, kinds):
-        for label, what in _across(node):
+        for label, what in across(node):
             sized = [a for v in (*ir.operands(node), *node.outs) for a in v.type.axes if a.label is label]
             if label is REST:
                 raise Refused(f"{what} over all leading axes", node.span)
@@ -38,7 +38,8 @@ def _nodes(module: Module, kinds: Mapping[Value, Kind]) -> Iterator[Node]:
                 yield from region.body
 
 
-def _across(node: Node) -> Iterator[tuple[Label, str]]:
+def across(node: Node) -> Iterator[tuple[Label, str]]:
+    """The labels that an operation looks across, each with words that its name follows."""
     match node:
         case ir.Reduce():
             yield from ((label, f"`{node.function}` over") for label in node.over)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import field
+
 from ...grammar.frozen import frozen
 from ..dims import Expr
 from ..ir import Module
@@ -10,11 +12,13 @@ from .common import Cause, Kind
 
 @frozen
 class Given:
-    """How an input comes: what it depends on; which of its axes come whole; whether the caller can give a further one beside it."""
+    """How an input comes: what it depends on; which of its axes come whole; whether the caller can give a further one beside it; what made
+    those axes whole, which changes nothing but what a refusal says."""
 
     kind: Kind
     whole: tuple[bool, ...]
     open: bool
+    causes: tuple[Cause | None, ...] = field(default=(), compare=False)
 
 
 @frozen
@@ -32,7 +36,7 @@ class Wanted:
 @frozen
 class Derived:
     """`module` has the inputs `wanted` after those it had. `needed` are the inputs that do not change from call to call and that every
-    call reads. Axes of inputs and outputs that are whole are marked."""
+    call reads. Axes of inputs and outputs that are whole are marked; the causes say what made them so, the first of each input and output."""
 
     module: Module
     wanted: tuple[Wanted, ...]
@@ -40,4 +44,5 @@ class Derived:
     kinds: tuple[Kind, ...]
     whole_inputs: tuple[tuple[bool, ...], ...]
     whole_outputs: tuple[tuple[bool, ...], ...]
+    input_causes: tuple[Cause | None, ...]
     causes: tuple[Cause | None, ...]

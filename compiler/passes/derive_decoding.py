@@ -108,7 +108,7 @@ def _root(program: Program, length: Length, running: frozenset[Value]) -> tuple[
     deriver = Deriver(length, running)
     worker = ModuleDeriver(deriver, program.root, given, outermost=True)
     derived = worker.derive()
-    for marks, cause in zip((*derived.whole_inputs, *derived.whole_outputs), (*(None for _ in given), *derived.causes), strict=True):
+    for marks, cause in zip((*derived.whole_inputs, *derived.whole_outputs), (*derived.input_causes, *derived.causes), strict=True):
         if any(marks):
             raise Refused(cause.what if cause else "an input that is read as a whole", cause.span if cause else program.span)
     inputs = tuple(replace(i, default=_default(i, worker)) for i in program.inputs)

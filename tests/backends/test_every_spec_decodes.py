@@ -27,7 +27,7 @@ from ..decoding import DECODED, chunks, derived, elaborated
 
 SIZES = (1, 3, 7)
 PROVED_BUT_REFUSED = {
-    "decision_transformer_hopper": "the whole of `n`",
+    "decision_transformer_hopper": "`unflatten` of `n`",
     "compressive_transformer": "the state `past`",
     "memorizing_transformer": "the state `keys`",
     "transformer_xl_enwik8": "the state `past`",
