@@ -10,6 +10,7 @@ from . import ir
 from .bodies import INDEX_KINDS
 from .diagnostics import Note
 from .dims import const
+from .index_inputs import forms_of
 from .scope import Frame
 from .stacks import Stacks
 from .values import BankRecipe, Instance, MaskOp, Pattern, Recipe, Static, describe
@@ -110,6 +111,9 @@ class Applier(Stacks):
         assert frame.builder is not None
         builder = frame.builder
         value = builder.own(ir.Value(scores, "s", span))
+        recipe = weights.recipe if isinstance(weights, Instance) else weights
+        if isinstance(recipe, Recipe):
+            self.check_places(recipe.component, "weights")
         with builder.region() as body:
             result = self.as_tensor(self.index_call(weights, name, [value], span, frame), span, frame)
             nodes = tuple(body.nodes)
@@ -124,13 +128,13 @@ class Applier(Stacks):
             raise self.error("E352", f"a {kind} is needed here, found {describe(function)}", span, help=place)
         count = len(recipe.component.inputs)
         if count not in allowed:
-            forms = {"mask": "(i, j) or (j)", "score": "(s), (s, i, j) or (s, h, i, j)"}[kind]
             raise self.error(
                 "E352",
-                f"a {kind} takes {forms}, and {describe(function)} takes {count} inputs",
+                f"a {kind} takes {forms_of(kind)}, and {describe(function)} takes {count} inputs",
                 span,
                 Note("declared here", recipe.component.name.span),
             )
+        self.check_places(recipe.component, kind)
         return count
 
     def index_call(self, function: Static, name: str, args: Sequence[ir.Value], span: tree.Span, frame: Frame) -> ir.Value | bool:

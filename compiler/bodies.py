@@ -13,6 +13,7 @@ from .builder import Builder
 from .diagnostics import Note
 from .dims import Expr, Sym, const, sym
 from .evaluate import Evaluator, Results
+from .index_inputs import misplaced
 from .library import suggest
 from .operations import Poison
 from .scope import Frame, Thunk
@@ -79,6 +80,12 @@ class Bodies(Evaluator):
         with self.entering(recipe, span), self.diagnostics.within(recipe.span):
             return self.run_body(recipe, builder, args, named, span, rests)
 
+    def check_places(self, component: tree.Component, kind: str) -> None:
+        """Refuse an index function of which an input has the name of another."""
+        if (found := misplaced(component, kind)) is not None:
+            name, what, remedy = found
+            raise self.error("E352", what, name.span, help=remedy)
+
     @contextmanager
     def entering(self, recipe: Recipe, span: tree.Span) -> Iterator[None]:
         """Inside of a component's body; refused where the component stands in itself without end."""
@@ -99,6 +106,8 @@ class Bodies(Evaluator):
         rests: list[tuple[ir.Axis, ...]] | None,
     ) -> Static:  # fmt: skip
         component = recipe.component
+        if component.kind in INDEX_KINDS:
+            self.check_places(component, component.kind)
         signature = Frame(builder, recipe.frame if recipe.frame.builder is not None else None, component.name.id, path=self.path)
         self.bind_hyperparameters(recipe, signature, span)
         inputs = list(args)
