@@ -51,11 +51,12 @@ def _width(value: ir.Value) -> float:
 
 
 BY_ROWS = '''def by_rows(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Without gradients x [..., t, d] goes through 2,048 tokens at a time: never the hidden values of a long sequence."""
+    """Without gradients x [..., t, d] goes through 512 tokens at a time (on a GPU 2,048): never the hidden values of a long sequence."""
 
     def in_parts(self: nn.Module, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.ndim < 2 or x.shape[-2] <= 2048:
+        size = 2048 if x.is_cuda else 512
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.ndim < 2 or x.shape[-2] <= size:
             return forward(self, x)
-        return torch.cat([forward(self, part) for part in x.split(2048, -2)], -2)
+        return torch.cat([forward(self, part) for part in x.split(size, -2)], -2)
 
     return in_parts'''
