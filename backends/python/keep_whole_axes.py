@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ...compiler import ir
 from ...compiler.ir import Label, Value
+from .prepare_masks import ring_of
 
 
 def keep_whole_axes(program: ir.Program) -> ir.Program:
@@ -23,6 +24,37 @@ def _change(module: ir.Module) -> ir.Module:
     for node in module.body:
         body += _kept(node, counts) if isinstance(node, ir.Take) else [node]
     return replace(module, body=tuple(body))
+
+
+def keep_whole_scores(program: ir.Program) -> ir.Program:
+    """Requires: windows are rings or none. Ensures: the same results; no Take in a score has, for an axis, all slots in order or all heads; what is
+    kept of all calls is at the slots of this call's tokens what they brought. Leaves alone: keys in the order of a ring."""
+    return replace(program, root=ir.rewrite(program.root, _whole_scores))
+
+
+def _whole_scores(module: ir.Module) -> ir.Module:
+    keeps = {n.out: n for n in module.body if isinstance(n, ir.Keep) and n.window is None}
+    body = []
+    for node in module.body:
+        if isinstance(node, ir.Attend) and node.score is not None and len(node.score.params) == 4:
+            _, h, i, j = node.score.params
+            counts = {v for v in (h, i, j) if len(v.type.axes) == 1 and (v is not j or ring_of(node, module) is None)}
+            takes = (_of_new_rows(n, i, keeps) if isinstance(n, ir.Take) else n for n in node.score.body)
+            inside = tuple(new for n in takes for new in (_kept(n, counts) if isinstance(n, ir.Take) else [n]))
+            node = replace(node, score=replace(node.score, body=inside))
+        body.append(node)
+    return replace(module, body=tuple(body))
+
+
+def _of_new_rows(node: ir.Take, i: Value, keeps: dict[Value, ir.Keep]) -> ir.Take:
+    """Indexed by the slots of the queries, what is kept is what the queries' own tokens brought, if there are as many."""
+    keep = keeps.get(node.x)
+    if keep is None or i not in node.indices:
+        return node
+    at = node.indices.index(i)
+    if node.over[at] is not keep.label or keep.x.type.axis(keep.over).size != i.type.axes[0].size:
+        return node
+    return replace(node, x=keep.x, over=(*node.over[:at], keep.over, *node.over[at + 1 :]))
 
 
 def _kept(node: ir.Take, counts: set[Value]) -> list[ir.Node]:

@@ -181,7 +181,11 @@ def added_bias(w: BodyWriter, node: ir.Attend, score: ir.Region, layout: Layout)
     added = additive_bias(score)
     assert added is not None
     score_inputs(w, node, score)
-    w.write([n for n in score.body if n.outs[0] is not score.result])
+    for n in score.body:
+        if n.outs[0] is not score.result:
+            w.write([n])
+            if isinstance(n, ir.Transpose):
+                turn(w, n.out, layout)
     value, negative = added
     t = w.read(value)
     bias = across(w, t, layout)
@@ -189,6 +193,16 @@ def added_bias(w: BodyWriter, node: ir.Attend, score: ir.Region, layout: Layout)
     if (by_blocks or len(layout) == 4) and not has(t.layout, layout[0][0]) and any(has(t.layout, x) for x in layout[1]):
         bias = Subscript(bias, (Text("None"),))  # the fused kernels take two axes or four
     return to_dtype(w, Unary("-", bias) if negative else bias, value.type.dtype, node.q.type.dtype)
+
+
+def turn(w: BodyWriter, value: Value, layout: Layout) -> None:
+    """Let a tensor lie in the order of the scores: so will what is computed from it, which is larger."""
+    t = w.read(value)
+    at = {label: k for k, dim in enumerate(layout) for label in dim}
+    if all(label in at for label in t.labels):
+        order = tuple(sorted(t.layout, key=lambda dim: at[dim[0]]))
+        if order != t.layout:
+            w.env[value] = Tensor(method(w.arranged(t, order), "contiguous"), order, t.sizes)
 
 
 def scales_early(node: ir.Attend, layout: Layout) -> bool:

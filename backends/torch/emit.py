@@ -15,7 +15,8 @@ from ..python.count_parameters import count_layers, count_parameters, readable_c
 from ..python.docstring import docstring
 from ..python.find_classes import bank_axes
 from ..python.inline_functions import inline_functions
-from ..python.keep_whole_axes import keep_whole_axes
+from ..python.join_addends import join_addends
+from ..python.keep_whole_axes import keep_whole_axes, keep_whole_scores
 from ..python.merge_heads import merge_heads
 from ..python.name_parameters import name_parameters, native_of
 from ..python.natives import Fused, Linear
@@ -53,8 +54,10 @@ def emit(program: ir.Program, *, flex: bool = False, fuse: bool = False) -> str:
 
     Raises SpecError (E601) where this backend cannot write an operation."""
     given = program
-    program, kept = prepare_cache(read_sinks(order_biases(keep_whole_axes(inline_functions(program)))), by_blocks=not flex)
+    program = order_biases(join_addends(keep_whole_axes(inline_functions(program))))
+    program, kept = prepare_cache(read_sinks(program), by_blocks=not flex)
     program, windows = (program, ()) if flex else block_biases(program)
+    program = program if flex else keep_whole_scores(program)
     program, masks = prepare_masks(program, for_kernels=True, by_index=find_by_index(program) if flex else None, windows=windows)
     program = thread_slots(join_biases(program, masks))
     program = read_states_by_chunks(chunk_losses(read_statistics(name_parameters(keep_of_slots(remove_dead_nodes(program))))))
