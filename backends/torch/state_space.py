@@ -254,9 +254,10 @@ SUMS = '''def outer_sums(u: Tensor, key: Tensor, query: Tensor, h: Tensor | None
     known = isinstance(length, int)
     if known and length > 512 and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
         parts = []
-        for part in zip(*(x.split(512, -2) for x in (u, key, query)), strict=True):
-            y, h = outer_sums(*part, h)
+        for v, k, q in zip(u.split(512, -2), key.split(512, -2), query.split(512, -2), strict=True):
+            y, h = outer_sums(v, k, q, h)
             parts.append(y)
+        assert h is not None
         return torch.cat(parts, -2), h
     size = min(64, length) if known else length
     with without_autocast(u):

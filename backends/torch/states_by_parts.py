@@ -182,4 +182,5 @@ BY_PARTS = '''def states_by_parts(
     for part in zip(*(x.split(size, dim) for x in values), strict=True):
         y, start = read(part, start)
         found.append(y)
+    assert start is not None
     return torch.cat(found, dim), start'''
