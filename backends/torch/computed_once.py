@@ -26,7 +26,7 @@ def join_tables(w: BodyWriter, node: ir.Fold) -> None:
     alike: dict[tuple[object, ...], list[Value]] = defaultdict(list)
     for value in dict.fromkeys(node.args[node.carried :]):
         if costly.get(value) and value.type.dtype in ("float", "float32") and w.read(value).code not in w.joined:
-            alike[value.type.dtype, *(a.size for a in value.type.axes)].append(value)
+            alike[form_of(value)].append(value)
     for values in alike.values():
         if len(values) < 2:
             continue
@@ -40,6 +40,11 @@ def join_tables(w: BodyWriter, node: ir.Fold) -> None:
             w.env[value] = Tensor(var, tuple((label,) for label in value.type.labels), sizes_of(value.type))
         w.joined |= set(targets)
         w.numbers.plans.viewed |= set(targets) if view else set()
+
+
+def form_of(value: Value) -> tuple[object, ...]:
+    """Dtype and sizes: values of one form can be parts of one tensor."""
+    return value.type.dtype, *(a.size for a in value.type.axes)
 
 
 def _of_indices(module: ir.Module) -> dict[Value, bool]:

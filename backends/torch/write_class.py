@@ -41,6 +41,7 @@ from .cache.classes import CacheView, class_view, init_method
 from .cache.first import write_in_turn
 from .cache.parts import cache_inputs, first_of, signature_types
 from .cache.slot_tables import of_positions_in, result_views, write_tables
+from .computed_once import form_of
 from .constructors import constructor_lines
 from .flex import INDICES, writes_functions
 from .initial_weights import start_method
@@ -286,7 +287,7 @@ def positions_method(numbers: Numbers, reserved: Collection[str], helpers: set[s
     found_outs = [(w.read(v), v) for v in module.outputs]
     outs = [w.arranged(t, _out_layout(v)) for t, v in found_outs]
     outs = [Subscript(out, view) if view else out for out, view in zip(outs, result_views(found, numbers.plans), strict=True)]
-    once = len(outs) > 1 and len({(v.type.dtype, *(a.size for a in v.type.axes)) for v in module.outputs}) == 1
+    once = len(outs) > 1 and len(set(map(form_of, module.outputs))) == 1
     w.helpers |= {"computed_once"} if once else set()
     w.statements.append(Return(call("computed_once", *outs) if once else outs[0] if len(outs) == 1 else Items(tuple(outs))))
     body, names = finish(w, reserved, {}, 8)
